@@ -55,7 +55,7 @@ def monitored_page(chromium: Browser, server: Server) -> Callable[[int, str], Pa
     """Pages by width and scheme, which tests share one after the other: opening one takes longer than most tests."""
 
     @cache
-    def made(width: int, scheme: Literal["light", "dark"]) -> PageMonitor:
+    def open_page(width: int, scheme: Literal["light", "dark"]) -> PageMonitor:
         context = chromium.new_context(
             viewport={"width": width, "height": 900},
             color_scheme=scheme,
@@ -65,7 +65,7 @@ def monitored_page(chromium: Browser, server: Server) -> Callable[[int, str], Pa
         page.set_default_timeout(TIMEOUT_MILLISECONDS)
         return PageMonitor(page, server.url)
 
-    return made
+    return open_page
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from playwright.sync_api import Page
 from tests.integration.conftest import ROOT
 
 
-def called(page: Page, module: str, expression: str, given: Any = None) -> Any:
+def evaluate_in_module(page: Page, module: str, expression: str, given: Any = None) -> Any:
     """What an expression in the exports `m` of a module, and in what is `given`, comes to."""
     return page.evaluate(f"(given) => import('/page/{module}.js').then((m) => {expression})", given)
 
 
 @pytest.mark.parametrize(
-    ("pointer", "found"),
+    ("pointer", "excerpt"),
     [
         ("", "all"),
         ("/a", '{"x~/y": [1, {"z": "]}"}], "": 2}'),
@@ -26,11 +26,13 @@ def called(page: Page, module: str, expression: str, given: Any = None) -> Any:
         ("/a/x~0~1y/7", '[1, {"z": "]}"}]'),
     ],
 )
-def test_a_pointer_leads_to_its_value_or_as_near_as_there_is(module_page: Page, pointer: str, found: str) -> None:
+def test_a_json_pointer_finds_its_value_or_the_nearest_one(module_page: Page, pointer: str, excerpt: str) -> None:
     text = '{ "a": {"x~/y": [1, {"z": "]}"}], "": 2},\n "b" : -1.5e3 }'
-    start, end = called(module_page, "pointer", "m.located(...given)", [text, pointer])
-    assert text[start:end] == (text if found == "all" else found)
-    assert called(module_page, "pointer", "m.lineOf(...given)", [text, start]) == (2 if pointer == "/b" else 1)
+    start, end = evaluate_in_module(module_page, "pointer", "m.located(...given)", [text, pointer])
+    assert text[start:end] == (text if excerpt == "all" else excerpt)
+    assert evaluate_in_module(module_page, "pointer", "m.lineOf(...given)", [text, start]) == (
+        2 if pointer == "/b" else 1
+    )
 
 
 CONTRASTS = """[...Array(401).keys()]
@@ -44,35 +46,37 @@ LUMINANCES = "given.map((each) => m.luminance(m.signed(1)(each).fill.match(/\\d+
 
 
 def test_text_on_a_colour_can_be_read(module_page: Page) -> None:
-    assert min(called(module_page, "colours", CONTRASTS)) >= 4.5, "of WCAG 2"
-    assert called(module_page, "colours", "m.signed(1)(NaN).fill") == "rgb(128 128 128)"
+    assert min(evaluate_in_module(module_page, "colours", CONTRASTS)) >= 4.5, "of WCAG 2"
+    assert evaluate_in_module(module_page, "colours", "m.signed(1)(NaN).fill") == "rgb(128 128 128)"
 
 
 def test_the_scale_of_signed_numbers_is_even_in_lightness_and_alike_on_both_sides(module_page: Page) -> None:
     """By L* of CIELAB, in sixteen steps from end to end."""
     values = [step / 8 - 1 for step in range(17)]
-    lightness = [116 * each ** (1 / 3) - 16 for each in called(module_page, "colours", LUMINANCES, values)]
+    lightness = [
+        116 * luminance ** (1 / 3) - 16 for luminance in evaluate_in_module(module_page, "colours", LUMINANCES, values)
+    ]
     assert all(abs(left - right) < 9 for left, right in zip(lightness[:8], lightness[:8:-1], strict=True))
     assert all(4 < abs(there - here) < 14 for here, there in itertools.pairwise(lightness))
     assert sorted(lightness[:9]) == lightness[:9]
     assert sorted(lightness[8:], reverse=True) == lightness[8:]
 
 
-def test_json_is_written_so_that_it_reads_the_same(module_page: Page) -> None:
+def test_written_json_parses_to_the_same_value(module_page: Page) -> None:
     request = {"tensors": {"a,b": [[1, 2.5], [3, -4]], "list 0": []}, "model": {"nodes": [{"inputs": ["a,b", '"', 2]}]}}
-    text = called(module_page, "editor", "m.written(given)", request)
+    text = evaluate_in_module(module_page, "editor", "m.written(given)", request)
     assert json.loads(text) == request
     assert "[1, 2.5]" in text
 
 
 def test_a_safetensors_file_is_the_request_that_it_holds(module_page: Page) -> None:
     raw = list((ROOT / "examples" / "reference.safetensors").read_bytes())
-    found = called(module_page, "safetensors", "m.requestOf(new Uint8Array(given).buffer)", raw)
+    request = evaluate_in_module(module_page, "safetensors", "m.requestOf(new Uint8Array(given).buffer)", raw)
     example = json.loads((ROOT / "examples" / "reference.json").read_text())
-    assert {name: found[name] for name in ("tensors", "weights")} == {
+    assert {name: request[name] for name in ("tensors", "weights")} == {
         name: example[name] for name in ("tensors", "weights")
     }
-    assert found["with_respect_to"] == ["w1"]
+    assert request["with_respect_to"] == ["w1"]
 
 
 def test_read_safetensors_keep_their_datatypes_and_the_bytes_of_large_tensors(module_page: Page) -> None:
@@ -85,7 +89,7 @@ def test_read_safetensors_keep_their_datatypes_and_the_bytes_of_large_tensors(mo
     text = json.dumps(header).encode()
     data = bytes.fromhex("0000c07f0000803f" + "0700000000000000" + "000000000000e03f")
     raw = list(len(text).to_bytes(8, "little") + text + data)
-    assert called(module_page, "safetensors", "m.requestOf(new Uint8Array(given).buffer)", raw) == {
+    assert evaluate_in_module(module_page, "safetensors", "m.requestOf(new Uint8Array(given).buffer)", raw) == {
         "dtype": "float32",
         "tensors": {"i": {"datatype": "INT64", "shape": [1], "b64": "BwAAAAAAAAA="}},
         "weights": {"a/b": 0.5},
@@ -101,8 +105,8 @@ NODES = [
 ]
 
 
-def test_a_node_stands_behind_all_that_it_reads_and_a_leaf_before_its_first_reader(module_page: Page) -> None:
-    columns = dict(called(module_page, "layout", "[...m.layered(given, ['x', 'w'])]", NODES))
+def test_graph_layout_puts_readers_behind_their_inputs(module_page: Page) -> None:
+    columns = dict(evaluate_in_module(module_page, "layout", "[...m.layered(given, ['x', 'w'])]", NODES))
     assert columns == {"x": 0, "a": 1, "w": 1, "b": 2, "c": 3, "loss": 4}
 
 
@@ -112,8 +116,8 @@ PLACES = """(({items, arrows}) => [
 ])(m.layout(given, ["x", "w"], {width: 100, height: 50, across: 20, down: 10, lane: 8}))"""
 
 
-def test_no_box_is_on_another_and_an_arrow_passes_between_them(module_page: Page) -> None:
-    boxes, arrows = called(module_page, "layout", PLACES, NODES)
+def test_graph_boxes_do_not_overlap(module_page: Page) -> None:
+    boxes, arrows = evaluate_in_module(module_page, "layout", PLACES, NODES)
     tops = [(x, y) for _, x, y in boxes]
     for x, y in tops:
         assert not any((x, y) != (u, v) and x == u and abs(y - v) < 60 for u, v in tops)

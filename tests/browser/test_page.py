@@ -27,10 +27,12 @@ DROP = """([name, bytes]) => {
 }"""
 
 
-def violations(page: Page) -> list[str]:
+def find_violations(page: Page) -> list[str]:
     page.evaluate(AXE)
-    found = page.evaluate("axe.run().then(({violations}) => violations.map((each) => [each.id, each.nodes[0].html]))")
-    return [": ".join(each) for each in found]
+    violations = page.evaluate(
+        "axe.run().then(({violations}) => violations.map((each) => [each.id, each.nodes[0].html]))"
+    )
+    return [": ".join(violation) for violation in violations]
 
 
 def plant(page: Page, bug: str) -> None:
@@ -60,10 +62,10 @@ def test_page_reopens_from_the_cache_of_the_browser(page: Page) -> None:
 @pytest.mark.parametrize("page", LOOKS, indirect=True)
 def test_axe_finds_nothing_and_nothing_is_wider_than_the_window(page: Page) -> None:
     page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
-    assert violations(page) == []
+    assert find_violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.evaluate("document.querySelector('main').append(document.createElement('img'))")
-    assert violations(page), "a picture without words is found"
+    assert find_violations(page), "a picture without words is found"
 
 
 def test_a_weight_that_is_edited_changes_the_loss(page: Page) -> None:
@@ -139,10 +141,10 @@ def test_a_check_of_a_part_shows_what_it_looked_at(page: Page, method: dict[str,
     for cell in panel.locator("[data-route='analytic'] td").all():
         cell.hover()
         told.append(page.text_content("#readout") or "")
-    assert any(shows in each for each in told)
+    assert any(shows in message for message in told)
 
 
-def test_a_candidate_of_another_shape_is_shown_as_it_is(page: Page) -> None:
+def test_candidate_of_another_shape_is_shown_unchanged(page: Page) -> None:
     request = json.loads(page.input_value("#text")) | {"candidate": {"w1": [1, 2, 3, "NaN"]}}
     page.evaluate(DROP, ["odd.json", list(json.dumps(request).encode())])
     expect(page.locator("#verdict .outcome .badge")).to_contain_text("fail")
@@ -161,7 +163,7 @@ def test_a_large_tensor_is_a_picture_that_is_walked_over(page: Page) -> None:
     expect(page.locator("#readout")).to_contain_text("w[1][2]: analytic")
     page.keyboard.press("Enter")
     expect(page.locator("#curve-text")).to_contain_text("w[1][2]: the central difference")
-    assert violations(page) == []
+    assert find_violations(page) == []
 
 
 FOCUSED = """() => {
@@ -204,7 +206,7 @@ def test_an_error_is_shown_at_the_field_that_it_is_about(page: Page) -> None:
     selected = page.evaluate(SELECTED)
     assert json.loads(selected) == request["weights"]["w2"]
     expect(page.locator("#old")).to_be_visible()
-    assert violations(page) == []
+    assert find_violations(page) == []
     page.fill("#text", "{")
     page.click("#run")
     expect(page.locator("#errors")).to_contain_text("not JSON")
@@ -213,7 +215,7 @@ def test_an_error_is_shown_at_the_field_that_it_is_about(page: Page) -> None:
     expect(page.locator("#errors li")).to_have_count(0)
 
 
-def test_a_file_is_dropped(page: Page) -> None:
+def test_dropped_file_is_checked(page: Page) -> None:
     body = PRESETS["logistic_regression"].example_request
     page.evaluate(DROP, ["request.json", list(json.dumps(body).encode())])
     expect(page.locator("#graph-words")).to_contain_text(PRESETS["logistic_regression"].nodes[0]["name"])
@@ -246,7 +248,7 @@ def test_a_check_is_cancelled(page: Page) -> None:
 
 
 @pytest.mark.parametrize("kind", ["json", "curl", "python"])
-def test_the_request_is_copied(page: Page, kind: str) -> None:
+def test_copied_request_is_the_checked_one(page: Page, kind: str) -> None:
     page.click("#json summary")
     page.click(f"[data-copy='{kind}']")
     expect(page.locator("#status")).to_have_text(f"Copied as {kind}.")
@@ -287,7 +289,7 @@ def test_names_and_text_are_never_read_as_html(page: Page) -> None:
     assert page.locator("img").count() == 0
 
 
-def test_a_key_is_asked_for_where_the_service_does(chromium: Browser) -> None:
+def test_page_asks_for_a_key_if_the_service_does(chromium: Browser) -> None:
     page = chromium.new_page()
     with serve_application(Settings(keys="secret")) as address:
         page.goto(address)
@@ -322,7 +324,7 @@ def test_layout_is_stable_while_the_page_opens(page: Page) -> None:
     assert page.evaluate(SHIFT) > GOOD, "what jumps is noticed"
 
 
-def test_the_theme_is_chosen(page: Page) -> None:
+def test_chosen_theme_is_kept(page: Page) -> None:
     paper = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(paper)
     page.click("#theme")
@@ -341,10 +343,10 @@ def test_the_theme_is_chosen(page: Page) -> None:
 def test_the_interface_can_be_read(page: Page, server: Server) -> None:
     page.goto(f"{server.url}/docs")
     expect(page.locator("#docs")).to_contain_text("POST /v1/check")
-    assert violations(page) == []
+    assert find_violations(page) == []
 
 
-def test_the_watch_sees_what_must_not_happen(chromium: Browser, server: Server) -> None:
+def test_page_monitor_records_errors_and_foreign_requests(chromium: Browser, server: Server) -> None:
     page = chromium.new_page()
     watch = PageMonitor(page, server.url)
     page.goto(f"{server.url}/docs")
@@ -353,5 +355,5 @@ def test_the_watch_sees_what_must_not_happen(chromium: Browser, server: Server) 
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<b style=\"color:red\">inline</b>')")
     page.wait_for_timeout(300)
     assert "planted" in watch.problems
-    assert any("Content Security Policy" in each for each in watch.problems)
+    assert any("Content Security Policy" in problem for problem in watch.problems)
     page.close()

@@ -58,7 +58,7 @@ GIVEN = {
     "DLPack alone": (DlpackOnly(np.array(VALUES)), "FP64"),
     "a list of arrays": ([np.array(row, np.float32) for row in VALUES], "FP32"),
     "a list of torch tensors": ([torch.tensor(row, requires_grad=True) for row in VALUES], "FP32"),
-    "lists of numbers of NumPy": ([[np.float32(each) for each in row] for row in VALUES], "FP32"),
+    "lists of numbers of NumPy": ([[np.float32(value) for value in row] for row in VALUES], "FP32"),
 }
 
 

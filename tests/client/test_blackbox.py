@@ -24,7 +24,7 @@ def gradient(w: Any) -> Any:
     return np.cos(w) * np.roll(w, 1) + np.sin(np.roll(w, -1))
 
 
-def wrong(w: Any) -> Any:
+def compute_wrong_gradient(w: Any) -> Any:
     return gradient(w) * [1, 1.0001, 1]
 
 
@@ -42,13 +42,13 @@ def test_a_wrong_element_is_found(service: Service) -> None:
     report = service.check_function(
         loss,
         POINT,
-        wrong(POINT),
+        compute_wrong_gradient(POINT),
         directions="coordinates",
         evaluations="full",
         progress=lambda *step: told.append(step),
     )
     assert report.outcome == "fail"
-    outcomes = {each.index: each.outcome for each in report.verdicts["x"].directions}
+    outcomes = {direction.index: direction.outcome for direction in report.verdicts["x"].directions}
     assert outcomes == {(0,): "pass", (1,): "fail", (2,): "pass"}
     assert told == [(done, report.evaluations) for done in range(1, report.evaluations + 1)]
     assert report.verdicts["x"].taylor is not None
@@ -67,7 +67,7 @@ def test_names_many_tensors_and_every_option(service: Service) -> None:
         relative_error=1e-3,
     )
     assert report.passed
-    assert {name: len(each.directions) for name, each in report.verdicts.items()} == {"w": 2, "b": 2}
+    assert {name: len(verdict.directions) for name, verdict in report.verdicts.items()} == {"w": 2, "b": 2}
     assert report.missed["single_element"]["relative_error"] == 1e-3
 
 
@@ -76,44 +76,44 @@ TORCH = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.b
 
 @pytest.mark.parametrize("dtype", TORCH.values(), ids=TORCH)
 def test_a_loss_of_torch_gets_tensors_of_torch(service: Service, dtype: torch.dtype) -> None:
-    def squared(w: torch.Tensor) -> torch.Tensor:
+    def sum_squares(w: torch.Tensor) -> torch.Tensor:
         assert w.dtype == dtype
         return (w.double() ** 2).sum()
 
     point = torch.tensor([1.0, -2.0, 0.5], dtype=dtype, requires_grad=True)
-    squared(point).backward()
-    assert service.check_function(squared, point, point.grad, directions="coordinates").outcome == "pass"
+    sum_squares(point).backward()
+    assert service.check_function(sum_squares, point, point.grad, directions="coordinates").outcome == "pass"
     assert point.grad is not None
-    assert service.check_function(squared, point, -point.grad, directions="coordinates").outcome == "fail"
+    assert service.check_function(sum_squares, point, -point.grad, directions="coordinates").outcome == "fail"
 
 
 @pytest.mark.parametrize("make", [list, np.asarray, lambda w: np.asarray(w, np.float32)], ids=["list", "f64", "f32"])
 def test_points_of_lists_and_of_float32(service: Service, make: Any) -> None:
     kinds: set[Any] = set()
 
-    def squared(w: Any) -> float:
+    def sum_squares(w: Any) -> float:
         kinds.add(w.dtype)
         w *= 1  # The loss may write to what it gets.
         return float(w @ w)
 
-    assert service.check_function(squared, make([1.0, 2.0]), make([2.0, 4.0])).passed
+    assert service.check_function(sum_squares, make([1.0, 2.0]), make([2.0, 4.0])).passed
     assert len(kinds) == 1
 
 
 def test_an_assertion_has_the_report(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADCHECKD_URL", url)
     assert gradcheckd.assert_function(loss, POINT, gradient).passed
-    assert gradcheckd.check_function(loss, POINT, wrong).outcome == "fail"
+    assert gradcheckd.check_function(loss, POINT, compute_wrong_gradient).outcome == "fail"
     with pytest.raises(GradientError, match=r"x: one element: x\[1\]"):
-        gradcheckd.assert_function(loss, POINT, wrong, directions="coordinates")
+        gradcheckd.assert_function(loss, POINT, compute_wrong_gradient, directions="coordinates")
 
 
 def test_an_error_of_the_loss_says_at_which_point(service: Service) -> None:
-    def broken(_: Any) -> float:
+    def raise_error(_: Any) -> float:
         raise ZeroDivisionError("mine")
 
     with pytest.raises(ZeroDivisionError, match="mine") as caught:
-        service.check_function(broken, POINT, POINT)
+        service.check_function(raise_error, POINT, POINT)
     assert caught.value.__notes__ == ["gradcheckd: raised by the function at the base"]
 
 
@@ -123,7 +123,7 @@ NUMBERS = {
     "of torch": lambda w: torch.tensor([np.sum(w**2)], requires_grad=True),
     "of jax": lambda w: jnp.asarray(np.sum(w**2)),
     "of torch in bfloat16": lambda w: torch.tensor([np.sum(w**2)], dtype=torch.bfloat16),
-    "a fraction": lambda w: sum(Fraction(float(each)) ** 2 for each in w),
+    "a fraction": lambda w: sum(Fraction(float(value)) ** 2 for value in w),
     "a whole number": lambda _: 3,
 }
 
@@ -169,7 +169,7 @@ def test_a_loss_that_is_no_function_is_refused(service: Service) -> None:
         service.check_function(1.0, POINT, POINT)  # type: ignore[arg-type]
 
 
-def test_names_of_one_alone_are_refused(service: Service) -> None:
+def test_single_array_for_a_named_point_is_refused(service: Service) -> None:
     with pytest.raises(TensorError, match="The candidate is one ndarray; expected a mapping with 'w'"):
         service.check_function(lambda at: loss(at["w"]), {"w": POINT}, POINT)
 
@@ -179,7 +179,7 @@ def test_bounds_and_scales_of_elements_are_kept(service: Service) -> None:
     at = np.array([0.0, 2.99, 1.0])
     seen: list[Any] = []
 
-    def log(w: Any) -> float:
+    def record_point(w: Any) -> float:
         seen.append(w)
         return float(np.sum(np.sqrt(w + 1)) - np.log(3 - w[1]))
 
@@ -187,7 +187,12 @@ def test_bounds_and_scales_of_elements_are_kept(service: Service) -> None:
     scale = np.array([0.5, 0.25, 0.25])
     for factor, outcome in ((1, "pass"), (1.001, "fail")):
         report = service.check_function(
-            log, at, factor * right, directions="coordinates", bounds={"min": [0, 1, -1], "max": 3}, scale=scale
+            record_point,
+            at,
+            factor * right,
+            directions="coordinates",
+            bounds={"min": [0, 1, -1], "max": 3},
+            scale=scale,
         )
         assert report.outcome == outcome
     moved = np.abs(np.array(seen) - at).max(axis=0)
@@ -197,15 +202,15 @@ def test_bounds_and_scales_of_elements_are_kept(service: Service) -> None:
 
 
 def test_gradients_are_named_where_the_point_is(service: Service) -> None:
-    def named(at: Any) -> float:
+    def sum_named_squares(at: Any) -> float:
         return float(np.sum(at["w"] * at["w"]) * np.sqrt(at["b"]))
 
     point = {"w": POINT, "b": np.array(0.25, np.float32)}
     right = {"w": 2 * POINT * 0.5, "b": np.sum(POINT * POINT)}
     options = {"scale": {"w": 0.5}, "bounds": {"b": {"min": 0.0}}, "tolerance": {"rtol": 1e-4}}
-    assert service.check_function(named, point, right, **options).outcome == "pass"
+    assert service.check_function(sum_named_squares, point, right, **options).outcome == "pass"
     wrong = right | {"b": right["b"] * 1.001}
-    assert service.check_function(named, point, wrong, **options).outcome == "fail"
+    assert service.check_function(sum_named_squares, point, wrong, **options).outcome == "fail"
 
 
 def test_a_tolerance_takes_the_place_of_rounding(service: Service) -> None:
@@ -219,11 +224,11 @@ def test_a_tolerance_takes_the_place_of_rounding(service: Service) -> None:
 def test_a_loss_that_returns_none_has_no_value_there(service: Service) -> None:
     """On one side alone: the other one decides."""
 
-    def half(w: Any) -> Any:
+    def evaluate_upper_half(w: Any) -> Any:
         return None if (w < POINT).any() else loss(w)
 
-    for given, outcome in ((gradient, "pass"), (wrong, "fail")):
-        report = service.check_function(half, POINT, given, directions="coordinates", seed=3)
+    for given, outcome in ((gradient, "pass"), (compute_wrong_gradient, "fail")):
+        report = service.check_function(evaluate_upper_half, POINT, given, directions="coordinates", seed=3)
         assert report.outcome in (outcome, "inconclusive")
     with pytest.raises(TensorError, match="returned None"):
         service.check_function(lambda _: None, POINT, gradient)
@@ -238,11 +243,11 @@ def test_bounds_of_another_form_are_refused(service: Service, bounds: Any) -> No
 def test_few_evaluations_suffice_for_a_right_gradient(service: Service) -> None:
     calls: list[float] = []
 
-    def counted(w: Any) -> Any:
+    def count_call(w: Any) -> Any:
         calls.append(0.0)
         return loss(w)
 
-    report = service.check_function(counted, POINT, gradient)
+    report = service.check_function(count_call, POINT, gradient)
     assert report.passed
     assert len(calls) == report.evaluations == 23
     assert report.missed["probability"] == pytest.approx(0.002)
@@ -251,15 +256,15 @@ def test_few_evaluations_suffice_for_a_right_gradient(service: Service) -> None:
 def test_a_wrong_gradient_takes_all_evaluations(service: Service) -> None:
     steps: list[tuple[int, int]] = []
     report = service.check_function(
-        loss, POINT, wrong(POINT), evaluations="few", progress=lambda *step: steps.append(step)
+        loss, POINT, compute_wrong_gradient(POINT), evaluations="few", progress=lambda *step: steps.append(step)
     )
     assert report.outcome == "fail"
     assert report.evaluations == 75
     assert [done for done, _ in steps] == list(range(1, 76))
     assert {total for _, total in steps} == {23, 75}
-    full = service.check_function(loss, POINT, wrong(POINT), evaluations="full")
-    assert [each.judged for each in full.verdicts["x"].directions] == [
-        each.judged for each in report.verdicts["x"].directions
+    full = service.check_function(loss, POINT, compute_wrong_gradient(POINT), evaluations="full")
+    assert [direction.judged for direction in full.verdicts["x"].directions] == [
+        direction.judged for direction in report.verdicts["x"].directions
     ]
 
 

@@ -42,7 +42,7 @@ def test_a_wrong_gradient_fails_and_its_bug_is_named(service: Service, wrong_arr
     assert report.verdicts["w2"].outcome == "pass"
     verdict = report.verdicts["w1"]
     assert (verdict.outcome, verdict.elements.failed) == ("fail", 2)
-    assert [each.name for each in report.diagnoses["w1"]] == ["transposed", "memory_order"]
+    assert [diagnosis.name for diagnosis in report.diagnoses["w1"]] == ["transposed", "memory_order"]
     worst = verdict.worst[0]
     assert (worst.index, worst.route, worst.judged) == ((0, 1), "candidate", W1[1, 0])
     assert worst.ratio == pytest.approx(report.raw["verdicts"]["w1"]["worst"][0]["ratio"])
@@ -81,14 +81,14 @@ def test_progress_gives_the_same_report(service: Service, wrong_arrays: dict[str
     report = service.check(**wrong_arrays, progress=lambda *step: told.append(step))
     assert told[-1][1] == told[-1][2] == report.raw["cost"]["loss_evaluations"]
     other = service.check(**wrong_arrays)
-    assert without_times(report) == without_times(other)
+    assert drop_timings(report) == drop_timings(other)
     for name, gradient in report.gradients.items():
         for route, array in vars(gradient).items():
             assert np.array_equal(array, getattr(other.gradients[name], route))
 
 
-def without_times(report: Report) -> Any:
-    return {name: each for name, each in report.raw.items() if name not in ("cost", "gradients", "intermediates")}
+def drop_timings(report: Report) -> Any:
+    return {name: value for name, value in report.raw.items() if name not in ("cost", "gradients", "intermediates")}
 
 
 FIELDS: dict[str, dict[str, Any]] = {
@@ -106,7 +106,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
 @pytest.mark.parametrize("progress", [None, lambda *_: None], ids=["", "with progress"])
-def test_every_field_gets_through(
+def test_client_sends_every_field(
     service: Service, reference_arrays: dict[str, Any], fields: dict[str, Any], progress: Any
 ) -> None:
     report = service.check(**reference_arrays, **fields, progress=progress)
@@ -147,24 +147,24 @@ def test_arrays_of_anyone_are_judged_by_their_own_rounding(
     # At a point that every datatype holds exactly.
     point = {"w1": [[0.125, -0.125], [0.25, 0.0625]], "w2": [0.5, -0.25, 0.25, 0.5]}
     exact = service.check(
-        tensors=reference_arrays["tensors"], weights={name: np.array(each) for name, each in point.items()}
+        tensors=reference_arrays["tensors"], weights={name: np.array(values) for name, values in point.items()}
     )
     given = {
-        "tensors": {name: make(each.tolist()) for name, each in reference_arrays["tensors"].items()},
-        "weights": {name: make(each) for name, each in point.items()},
-        "candidate": {name: make(each.analytic.tolist()) for name, each in exact.gradients.items()},
+        "tensors": {name: make(tensor.tolist()) for name, tensor in reference_arrays["tensors"].items()},
+        "weights": {name: make(values) for name, values in point.items()},
+        "candidate": {name: make(gradient.analytic.tolist()) for name, gradient in exact.gradients.items()},
     }
     # Of 8 bits not every element can be told here.
     assert service.check(**given).outcome == ("inconclusive" if "bfloat16" in str(given["weights"]) else "pass")
     given["candidate"]["w2"] = make((-exact.gradients["w2"].analytic).tolist())
     report = service.check(**given)
     assert report.outcome == "fail"
-    named = [each.name for each in report.diagnoses["w2"]]
+    named = [diagnosis.name for diagnosis in report.diagnoses["w2"]]
     assert "sign_flipped" in named or "bfloat16" in str(given["weights"]), "4 elements of 8 bits do not name a bug"
 
 
 @pytest.mark.parametrize("labels", [[0, 2, 1], np.array([0, 2, 1]), np.array([0, 2, 1], np.uint8)], ids=repr)
-def test_labels_are_labels(service: Service, labels: Any) -> None:
+def test_integer_labels_stay_integers(service: Service, labels: Any) -> None:
     nodes = [{"name": "loss", "op": "cross_entropy", "inputs": ["z", "y"]}]
     report = service.check(tensors={"y": labels}, weights={"z": np.eye(3)}, model=nodes)
     assert report.outcome == "pass"
@@ -180,7 +180,7 @@ def test_nonfinite_values_arrive_as_numbers(service: Service, reference_arrays: 
     assert (kink.index, kink.left, kink.right) == ((0,), -1, 1)
 
 
-def test_names_with_slashes_come_back(service: Service) -> None:
+def test_names_with_slashes_are_restored(service: Service) -> None:
     nodes = [{"name": "loss", "op": "sum", "inputs": ["layer/0/w"]}]
     report = service.check(weights={"layer/0/w": np.ones(2)}, model=nodes)
     assert report.gradients["layer/0/w"].analytic.tolist() == [1, 1]
@@ -275,9 +275,9 @@ def test_closed_service_says_that_it_is_closed(url: str) -> None:
         service.models()
 
 
-def test_the_catalogues_are_there(service: Service) -> None:
-    assert "lenet" in [each["name"] for each in service.models()]
-    assert "conv2d" in [each["name"] for each in service.ops()]
-    request = next(each["request"] for each in service.models() if each["name"] == "mlp_classifier")
+def test_client_lists_ops_presets_and_bugs(service: Service) -> None:
+    assert "lenet" in [model["name"] for model in service.models()]
+    assert "conv2d" in [op["name"] for op in service.ops()]
+    request = next(model["request"] for model in service.models() if model["name"] == "mlp_classifier")
     assert service.check(**request).passed
     assert json.dumps(request)

@@ -26,7 +26,7 @@ from gradcheckd.command import main, run_command
 from gradcheckd.command.request_files import parse_numbers
 from gradcheckd.progress import follow_progress
 from tests.client.conftest import W1
-from tests.client.test_connection import answering
+from tests.client.test_connection import serve_answers
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -34,48 +34,48 @@ INCONCLUSIVE = ["--set", 'finite_difference={"method": "central", "step": 100}']
 
 
 @pytest.fixture
-def said(url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+def run_main(url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     """Run the command; its status, and what it wrote to standard output and to standard error."""
     monkeypatch.setenv("GRADCHECKD_URL", url)
 
-    def said(*arguments: str, given: bytes | None = None) -> tuple[int, str, str]:
+    def run(*arguments: str, given: bytes | None = None) -> tuple[int, str, str]:
         if given is not None:
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
         try:
-            status = main([str(each) for each in arguments])
+            status = main([str(argument) for argument in arguments])
         except SystemExit as ended:
             status = int(ended.code or 0)
         return status, *capsys.readouterr()
 
-    return said
+    return run
 
 
-def as_served(url: str, body: dict[str, Any], form: str, path: str = "/v1/check") -> list[str]:
+def fetch_text_lines(url: str, body: dict[str, Any], form: str, path: str = "/v1/check") -> list[str]:
     text = httpx.post(url + path, json=body, headers={"Accept": form}, timeout=60).text
-    return without_times(text)
+    return drop_timing_lines(text)
 
 
-def without_times(text: str) -> list[str]:
+def drop_timing_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if "loss evaluations in" not in line]
 
 
 @pytest.mark.parametrize(("name", "status"), [("reference.json", 0), ("wrong_sign.json", 1)])
 @pytest.mark.parametrize(("form", "media_type"), [("text", "text/plain"), ("markdown", "text/markdown")])
 def test_text_is_that_of_the_service(
-    said: Callable[..., Any], url: str, name: str, status: int, form: str, media_type: str
+    run_main: Callable[..., Any], url: str, name: str, status: int, form: str, media_type: str
 ) -> None:
-    ended, out, err = said("check", EXAMPLES / name, "--format", form)
+    ended, out, err = run_main("check", EXAMPLES / name, "--format", form)
     assert (ended, err) == (status, "")
-    assert without_times(out) == as_served(url, json.loads((EXAMPLES / name).read_text()), media_type)
+    assert drop_timing_lines(out) == fetch_text_lines(url, json.loads((EXAMPLES / name).read_text()), media_type)
 
 
 @pytest.mark.parametrize("option", ["-v", "--verbose"])
-def test_details_are_shown_on_request(said: Callable[..., Any], option: str) -> None:
-    _, short, _ = said("check", EXAMPLES / "reference.json")
+def test_details_are_shown_on_request(run_main: Callable[..., Any], option: str) -> None:
+    _, short, _ = run_main("check", EXAMPLES / "reference.json")
     assert len(short.splitlines()) <= 5
-    _, out, _ = said("check", EXAMPLES / "reference.json", option, "--set", "include=[]")
+    _, out, _ = run_main("check", EXAMPLES / "reference.json", option, "--set", "include=[]")
     assert {"Verdicts", "Discrepancies", "Gradients", "Model"} <= set(out.splitlines())
-    _, out, _ = said("check", EXAMPLES / "wrong_sign.json", option, "--format", "markdown")
+    _, out, _ = run_main("check", EXAMPLES / "wrong_sign.json", option, "--format", "markdown")
     assert "<summary>Discrepancies</summary>" in out
 
 
@@ -104,22 +104,22 @@ def run_in_terminal(columns: int, *arguments: str) -> str:
     return written.decode().replace("\r\n", "\n")
 
 
-def test_inconclusive_report_has_its_own_exit_status(said: Callable[..., Any]) -> None:
-    status, out, _ = said("check", EXAMPLES / "reference.json", *INCONCLUSIVE)
+def test_inconclusive_report_has_its_own_exit_status(run_main: Callable[..., Any]) -> None:
+    status, out, _ = run_main("check", EXAMPLES / "reference.json", *INCONCLUSIVE)
     assert status == 2
     assert out.startswith("gradcheckd: inconclusive\n")
 
 
-def test_json_is_the_report(said: Callable[..., Any], url: str) -> None:
-    status, out, _ = said("check", EXAMPLES / "wrong_sign.json", "--format", "json")
+def test_json_output_is_the_report(run_main: Callable[..., Any], url: str) -> None:
+    status, out, _ = run_main("check", EXAMPLES / "wrong_sign.json", "--format", "json")
     report = httpx.post(f"{url}/v1/check", json=json.loads((EXAMPLES / "wrong_sign.json").read_text())).json()
     assert status == 1
     assert json.loads(out) | {"cost": 0} == report | {"cost": 0}
 
 
-def test_html_and_a_file_to_write_to(said: Callable[..., Any], tmp_path: Path) -> None:
+def test_html_and_a_file_to_write_to(run_main: Callable[..., Any], tmp_path: Path) -> None:
     written = tmp_path / "report.html"
-    assert said("check", EXAMPLES / "wrong_sign.json", "--format", "html", "--output", written) == (1, "", "")
+    assert run_main("check", EXAMPLES / "wrong_sign.json", "--format", "html", "--output", written) == (1, "", "")
     page = written.read_text()
     assert page.startswith("<!doctype html>")
     assert page.count("<figure") == 5 + 4, (
@@ -128,45 +128,47 @@ def test_html_and_a_file_to_write_to(said: Callable[..., Any], tmp_path: Path) -
 
 
 def test_every_form_of_a_request_is_taken(
-    said: Callable[..., Any], reference_arrays: dict[str, Any], tmp_path: Path
+    run_main: Callable[..., Any], reference_arrays: dict[str, Any], tmp_path: Path
 ) -> None:
-    named = {f"{section}/{name}": each for section, named in reference_arrays.items() for name, each in named.items()}
+    named = {f"{section}/{name}": array for section, named in reference_arrays.items() for name, array in named.items()}
     # The library writes the memory of an array, whatever its strides.
     named["candidate/w1"] = np.ascontiguousarray(W1.T)
     fields = json.dumps({"include": [], "with_respect_to": ["w1"]})
     safetensors.numpy.save_file(named, tmp_path / "a", {"request": fields})
     np.savez(tmp_path / "b.npz", **named, request=fields)
     whole = {
-        section: {name: each.tolist() for name, each in named.items()} for section, named in reference_arrays.items()
+        section: {name: array.tolist() for name, array in named.items()} for section, named in reference_arrays.items()
     }
     (tmp_path / "c").write_text(json.dumps(whole | {"candidate": {"w1": W1.T.tolist()}} | json.loads(fields)))
     reports = set()
     for name in ("a", "b.npz", "c"):
         for arguments, given in (((tmp_path / name,), None), (("-",), (tmp_path / name).read_bytes())):
-            status, out, _ = said("check", *arguments, "--format", "json", given=given)
+            status, out, _ = run_main("check", *arguments, "--format", "json", given=given)
             assert status == 1
             reports.add(json.dumps(json.loads(out) | {"cost": 0}))
             # A field is replaced in each of them as well.
-            status, out, _ = said("check", *arguments, "--format", "json", "--set", "candidate_dtype=FP32", given=given)
+            status, out, _ = run_main(
+                "check", *arguments, "--format", "json", "--set", "candidate_dtype=FP32", given=given
+            )
             assert json.loads(out)["verdicts"]["w1"]["worst"][0]["allowed"] > 1e-9
     assert len(reports) == 1
 
 
 def test_a_gradient_from_a_file_of_numbers_is_judged_and_its_bug_is_named(
-    said: Callable[..., Any], tmp_path: Path
+    run_main: Callable[..., Any], tmp_path: Path
 ) -> None:
     request, numbers = EXAMPLES / "reference.json", tmp_path / "w1.txt"
     numbers.write_text(" ".join(map(repr, W1.ravel().tolist())))
-    assert said("check", request, "--candidate", f"w1={numbers}")[0] == 0
+    assert run_main("check", request, "--candidate", f"w1={numbers}")[0] == 0
     numbers.write_text("\n".join(map(repr, W1.T.ravel().tolist())))
-    status, out, _ = said("check", request, "--candidate", f"w1={numbers}")
+    status, out, _ = run_main("check", request, "--candidate", f"w1={numbers}")
     assert status == 1
     assert "probable bug: transposed" in out
     np.save(tmp_path / "w1.npy", -W1)
-    status, out, _ = said("check", request, "--candidate", f"w1={tmp_path / 'w1.npy'}")
+    status, out, _ = run_main("check", request, "--candidate", f"w1={tmp_path / 'w1.npy'}")
     assert "probable bug: sign_flipped" in out
     numbers.write_text("1, 2, 3")
-    status, out, _ = said("check", request, "--candidate", f"w1={numbers}")
+    status, out, _ = run_main("check", request, "--candidate", f"w1={numbers}")
     assert status == 1
     assert "shape" in out
 
@@ -174,45 +176,45 @@ def test_a_gradient_from_a_file_of_numbers_is_judged_and_its_bug_is_named(
 POINT = [0.5, -1.5, 2.0]
 
 
-def losses_at(points: Any) -> list[float]:
+def compute_losses(points: Any) -> list[float]:
     return [float((np.sin(w) * np.roll(w, 1)).sum()) for w in np.asarray(points)]
 
 
-def gradient() -> Any:
+def compute_gradient() -> Any:
     w = np.array(POINT)
     return np.cos(w) * np.roll(w, 1) + np.sin(np.roll(w, -1))
 
 
-def test_a_black_box_by_files(said: Callable[..., Any], url: str, tmp_path: Path) -> None:
+def test_command_checks_a_black_box_by_files(run_main: Callable[..., Any], url: str, tmp_path: Path) -> None:
     names = {name: str(tmp_path / name) for name in ("point", "points", "plan", "losses", "gradient")}
     Path(names["point"]).write_text(json.dumps({"point": {"w": POINT}}))
-    assert said("plan", names["point"], "--points", names["points"], "--output", names["plan"]) == (0, "", "")
+    assert run_main("plan", names["point"], "--points", names["points"], "--output", names["plan"]) == (0, "", "")
     points = np.loadtxt(names["points"])
     plan = json.loads(Path(names["plan"]).read_text())
     assert points.shape == (plan["evaluations"], 3)
-    Path(names["losses"]).write_text("\n".join(map(repr, losses_at(points))))
+    Path(names["losses"]).write_text("\n".join(map(repr, compute_losses(points))))
     arguments = ("judge", names["plan"], "--losses", names["losses"], "--candidate", names["gradient"])
     for factor, status, words in ((1, 0, "gradcheckd: pass\n"), (-1, 1, "a sign was lost.")):
-        Path(names["gradient"]).write_text(" ".join(map(repr, (factor * gradient()).tolist())))
-        ended, out, err = said(*arguments)
+        Path(names["gradient"]).write_text(" ".join(map(repr, (factor * compute_gradient()).tolist())))
+        ended, out, err = run_main(*arguments)
         assert (ended, err) == (status, "")
         assert words in " ".join(out.split()) + "\n" or words in out
-    status, out, _ = said(*arguments, "--format", "json")
+    status, out, _ = run_main(*arguments, "--format", "json")
     assert json.loads(out)["verdicts"]["w"]["taylor"]["factor"] == pytest.approx(-1)
-    assert said(*arguments, "--format", "html")[1].startswith("<!doctype html>")
-    assert said(*arguments, "--format", "markdown")[1].startswith("## gradcheckd: fail\n")
-    assert said(*arguments, "--set", "relative_error=0.01")[0] == 1
+    assert run_main(*arguments, "--format", "html")[1].startswith("<!doctype html>")
+    assert run_main(*arguments, "--format", "markdown")[1].startswith("## gradcheckd: fail\n")
+    assert run_main(*arguments, "--set", "relative_error=0.01")[0] == 1
 
 
-def test_a_black_box_in_json(said: Callable[..., Any]) -> None:
-    status, out, _ = said(
+def test_command_checks_a_black_box_in_json(run_main: Callable[..., Any]) -> None:
+    status, out, _ = run_main(
         "plan", "-", "--set", 'directions={"kind": "coordinates"}', given=json.dumps({"point": {"w": POINT}}).encode()
     )
     answer = json.loads(out)
     assert (status, len(answer["points"])) == (0, answer["evaluations"])
-    losses = losses_at([point["w"] for point in answer["points"]])
-    body = {"plan": answer["plan"], "losses": losses, "candidate": {"w": (gradient() * [1, 1.001, 1]).tolist()}}
-    status, out, _ = said("judge", "-", given=json.dumps(body).encode())
+    losses = compute_losses([point["w"] for point in answer["points"]])
+    body = {"plan": answer["plan"], "losses": losses, "candidate": {"w": (compute_gradient() * [1, 1.001, 1]).tolist()}}
+    status, out, _ = run_main("judge", "-", given=json.dumps(body).encode())
     assert status == 1
     assert "[1]" in out
 
@@ -220,25 +222,25 @@ def test_a_black_box_in_json(said: Callable[..., Any]) -> None:
 MANY = {"w": np.array([[1.5, 2.5]]), "a": np.array([0.5], np.float32), "b": np.array([2.0])}
 
 
-def points_file(kind: str, path: Path) -> Path:
+def write_points(kind: str, path: Path) -> Path:
     if kind == "npz":
-        np.savez(path.with_suffix(".npz"), **{f"point/{name}": each for name, each in MANY.items()})
+        np.savez(path.with_suffix(".npz"), **{f"point/{name}": array for name, array in MANY.items()})
         return path.with_suffix(".npz")
     if kind == "json":
-        path.write_text(json.dumps({"point": {name: each.tolist() for name, each in MANY.items()}}))
+        path.write_text(json.dumps({"point": {name: array.tolist() for name, array in MANY.items()}}))
     else:
-        stored = {f"point/{name}": cast("TypedTensor", to_tensor(each, name)) for name, each in MANY.items()}
+        stored = {f"point/{name}": cast("TypedTensor", to_tensor(array, name)) for name, array in MANY.items()}
         path.write_bytes(wire.to_safetensors(stored, {}))
     return path
 
 
 @pytest.mark.parametrize("kind", ["json", "npz", "safetensors"])
 def test_points_of_many_tensors_are_in_the_order_of_the_request(
-    said: Callable[..., Any], tmp_path: Path, kind: str
+    run_main: Callable[..., Any], tmp_path: Path, kind: str
 ) -> None:
     """And a right gradient of what a program reads by position passes, a transposition of two tensors fails."""
-    request, plan, points = points_file(kind, tmp_path / "request"), tmp_path / "plan", tmp_path / "points"
-    status, out, err = said("plan", request, "--points", points, "--output", plan)
+    request, plan, points = write_points(kind, tmp_path / "request"), tmp_path / "plan", tmp_path / "points"
+    status, out, err = run_main("plan", request, "--points", points, "--output", plan)
     columns = 'columns 1 to 2: "w", shape [1, 2]; column 3: "a", shape [1]; column 4: "b", shape [1]'
     assert (status, out, err) == (0, "", f"gradcheckd: the points have, in {columns}\n")
     assert points.read_text().splitlines()[0] == f"# {columns}"
@@ -249,16 +251,16 @@ def test_points_of_many_tensors_are_in_the_order_of_the_request(
     right = {"w": [2.5, 1.5], "a": [4 * np.cos(0.5)], "b": [4 * np.sin(0.5)]}
     for swapped, expected in ((False, 0), (True, 1)):
         of = {**right, "a": right["b"], "b": right["a"]} if swapped else right
-        for name, each in of.items():
-            (tmp_path / name).write_text(" ".join(repr(float(number)) for number in each))
+        for name, value in of.items():
+            (tmp_path / name).write_text(" ".join(repr(float(number)) for number in value))
         given = [part for name in MANY for part in ("--candidate", f"{name}={tmp_path / name}")]
-        status, out, _ = said("judge", plan, "--losses", losses, *given, "--format", "json")
+        status, out, _ = run_main("judge", plan, "--losses", losses, *given, "--format", "json")
         assert status == expected
         assert list(json.loads(out)["verdicts"]) == ["w", "a", "b"]
 
 
 def test_scales_and_bounds_are_arguments_and_a_loss_without_a_value_is_null(
-    said: Callable[..., Any], tmp_path: Path
+    run_main: Callable[..., Any], tmp_path: Path
 ) -> None:
     """The logarithm of two tensors that lie next to the end of its domain, and on a bound that is not."""
     plan, points, losses = tmp_path / "plan", tmp_path / "points", tmp_path / "losses"
@@ -276,7 +278,7 @@ def test_scales_and_bounds_are_arguments_and_a_loss_without_a_value_is_null(
         "--scale",
         "b=0x1p-3",
     )
-    status, _, err = said("plan", "-", *options, "--points", points, "--output", plan, given=given)
+    status, _, err = run_main("plan", "-", *options, "--points", points, "--output", plan, given=given)
     assert (status, err.count("\n")) == (0, 1)
     read = np.loadtxt(points)
     assert (read[:, 0] >= 0.5).all()
@@ -285,31 +287,31 @@ def test_scales_and_bounds_are_arguments_and_a_loss_without_a_value_is_null(
     assert np.abs(read[19:] - read[0]).max(axis=0).tolist() == [pytest.approx(0.006, abs=2e-3), 0.0625, 0.015625]
     values = np.log(0.52 - read).sum(axis=1)
     there = read[:, 1] >= 0.25 - 2.0**-5
-    losses.write_text("\n".join(np.where(there, [repr(each) for each in values.tolist()], "null")))
+    losses.write_text("\n".join(np.where(there, [repr(value) for value in values.tolist()], "null")))
     assert "null" in losses.read_text()
     right = {"w": [-1 / 0.02, -1 / 0.27], "b": [-1 / 0.395]}
     for factor, tolerance, expected in ((1, (), 0), (1 + 1e-5, (), 1), (1 + 1e-5, ("--tolerance", "1e-4,0"), 0)):
-        for name, each in right.items():
-            (tmp_path / name).write_text(" ".join(repr(factor * number) for number in each))
+        for name, value in right.items():
+            (tmp_path / name).write_text(" ".join(repr(factor * number) for number in value))
         candidates = [part for name in right for part in ("--candidate", f"{name}={tmp_path / name}")]
-        assert said("judge", plan, "--losses", losses, *candidates, *tolerance)[0] == expected
+        assert run_main("judge", plan, "--losses", losses, *candidates, *tolerance)[0] == expected
 
 
-def test_a_name_with_a_line_end_leaves_the_points_one_a_line(said: Callable[..., Any], tmp_path: Path) -> None:
-    said("plan", "-", "--points", tmp_path / "points", given=json.dumps({"point": {"a\nb": 0.5}}).encode())
+def test_a_name_with_a_line_end_leaves_the_points_one_a_line(run_main: Callable[..., Any], tmp_path: Path) -> None:
+    run_main("plan", "-", "--points", tmp_path / "points", given=json.dumps({"point": {"a\nb": 0.5}}).encode())
     lines = (tmp_path / "points").read_text().splitlines()
     assert lines[:2] == ['# column 1: "a\\nb", shape []', "0.5"]
 
 
-def test_catalogues_are_listed_and_one_of_each_is_shown(said: Callable[..., Any]) -> None:
-    assert said("models")[1].startswith("conv_tanh_scale_sigmoid  The reference example")
-    assert json.loads(said("models", "--format", "json")[1])["models"]
-    _, request, _ = said("models", "mlp_classifier")
-    assert said("check", "-", given=request.encode())[0] == 0
-    assert "\nconv2d " in said("ops")[1]
-    assert json.loads(said("ops", "--format", "json")[1])["ops"]
-    assert said("ops", "conv2d")[1].startswith("conv2d(input, weight, bias?, stride=1, ")
-    assert json.loads(said("ops", "conv2d", "--format", "json")[1])["name"] == "conv2d"
+def test_catalogues_are_listed_and_one_of_each_is_shown(run_main: Callable[..., Any]) -> None:
+    assert run_main("models")[1].startswith("conv_tanh_scale_sigmoid  The reference example")
+    assert json.loads(run_main("models", "--format", "json")[1])["models"]
+    _, request, _ = run_main("models", "mlp_classifier")
+    assert run_main("check", "-", given=request.encode())[0] == 0
+    assert "\nconv2d " in run_main("ops")[1]
+    assert json.loads(run_main("ops", "--format", "json")[1])["ops"]
+    assert run_main("ops", "conv2d")[1].startswith("conv2d(input, weight, bias?, stride=1, ")
+    assert json.loads(run_main("ops", "conv2d", "--format", "json")[1])["name"] == "conv2d"
 
 
 WRONG = {
@@ -348,9 +350,9 @@ WRONG = {
 
 @pytest.mark.parametrize(("arguments", "given", "message"), WRONG.values(), ids=WRONG)
 def test_unjudgeable_request_is_an_error_with_its_reason(
-    said: Callable[..., Any], arguments: Any, given: bytes | None, message: str
+    run_main: Callable[..., Any], arguments: Any, given: bytes | None, message: str
 ) -> None:
-    status, out, err = said(*arguments, given=given)
+    status, out, err = run_main(*arguments, given=given)
     assert (status, out) == (3, "")
     assert message in err
     assert "Traceback" not in err
@@ -365,36 +367,38 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)
-def test_a_npy_that_is_broken_is_an_error(said: Callable[..., Any], tmp_path: Path, change: Any) -> None:
+def test_a_npy_that_is_broken_is_an_error(run_main: Callable[..., Any], tmp_path: Path, change: Any) -> None:
     np.save(tmp_path / "whole.npy", W1)
     (tmp_path / "w1.npy").write_bytes(change((tmp_path / "whole.npy").read_bytes()))
-    status, out, err = said("check", EXAMPLES / "reference.json", "--candidate", f"w1={tmp_path / 'w1.npy'}")
+    status, out, err = run_main("check", EXAMPLES / "reference.json", "--candidate", f"w1={tmp_path / 'w1.npy'}")
     assert (status, out, err.count("\n")) == (3, "", 1)
     assert "is no .npy of numbers that can be read" in err
 
 
-def test_a_npy_of_objects_is_an_error(said: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_npy_of_objects_is_an_error(run_main: Callable[..., Any], tmp_path: Path) -> None:
     np.save(tmp_path / "w1.npy", np.array([None]), allow_pickle=True)
-    status, _, err = said("check", EXAMPLES / "reference.json", "--candidate", f"w1={tmp_path / 'w1.npy'}")
+    status, _, err = run_main("check", EXAMPLES / "reference.json", "--candidate", f"w1={tmp_path / 'w1.npy'}")
     assert (status, err.count("\n")) == (3, 1)
 
 
 @pytest.mark.parametrize("fields", ["{", "[1]", "[" * 20_000], ids=["cut off", "a list", "without end"])
-def test_fields_beside_arrays_that_are_none_are_an_error(said: Callable[..., Any], tmp_path: Path, fields: str) -> None:
+def test_fields_beside_arrays_that_are_none_are_an_error(
+    run_main: Callable[..., Any], tmp_path: Path, fields: str
+) -> None:
     np.savez(tmp_path / "a.npz", **{"weights/w1": W1}, request=fields)
     safetensors.numpy.save_file({"weights/w1": W1}, tmp_path / "b", {"request": fields})
     for name in ("a.npz", "b"):
-        status, out, err = said("check", tmp_path / name, "--set", "seed=1")
+        status, out, err = run_main("check", tmp_path / name, "--set", "seed=1")
         assert (status, out, err.count("\n")) == (3, "", 1)
         assert "`request` is " in err
 
 
 @pytest.mark.parametrize("command", ["models", "models lenet", "judge -", "plan - --points x"])
 @pytest.mark.parametrize("content", [b'{"hello": 1}', b""], ids=["other JSON", "nothing"])
-def test_an_answer_that_is_not_ours_is_an_error(said: Callable[..., Any], command: str, content: bytes) -> None:
+def test_an_answer_that_is_not_ours_is_an_error(run_main: Callable[..., Any], command: str, content: bytes) -> None:
     kind = "application/vnd.safetensors" if "--points" in command else "application/json"
-    with answering(lambda _: (200, {"Content-Type": kind}, content)) as (url, _):
-        status, out, err = said(*command.split(), "--url", url, given=b"{}")
+    with serve_answers(lambda _: (200, {"Content-Type": kind}, content)) as (url, _):
+        status, out, err = run_main(*command.split(), "--url", url, given=b"{}")
     assert (status, out, err.count("\n")) == (3, "", 1)
     assert "answer is not as it should be" in err
 
@@ -411,32 +415,38 @@ def test_numbers_have_comments_and_hexadecimals(tmp_path: Path) -> None:
             parse_numbers("\ufeff1.5".encode(encoding), "x")
 
 
-def test_a_model_may_be_given_by_its_nodes(said: Callable[..., Any]) -> None:
+def test_a_model_may_be_given_by_its_nodes(run_main: Callable[..., Any]) -> None:
     nodes = [{"name": "loss", "op": "sum", "inputs": ["w"]}]
     request = json.dumps({"tensors": {}, "weights": {"w": [1.0, 2.0]}, "model": nodes}).encode()
-    assert said("check", "-", given=request)[0] == 0
+    assert run_main("check", "-", given=request)[0] == 0
     assert (
-        said("check", "-", "--set", f"model={json.dumps(nodes)}", given=b'{"tensors": {}, "weights": {"w": [1]}}')[0]
+        run_main("check", "-", "--set", f"model={json.dumps(nodes)}", given=b'{"tensors": {}, "weights": {"w": [1]}}')[
+            0
+        ]
         == 0
     )
 
 
-def test_a_dash_is_standard_output(said: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dash_is_standard_output(
+    run_main: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     point = json.dumps({"point": {"w": POINT}}).encode()
-    assert json.loads(said("plan", "-", "--output", "-", given=point)[1])["plan"]
-    status, out, _ = said("plan", "-", "--points", "-", "--output", "plan", given=point)
+    assert json.loads(run_main("plan", "-", "--output", "-", given=point)[1])["plan"]
+    status, out, _ = run_main("plan", "-", "--points", "-", "--output", "plan", given=point)
     assert (status, out.splitlines()[1]) == (0, "0.5 -1.5 2.0")
     for both in ((), ("--output", "-")):
-        status, out, err = said("plan", "-", "--points", "-", *both, given=point)
+        status, out, err = run_main("plan", "-", "--points", "-", *both, given=point)
         assert (status, out) == (3, "")
         assert "do not both go to standard output" in err
     assert {path.name for path in tmp_path.iterdir()} == {"plan"}
 
 
-def test_unexpected_exception_asks_for_a_bug_report(said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_exception_asks_for_a_bug_report(
+    run_main: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gradcheckd.command.catalogue_commands.list_models", lambda _: 1 // 0)
-    status, _, err = said("models")
+    status, _, err = run_main("models")
     assert status == 3
     assert err.startswith("gradcheckd: ZeroDivisionError: integer division")
     assert "bug of the client" in err.splitlines()[0]
@@ -466,51 +476,51 @@ def test_standard_input_may_be_closed(url: str) -> None:
     assert (done.returncode, done.stderr[:41]) == (3, "gradcheckd: Standard input is closed. Giv")
 
 
-def test_an_array_of_no_section_is_refused(said: Callable[..., Any], tmp_path: Path) -> None:
+def test_an_array_of_no_section_is_refused(run_main: Callable[..., Any], tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", w1=W1)
-    _, _, err = said("check", tmp_path / "a.npz")
+    _, _, err = run_main("check", tmp_path / "a.npz")
     assert "an array is named tensors/... or weights/... or candidate/...; 'w1' is not" in err
     np.savez(tmp_path / "b.npz", **{"weights/w1": W1}, request="{")
-    assert said("check", tmp_path / "b.npz")[0] == 3
+    assert run_main("check", tmp_path / "b.npz")[0] == 3
 
 
-def test_shapeless_tensor_is_left_for_the_service_to_refuse(said: Callable[..., Any], tmp_path: Path) -> None:
+def test_shapeless_tensor_is_left_for_the_service_to_refuse(run_main: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "w").write_text("1 2")
     given = b'{"tensors": {}, "weights": {"w": [1, [2]]}}'
-    status, _, err = said("check", "-", "--candidate", tmp_path / "w", given=given)
+    status, _, err = run_main("check", "-", "--candidate", tmp_path / "w", given=given)
     assert status == 3
     assert "/weights/w: ragged" in err
 
 
-def test_help_says_what_the_statuses_are(said: Callable[..., Any]) -> None:
+def test_help_says_what_the_statuses_are(run_main: Callable[..., Any]) -> None:
     for command in ((), ("check",), ("judge",)):
-        status, out, _ = said(*command, "--help")
+        status, out, _ = run_main(*command, "--help")
         assert status == 0
         assert "0 pass, 1 fail" in " ".join(out.split())
 
 
 def test_closed_pipe_and_interrupt_stop_the_command(
-    said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, url: str
+    run_main: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     command = f"{sys.executable} -m gradcheckd models lenet --url {url} | head -c 10; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout.startswith('{"model": ')
     assert done.stderr == ""
 
-    def interrupted(_: Any) -> int:
+    def raise_interrupt(_: Any) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gradcheckd.command.catalogue_commands.list_models", interrupted)
-    assert said("models")[0] == 130
+    monkeypatch.setattr("gradcheckd.command.catalogue_commands.list_models", raise_interrupt)
+    assert run_main("models")[0] == 130
 
 
 def test_a_pipe_that_is_closed_is_no_traceback(
-    said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run_main: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def broken(_: Any) -> int:
+    def raise_broken_pipe(_: Any) -> int:
         raise BrokenPipeError
 
-    monkeypatch.setattr("gradcheckd.command.catalogue_commands.list_models", broken)
+    monkeypatch.setattr("gradcheckd.command.catalogue_commands.list_models", raise_broken_pipe)
     with (tmp_path / "out").open("w") as file:
         monkeypatch.setattr(sys, "stdout", file)
         assert main(["models"]) == 3
@@ -527,13 +537,13 @@ def test_the_bar_is_on_a_terminal_alone(url: str, tmp_path: Path) -> None:
 
 
 def test_an_older_service_is_asked_for_the_text_by_itself(
-    said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    run_main: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "gradcheckd.command.check_commands.follow_progress",
         lambda *given: {"report": follow_progress(*given)["report"]},
     )
-    assert said("check", EXAMPLES / "wrong_sign.json")[1].startswith("gradcheckd: fail\n")
+    assert run_main("check", EXAMPLES / "wrong_sign.json")[1].startswith("gradcheckd: fail\n")
 
 
 def test_the_command_ends_with_its_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -544,19 +554,19 @@ def test_the_command_ends_with_its_status(monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr().err.startswith("gradcheckd: nothing: ")
 
 
-def listening(port: int) -> bool:
+def is_listening(port: int) -> bool:
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     return any(int(line.split()[1].split(":")[1], 16) == port and line.split()[3] == "0A" for line in lines)
 
 
 def test_without_an_address_the_service_runs_in_the_command(
-    said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    run_main: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     example = EXAMPLES / "wrong_sign.json"
-    over_http = said("check", str(example))
+    over_http = run_main("check", str(example))
     monkeypatch.delenv("GRADCHECKD_URL")
-    status, out, err = said("check", str(example))
-    assert (status, without_times(out)) == (1, without_times(over_http[1]))
+    status, out, err = run_main("check", str(example))
+    assert (status, drop_timing_lines(out)) == (1, drop_timing_lines(over_http[1]))
     assert err == over_http[2], "the service says nothing of its own"
 
 
@@ -564,7 +574,7 @@ def test_a_service_is_run_for_a_block() -> None:
     with local_service.run_service() as url:
         port = int(url.rpartition(":")[2])
         assert httpx.get(f"{url}/health/ready", timeout=60).status_code == 200
-    assert not listening(port)
+    assert not is_listening(port)
 
 
 def test_a_service_that_does_not_start_is_an_error_with_its_log() -> None:
@@ -585,7 +595,7 @@ def test_serving_becomes_the_service() -> None:
         assert process.stderr is not None
         assert f"gradcheckd serves on http://127.0.0.1:{port}".encode() in process.stderr.readline()
         deadline = time.monotonic() + 60
-        while not listening(port):
+        while not is_listening(port):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -596,10 +606,10 @@ def test_serving_becomes_the_service() -> None:
 
 
 def test_serving_without_a_service_says_how_to_get_one(
-    said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    run_main: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_service, "_GUNICORN_CONFIG", "no.such.service")
-    status, _, err = said("serve")
+    status, _, err = run_main("serve")
     assert status == 3
     assert "make serve" in err
 

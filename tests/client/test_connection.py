@@ -38,14 +38,14 @@ MODELS: Answer = (200, {"Content-Type": "application/json"}, b'{"models": []}')
 
 
 @contextmanager
-def answering(answer: Callable[[int], Answer]) -> Iterator[tuple[str, list[int]]]:
+def serve_answers(answer: Callable[[int], Answer]) -> Iterator[tuple[str, list[int]]]:
     """A server of no gradcheckd: its answer to each request by its number; and the numbers of those that came."""
-    came: list[int] = []
+    request_numbers: list[int] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            came.append(len(came) + 1)
-            status, headers, content = answer(len(came))
+            request_numbers.append(len(request_numbers) + 1)
+            status, headers, content = answer(len(request_numbers))
             self.send_response(status)
             for name, value in ({"Content-Length": str(len(content))} | headers).items():
                 self.send_header(name, value)
@@ -65,7 +65,7 @@ def answering(answer: Callable[[int], Answer]) -> Iterator[tuple[str, list[int]]
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", came
+        yield f"http://127.0.0.1:{server.server_port}", request_numbers
     finally:
         server.shutdown()
         thread.join()
@@ -93,16 +93,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_a_full_service_is_asked_again(clock: Clock) -> None:
-    with answering(lambda number: FULL if number < 3 else MODELS) as (url, came), Service(url) as service:
+    with (
+        serve_answers(lambda number: FULL if number < 3 else MODELS) as (url, request_numbers),
+        Service(url) as service,
+    ):
         assert service.models() == []
-    assert came == [1, 2, 3]
+    assert request_numbers == [1, 2, 3]
     first, second = clock.slept
     assert second >= first > 0, "the pauses grow"
 
 
 def test_retry_waits_as_long_as_the_service_asks(clock: Clock) -> None:
     waiting = (503, FULL[1] | {"Retry-After": "1"}, FULL[2])
-    with answering(lambda number: waiting if number == 1 else MODELS) as (url, _), Service(url) as service:
+    with serve_answers(lambda number: waiting if number == 1 else MODELS) as (url, _), Service(url) as service:
         service.models()
     assert clock.slept == [1.0]
 
@@ -111,13 +114,13 @@ def test_retry_waits_as_long_as_the_service_asks(clock: Clock) -> None:
 def test_retries_end_with_the_retry_seconds(clock: Clock, header: str, patience: float, least: int, most: int) -> None:
     full = (503, FULL[1] | {"Retry-After": header}, FULL[2])
     with (
-        answering(lambda _: full) as (url, came),
+        serve_answers(lambda _: full) as (url, request_numbers),
         Service(url, retry_seconds=patience) as service,
         pytest.raises(ProblemError, match="Try again later") as caught,
     ):
         service.models()
     assert caught.value.status == 503
-    assert least <= len(came) <= most
+    assert least <= len(request_numbers) <= most
     assert clock.monotonic() <= patience
 
 
@@ -125,12 +128,12 @@ def test_retries_end_with_the_retry_seconds(clock: Clock, header: str, patience:
 def test_other_errors_are_not_retried(status: int) -> None:
     problem = json.dumps({"type": "t", "title": "T", "status": status, "detail": "D"}).encode()
     with (
-        answering(lambda _: (status, FULL[1], problem)) as (url, came),
+        serve_answers(lambda _: (status, FULL[1], problem)) as (url, request_numbers),
         Service(url) as service,
         pytest.raises(ProblemError, match="D") as caught,
     ):
         service.models()
-    assert (caught.value.status, len(came)) == (status, 1)
+    assert (caught.value.status, len(request_numbers)) == (status, 1)
 
 
 def test_how_long_to_wait_is_read_as_seconds_and_as_a_date() -> None:
@@ -159,7 +162,7 @@ OTHERS = {
 @pytest.mark.parametrize("answer", OTHERS.values(), ids=OTHERS)
 def test_other_servers_are_recognised(answer: Answer) -> None:
     with (
-        answering(lambda _: answer) as (url, _),
+        serve_answers(lambda _: answer) as (url, _),
         Service(url) as service,
         pytest.raises(UnexpectedAnswerError, match="which is not as gradcheckd answers"),
     ):
@@ -170,9 +173,9 @@ NOT_OURS = {"other JSON": b'{"hello": 1}', "an empty body": b"", "a list": b"[1]
 
 
 @pytest.mark.parametrize("content", NOT_OURS.values(), ids=NOT_OURS)
-def test_json_that_is_not_ours_is_told(content: bytes) -> None:
+def test_foreign_json_is_reported(content: bytes) -> None:
     with (
-        answering(lambda _: (200, MODELS[1], content)) as (url, _),
+        serve_answers(lambda _: (200, MODELS[1], content)) as (url, _),
         Service(url) as service,
         pytest.raises(UnexpectedAnswerError, match="answer is not as it should be"),
     ):
@@ -188,18 +191,18 @@ BINARY = {
 
 
 @pytest.mark.parametrize("content", BINARY.values(), ids=BINARY)
-def test_a_report_that_is_none_is_told(content: bytes) -> None:
+def test_malformed_report_is_reported(content: bytes) -> None:
     answer = (200, {"Content-Type": "application/vnd.safetensors"}, content)
-    with answering(lambda _: answer) as (url, _), Service(url) as service:
+    with serve_answers(lambda _: answer) as (url, _), Service(url) as service:
         for ask in (lambda: service.check(weights={}), lambda: service.check_function(sum, [1.0], [1.0])):
             with pytest.raises(UnexpectedAnswerError, match="answer is not as it should be"):
                 ask()
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"title": "T"}', b'{"status": 1, "title": "T", "errors": [{}]}'])
-def test_a_problem_that_is_none_is_told(content: bytes) -> None:
+def test_malformed_problem_document_is_reported(content: bytes) -> None:
     with (
-        answering(lambda _: (422, FULL[1], content)) as (url, _),
+        serve_answers(lambda _: (422, FULL[1], content)) as (url, _),
         Service(url) as service,
         pytest.raises(UnexpectedAnswerError, match="answer is not as it should be"),
     ):
@@ -218,24 +221,24 @@ def test_a_patience_that_is_none_is_refused(patience: Any) -> None:
         Service(retry_seconds=patience)
 
 
-def test_an_answer_that_breaks_off_is_told() -> None:
+def test_truncated_answer_is_reported() -> None:
     cut = (200, MODELS[1] | {"Content-Length": "1000"}, b"{")
     with (
-        answering(lambda _: cut) as (url, _),
+        serve_answers(lambda _: cut) as (url, _),
         Service(url) as service,
         pytest.raises(UnexpectedAnswerError, match="broke off"),
     ):
         service.models()
 
 
-def slow(_: int) -> Answer:
+def answer_slowly(_: int) -> Answer:
     time.sleep(0.3)
     return MODELS
 
 
-def test_a_slow_answer_is_told() -> None:
+def test_late_answer_is_reported() -> None:
     with (
-        answering(slow) as (url, _),
+        serve_answers(answer_slowly) as (url, _),
         Service(url, timeout=0.05) as service,
         pytest.raises(AnswerTimeoutError, match=r"did not answer within 0\.05 s") as caught,
     ):
@@ -247,7 +250,7 @@ def test_a_slow_answer_is_told() -> None:
 
 def test_a_slow_check_may_be_made_smaller() -> None:
     with (
-        answering(slow) as (url, _),
+        serve_answers(answer_slowly) as (url, _),
         Service(url, timeout=0.05) as service,
         pytest.raises(AnswerTimeoutError, match=r"`--timeout`\), or ask for a part: finite_difference="),
     ):
@@ -267,18 +270,20 @@ def test_the_address_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture(scope="module")
-def locked(start_server: Callable[..., Server]) -> Server:
+def server_with_key(start_server: Callable[..., Server]) -> Server:
     return start_server(GRADCHECKD_KEYS="open-sesame")
 
 
-def test_a_key_opens(locked: Server, reference_arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_valid_key_opens_the_service(
+    server_with_key: Server, reference_arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ProblemError, match="Unauthorized") as caught:
-        gradcheckd.check(url=locked.url, **reference_arrays)
+        gradcheckd.check(url=server_with_key.url, **reference_arrays)
     assert KEY_VARIABLE in str(caught.value)
-    report = gradcheckd.check(url=locked.url, key="open-sesame", **reference_arrays)
+    report = gradcheckd.check(url=server_with_key.url, key="open-sesame", **reference_arrays)
     assert report.markdown().startswith("## gradcheckd: pass"), "it is asked for with the key"
     monkeypatch.setenv(KEY_VARIABLE, "open-sesame")
-    assert gradcheckd.check(url=locked.url, **reference_arrays).passed
+    assert gradcheckd.check(url=server_with_key.url, **reference_arrays).passed
 
 
 @pytest.mark.parametrize("key", ["two words", "ключ", "line\nbreak"])

@@ -8,7 +8,7 @@ import pytest
 
 import gradcheckd
 from gradcheckd import RequestError, Service
-from tests.client.test_connection import Answer, answering
+from tests.client.test_connection import Answer, serve_answers
 
 POINT = np.array([0.5, -1.5, 2.0])
 UNKNOWN = "unknown field 'evaluations'"
@@ -32,7 +32,7 @@ def refuse_plan(field: str) -> Answer:
 )
 def test_an_older_service_is_named_with_both_versions(document: Answer, version: str) -> None:
     answers = [refuse_plan("/evaluations"), document]
-    with answering(lambda number: answers[number - 1]) as (url, came), Service(url) as service:
+    with serve_answers(lambda number: answers[number - 1]) as (url, came), Service(url) as service:
         with pytest.raises(RequestError) as caught:
             service.check_function(np.sum, POINT, np.ones(3))
         assert len(came) == 2
@@ -42,8 +42,11 @@ def test_an_older_service_is_named_with_both_versions(document: Answer, version:
     )
 
 
-def test_other_refusals_of_a_plan_stay_what_they_are() -> None:
-    with answering(lambda _: refuse_plan("/seed")) as (url, _), pytest.raises(gradcheckd.ProblemError, match="/seed"):
+def test_other_plan_refusals_are_raised_unchanged() -> None:
+    with (
+        serve_answers(lambda _: refuse_plan("/seed")) as (url, _),
+        pytest.raises(gradcheckd.ProblemError, match="/seed"),
+    ):
         gradcheckd.check_function(np.sum, POINT, np.ones(3), url=url)
 
 
@@ -67,13 +70,13 @@ def test_an_older_service_takes_full_evaluations(service: Service, monkeypatch: 
 def test_exceptions_at_further_points_have_the_numbers_of_the_values(service: Service) -> None:
     calls: list[int] = []
 
-    def raises_once(w: Any) -> float:
+    def raise_at_two_calls(w: Any) -> float:
         calls.append(len(calls))
         if calls[-1] in (20, 40):
             raise ArithmeticError(f"call {calls[-1]}")
         return float(np.sin(w).sum())
 
-    report = service.check_function(raises_once, POINT, 1.001 * np.cos(POINT))
+    report = service.check_function(raise_at_two_calls, POINT, 1.001 * np.cos(POINT))
     assert (report.outcome, report.evaluations) == ("fail", 75)
     # The call at the base, before the plan, is that of point 0.
     assert [(number, str(error)) for number, error in report.exceptions] == [(20, "call 20"), (40, "call 40")]
@@ -83,26 +86,33 @@ def test_exceptions_at_further_points_have_the_numbers_of_the_values(service: Se
 def test_outputs_of_another_datatype_at_further_points_are_joined(service: Service) -> None:
     calls: list[int] = []
 
-    def narrows(w: Any) -> Any:
+    def narrow_further_outputs(w: Any) -> Any:
         calls.append(0)
         values = 2.0 * np.round(w, 3)
         return values if len(calls) <= 23 else values.astype(np.float32)
 
-    report = service.check_function(narrows, np.ones(2), vjp=lambda _, cotangents: 3 * cotangents)
+    report = service.check_function(narrow_further_outputs, np.ones(2), vjp=lambda _, cotangents: 3 * cotangents)
     assert (report.evaluations, report.passed) == (75, False)
 
 
 def test_a_kink_beside_the_point_takes_a_further_round_of_few_evaluations(service: Service) -> None:
     point = np.array([1.0, 1.0])
 
-    def kinked(w: Any) -> float:
+    def compute_kinked_loss(w: Any) -> float:
         return float(np.abs(w - 0.9999).sum())
 
     for gradient, outcome in ((np.ones(2), "pass"), (np.array([1.0, -1.0]), "fail")):
         few, full = (
-            service.check_function(kinked, point, gradient, directions="coordinates", evaluations=evaluations)
+            service.check_function(
+                compute_kinked_loss, point, gradient, directions="coordinates", evaluations=evaluations
+            )
             for evaluations in ("few", "full")
         )
         assert (few.outcome, full.outcome) == (outcome, outcome)
         assert few.evaluations <= full.evaluations
-    assert service.check_function(kinked, point, np.ones(2), directions="coordinates", evaluations="few").rounds > 1
+    assert (
+        service.check_function(
+            compute_kinked_loss, point, np.ones(2), directions="coordinates", evaluations="few"
+        ).rounds
+        > 1
+    )

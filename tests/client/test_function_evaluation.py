@@ -37,7 +37,7 @@ def test_losses_are_numbers_in_order() -> None:
     assert steps == [(done, COUNT) for done in range(1, COUNT + 1)]
 
 
-def test_losses_without_a_value() -> None:
+def test_losses_without_a_value_are_missing() -> None:
     values = evaluate(lambda w: None if w[0] > 5 else float("inf") if w[0] > 4 else w[0], is_loss=True)
     assert values.losses == [1.0, 1.0, 1.0, 2.0, 3.0, 4.0, "Infinity", None]
 
@@ -95,7 +95,7 @@ def test_outputs_in_one_memory_are_kept_apart() -> None:
     ]
 
 
-def raise_beyond(limit: float) -> Any:
+def make_limited_function(limit: float) -> Any:
     def function(w: Any) -> Any:
         if w[0] > limit:
             raise ValueError(f"no value at {w[0]:g}")
@@ -106,7 +106,7 @@ def raise_beyond(limit: float) -> Any:
 
 @pytest.mark.parametrize("is_loss", [False, True])
 def test_an_exception_away_from_the_base_is_a_missing_value(is_loss: bool) -> None:
-    function = raise_beyond(4)
+    function = make_limited_function(4)
     values = evaluate((lambda w: function(w).sum()) if is_loss else function, is_loss=is_loss)
     assert [(number, str(error)) for number, error in values.exceptions] == [(6, "no value at 5"), (7, "no value at 6")]
     assert all(error.__traceback__ is None for _, error in values.exceptions), "it would keep the point"
@@ -123,16 +123,16 @@ def test_an_exception_away_from_the_base_is_a_missing_value(is_loss: bool) -> No
 
 def test_an_exception_at_the_base_is_raised_with_the_place() -> None:
     with pytest.raises(ValueError, match="no value at 1") as caught:
-        evaluate(raise_beyond(0))
+        evaluate(make_limited_function(0))
     assert caught.value.__notes__ == ["gradcheckd: raised by the function at the base"]
     calls: list[Any] = []
 
-    def second(w: Any) -> Any:
+    def raise_at_second_call(w: Any) -> Any:
         calls.append(w)
-        return raise_beyond(0 if len(calls) == 2 else 9)(w)
+        return make_limited_function(0 if len(calls) == 2 else 9)(w)
 
     with pytest.raises(ValueError, match="no value at 1"):
-        evaluate(second)
+        evaluate(raise_at_second_call)
 
 
 def write(w: Any) -> Any:
@@ -140,7 +140,7 @@ def write(w: Any) -> Any:
     return w.sum()
 
 
-def write_beyond(w: Any) -> Any:
+def write_to_further_point(w: Any) -> Any:
     if w[0] > 3:
         w[1] = 0
     return w * 1
@@ -154,7 +154,11 @@ MISTAKES = {
     ),
     "writes in a tensor": (write, torch.tensor(BASE), "changed its input 'x' in place, at the base"),
     "writes in one of two": (lambda w, b: write(b), (BASE, BASE), "changed its input 'input1' in place, at the base"),
-    "writes elsewhere": (write_beyond, BASE, "changed its input 'x' in place, at point 5 of the 8 of the plan"),
+    "writes elsewhere": (
+        write_to_further_point,
+        BASE,
+        "changed its input 'x' in place, at point 5 of the 8 of the plan",
+    ),
     "None at the base": (lambda w: None, BASE, "The function returned None at the base. Does it lack a return"),
     "another shape": (
         lambda w: w if w[0] < 3 else w[:1],
@@ -176,7 +180,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("function", "point", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_of_a_function_is_told_with_its_point(function: Any, point: Any, message: str) -> None:
+def test_function_error_names_its_point(function: Any, point: Any, message: str) -> None:
     with pytest.raises(FunctionError, match=message):
         evaluate(function, point)
 

@@ -67,14 +67,14 @@ def spoil(result: Any, output: int | None, place: int, factor: float = 1.001) ->
 OTHERS = {"output0/input0": "pass", "output0/input1": "pass", "output1/input0": "pass", "output1/input1": "pass"}
 
 
-def outcomes(report: BlackBoxReport) -> dict[str, str]:
+def list_outcomes(report: BlackBoxReport) -> dict[str, str]:
     return {name: verdict.outcome for name, verdict in report.verdicts.items()}
 
 
 @pytest.mark.parametrize("directions", ["random", "coordinates"])
 def test_right_products_pass(service: Service, directions: str) -> None:
     report = service.check_function(function, (W, B), vjp=vjp, jvp=jvp, directions=directions)
-    assert outcomes(report) == OTHERS | {"output0": "pass", "output1": "pass"}
+    assert list_outcomes(report) == OTHERS | {"output0": "pass", "output1": "pass"}
     assert report.outcome == "pass"
     assert {test.name for test in report.dot_tests} == set(OTHERS)
     assert {test.outcome for test in report.dot_tests} == {"pass"}
@@ -93,7 +93,7 @@ def test_a_wrong_vjp_names_output_and_input(service: Service, name: str, place: 
         return spoil(vjp(point, cotangents), None, place[1]) if is_wrong else vjp(point, cotangents)
 
     report = service.check_function(function, (W, B), vjp=wrong)
-    assert outcomes(report) == OTHERS | {name: "fail"}
+    assert list_outcomes(report) == OTHERS | {name: "fail"}
     assert name in report.text()
     with pytest.raises(GradientError, match=name):
         service.assert_function(function, (W, B), vjp=wrong)
@@ -104,7 +104,7 @@ def test_a_wrong_jvp_names_the_output(service: Service, output: int) -> None:
     report = service.check_function(
         function, (W, B), jvp=lambda point, tangents: spoil(jvp(point, tangents), None, output)
     )
-    assert outcomes(report) == {"output0": "pass", "output1": "pass"} | {f"output{output}": "fail"}
+    assert list_outcomes(report) == {"output0": "pass", "output1": "pass"} | {f"output{output}": "fail"}
     assert report.verdicts[f"output{output}"].worst[0].index is not None
 
 
@@ -116,12 +116,12 @@ def test_a_wrong_jacobian_names_output_and_input(
     rows = spoil(jacobian((W, B)), *place)
     given: Any = (lambda point: rows) if is_function else rows
     report = service.check_function(function, (W, B), jacobian=given)
-    assert outcomes(report) == OTHERS | {name: "fail"}
+    assert list_outcomes(report) == OTHERS | {name: "fail"}
     named = {
         f"output{output}": {f"input{number}": part for number, part in enumerate(row)}
         for output, row in enumerate(rows)
     }
-    assert outcomes(service.check_function(function, (W, B), jacobian=named)) == outcomes(report)
+    assert list_outcomes(service.check_function(function, (W, B), jacobian=named)) == list_outcomes(report)
 
 
 def test_products_that_contradict_each_other_are_named(service: Service) -> None:
@@ -131,28 +131,28 @@ def test_products_that_contradict_each_other_are_named(service: Service) -> None
     assert 0 < report.dot_tests[0].allowed < 1e-12
 
 
-def test_cotangents_of_the_caller(service: Service) -> None:
+def test_cotangents_of_the_caller_are_used(service: Service) -> None:
     cotangents = (np.array([1.0, -2.0]), 3.0)
-    products = tuple(vjp((W, B), each) for each in ((cotangents[0], 0.0), (np.zeros(2), cotangents[1])))
+    products = tuple(vjp((W, B), pair) for pair in ((cotangents[0], 0.0), (np.zeros(2), cotangents[1])))
     report = service.check_function(function, (W, B), vjp=products, cotangents=cotangents)
-    assert outcomes(report) == OTHERS
+    assert list_outcomes(report) == OTHERS
     wrong = service.check_function(function, (W, B), vjp=spoil(products, 1, 0), cotangents=cotangents)
-    assert outcomes(wrong) == OTHERS | {"output1/input0": "fail"}
+    assert list_outcomes(wrong) == OTHERS | {"output1/input0": "fail"}
     calls: list[Any] = []
     service.check_function(function, (W, B), vjp=lambda p, c: calls.append(c) or vjp(p, c), cotangents=cotangents)
-    assert [each.tolist() for each in calls[0]] == [[1.0, -2.0], 0.0]
+    assert [call.tolist() for call in calls[0]] == [[1.0, -2.0], 0.0]
 
 
-def test_arrays_of_jvps(service: Service) -> None:
+def test_array_of_jvps_is_judged(service: Service) -> None:
     rows = jacobian((W, B))
     arrays = tuple(
         np.concatenate([np.moveaxis(part.reshape(*shape, -1), -1, 0) for part in row])
         for row, shape in zip(rows, ((2,), ()), strict=True)
     )
     report = service.check_function(function, (W, B), jvp=arrays, directions="coordinates")
-    assert outcomes(report) == {"output0": "pass", "output1": "pass"}
+    assert list_outcomes(report) == {"output0": "pass", "output1": "pass"}
     report = service.check_function(function, (W, B), jvp=spoil(arrays, None, 1), directions="coordinates")
-    assert outcomes(report) == {"output0": "pass", "output1": "fail"}
+    assert list_outcomes(report) == {"output0": "pass", "output1": "fail"}
 
 
 def test_derivatives_have_the_forms_of_outputs_and_point(service: Service) -> None:
@@ -187,18 +187,18 @@ def test_derivatives_beside_a_kink_take_smaller_moves(service: Service) -> None:
 
 
 def test_outputs_without_a_value_are_missing(service: Service) -> None:
-    def half(w: Any) -> Any:
+    def leave_out_values(w: Any) -> Any:
         if w[0] > 1.0625:
             raise ArithmeticError("too far")
         return {"a": w * w, "b": None if w[1] > 3.1 else np.log(3.2 - w)}
 
     point = np.array([1.0, 3.0])
     right = {"a": {"x": np.diag(2 * point)}, "b": {"x": np.diag(-1 / (3.2 - point))}}
-    report = service.check_function(half, point, jacobian=right, evaluations="full")
+    report = service.check_function(leave_out_values, point, jacobian=right, evaluations="full")
     assert (report.outcome, len(report.exceptions) > 0) == ("pass", True)
     wrong = right | {"b": {"x": 1.01 * right["b"]["x"]}}
-    report = service.check_function(half, point, jacobian=wrong)
-    assert outcomes(report) == {"a/x": "pass", "b/x": "fail"}
+    report = service.check_function(leave_out_values, point, jacobian=wrong)
+    assert list_outcomes(report) == {"a/x": "pass", "b/x": "fail"}
     assert "ArithmeticError: too far" in report.text()
 
 
@@ -209,7 +209,7 @@ def test_an_output_that_is_not_finite_at_the_point_is_inconclusive(service: Serv
 
 def make_torch_vjp(torch_function: Callable[..., Any]) -> Callable[[Any, Any], Any]:
     def torch_vjp(point: Any, cotangents: Any) -> Any:
-        tensors = [each.detach().requires_grad_() for each in point]
+        tensors = [tensor.detach().requires_grad_() for tensor in point]
         outputs = torch_function(*tensors)
         return torch.autograd.grad(outputs, tensors, cotangents, allow_unused=True)
 
@@ -217,7 +217,7 @@ def make_torch_vjp(torch_function: Callable[..., Any]) -> Callable[[Any, Any], A
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-def test_torch(service: Service, dtype: torch.dtype) -> None:
+def test_torch_functions_are_checked(service: Service, dtype: torch.dtype) -> None:
     def torch_function(w: Any, b: Any) -> Any:
         assert w.dtype == b.dtype == dtype
         return torch.sin(w) @ b, (w * w).sum()
@@ -230,12 +230,12 @@ def test_torch(service: Service, dtype: torch.dtype) -> None:
     if dtype == torch.float64:
         assert report.outcome == "pass"
     wrong = service.check_function(
-        torch_function, point, vjp=lambda *both: [-each if each is not None else None for each in right(*both)]
+        torch_function, point, vjp=lambda *both: [-product if product is not None else None for product in right(*both)]
     )
     assert wrong.outcome == "fail"
 
 
-def test_jax(service: Service) -> None:
+def test_jax_functions_are_checked(service: Service) -> None:
     point = {"w": jnp.asarray(W), "b": jnp.asarray(B)}
 
     def jax_function(at: Any) -> Any:
@@ -251,19 +251,19 @@ def test_jax(service: Service) -> None:
     assert {"a/w", "a/b", "n/w", "n/b", "a", "n"} == set(report.verdicts)
     assert report.outcome != "fail"
     wrong = service.check_function(jax_function, point, jvp=lambda *both: jax.tree.map(jnp.negative, jax_jvp(*both)))
-    assert outcomes(wrong) == {"a": "fail", "n": "fail"}
+    assert list_outcomes(wrong) == {"a": "fail", "n": "fail"}
 
 
 def test_lists_have_the_arithmetic_of_the_point(service: Service) -> None:
     """As floats of Python, float32 derivatives would be judged as float64."""
     point = W.astype(np.float32)
 
-    def squares(w: Any) -> float:
+    def sum_squares(w: Any) -> float:
         return float((w * w).sum(dtype=np.float32))
 
-    report = service.check_function(squares, point, jvp=lambda at, tangents: float(np.float32(2) * (at @ tangents)))
+    report = service.check_function(sum_squares, point, jvp=lambda at, tangents: float(np.float32(2) * (at @ tangents)))
     assert report.outcome != "fail"
-    report = service.check_function(squares, point, jvp=lambda at, tangents: float(-2 * (at @ tangents)))
+    report = service.check_function(sum_squares, point, jvp=lambda at, tangents: float(-2 * (at @ tangents)))
     assert report.outcome == "fail"
 
 

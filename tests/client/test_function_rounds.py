@@ -29,14 +29,14 @@ def gradient(point: Any) -> Any:
     return np.cos(w) * b, np.sin(w).sum().reshape(1)
 
 
-def wrong(point: Any) -> Any:
+def compute_wrong_gradient(point: Any) -> Any:
     return gradient(point)[0], 1.001 * gradient(point)[1]
 
 
 def test_a_tuple_is_a_point_of_several_arrays(service: Service) -> None:
     report = service.check_function(loss, (W, B), gradient, bounds=({"min": -2}, None), scale=(0.5, 0.25))
     assert (report.outcome, list(report.verdicts)) == ("pass", ["input0", "input1"])
-    report = service.check_function(loss, [W, B], wrong, bounds={"min": -3}, scale={"input0": 0.5})
+    report = service.check_function(loss, [W, B], compute_wrong_gradient, bounds={"min": -3}, scale={"input0": 0.5})
     outcomes = {name: verdict.outcome for name, verdict in report.verdicts.items()}
     assert outcomes == {"input0": "pass", "input1": "fail"}
 
@@ -46,7 +46,7 @@ def test_a_tuple_of_equal_shapes_is_not_stacked(service: Service) -> None:
     assert (report.outcome, list(report.verdicts)) == ("pass", ["input0", "input1"])
 
 
-def near_logarithm(distance: float) -> Any:
+def make_logarithm(distance: float) -> Any:
     """A logarithm that raises outside its domain, which ends at a distance from the point 1."""
 
     def function(w: Any) -> float:
@@ -66,12 +66,12 @@ def test_an_exception_counts_as_no_value_and_smaller_moves_find_the_derivative(
 ) -> None:
     right = 1 / (CLOSE - (1 - distance))
     for factor, outcome in ((1, "pass"), (1.001, "fail")):
-        report = service.check_function(near_logarithm(distance), CLOSE, factor * right, directions="coordinates")
+        report = service.check_function(make_logarithm(distance), CLOSE, factor * right, directions="coordinates")
         assert (report.outcome, report.rounds) == (outcome, rounds)
 
 
 def test_a_scale_of_the_caller_is_kept(service: Service) -> None:
-    report = service.check_function(near_logarithm(1e-3), CLOSE, [1000.0], directions="coordinates", scale=1.0)
+    report = service.check_function(make_logarithm(1e-3), CLOSE, [1000.0], directions="coordinates", scale=1.0)
     assert (report.outcome, report.rounds) == ("inconclusive", 1)
     number, error = report.exceptions[0]
     assert (type(error), str(error)) == (ArithmeticError, "the logarithm has no value")
@@ -80,7 +80,9 @@ def test_a_scale_of_the_caller_is_kept(service: Service) -> None:
     line = f"the first, at point {number}: ArithmeticError: the logarithm has no value"
     assert line in report.text()
     other: BlackBoxReport = pickle.loads(pickle.dumps(report))
-    assert [str(each) for _, each in other.exceptions] == [str(each) for _, each in report.exceptions]
+    assert [str(exception) for _, exception in other.exceptions] == [
+        str(exception) for _, exception in report.exceptions
+    ]
     assert other.text() == report.text()
 
 
@@ -102,11 +104,11 @@ def test_exceptions_that_do_not_pickle_arrive_as_text(service: Service) -> None:
 def test_a_kink_beside_the_point_takes_smaller_moves(service: Service) -> None:
     point = np.array([1.0, 1.0])
 
-    def kinked(w: Any) -> float:
+    def compute_kinked_loss(w: Any) -> float:
         return float(np.abs(w - 0.999).sum())
 
-    assert service.check_function(kinked, point, np.ones(2), directions="coordinates").outcome == "pass"
-    assert service.check_function(kinked, point, [1.0, -1.0], directions="coordinates").outcome == "fail"
+    assert service.check_function(compute_kinked_loss, point, np.ones(2), directions="coordinates").outcome == "pass"
+    assert service.check_function(compute_kinked_loss, point, [1.0, -1.0], directions="coordinates").outcome == "fail"
 
 
 def test_a_kink_at_the_point_stays_inconclusive(service: Service) -> None:
@@ -120,22 +122,22 @@ def test_noise_takes_no_further_round(service: Service) -> None:
     """Smaller moves would only make it worse."""
     noise = np.random.default_rng(0)
 
-    def noisy(w: Any) -> float:
+    def compute_noisy_loss(w: Any) -> float:
         return float(w @ w) + 1e-2 * noise.standard_normal()
 
-    report = service.check_function(noisy, W, 2 * W, directions="coordinates")
+    report = service.check_function(compute_noisy_loss, W, 2 * W, directions="coordinates")
     assert (report.outcome, report.rounds) == ("inconclusive", 1)
 
 
 def test_rounds_end_if_a_datatype_has_no_nearer_numbers(service: Service) -> None:
     point = np.ones(1, np.float16)
 
-    def lonely(w: Any) -> Any:
+    def evaluate_base_alone(w: Any) -> Any:
         return 1.0 if w[0] == 1 else None
 
-    report = service.check_function(lonely, point, point, directions="coordinates")
+    report = service.check_function(evaluate_base_alone, point, point, directions="coordinates")
     assert (report.outcome, report.rounds) == ("inconclusive", 1)
-    derivatives = service.check_function(lonely, point)
+    derivatives = service.check_function(evaluate_base_alone, point)
     assert (derivatives.rounds, derivatives.error_bounds.tolist()) == (1, [np.inf])
 
 

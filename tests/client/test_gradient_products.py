@@ -39,7 +39,7 @@ def plan(tangents: dict[str, Any], cotangents: dict[str, Any] = COTANGENTS) -> P
 TANGENTS = {"input0": np.eye(3), "input1": np.ones(1)}
 
 
-def numbers(product: Any) -> Any:
+def list_numbers(product: Any) -> Any:
     return product.array.tolist() if isinstance(product, TypedTensor) else product.value
 
 
@@ -50,7 +50,9 @@ def compute(sources: GradientArguments, point: Any = (W, B), outputs: Any = None
     )
     return {
         field: {
-            key: {name: numbers(each) for name, each in part.items()} if isinstance(part, dict) else numbers(part)
+            key: {name: list_numbers(product) for name, product in part.items()}
+            if isinstance(part, dict)
+            else list_numbers(part)
             for key, part in section.items()
         }
         for field, section in result.items()
@@ -66,11 +68,11 @@ VJPS = {
 def test_a_vjp_is_called_for_each_output_alone() -> None:
     calls: list[Any] = []
 
-    def counted(point: Any, cotangents: Any) -> Any:
-        calls.append([np.asarray(each).tolist() for each in cotangents])
+    def count_cotangents(point: Any, cotangents: Any) -> Any:
+        calls.append([np.asarray(cotangent).tolist() for cotangent in cotangents])
         return vjp(point, cotangents)
 
-    assert compute(GradientArguments(vjp=counted)) == {"vjp": VJPS}
+    assert compute(GradientArguments(vjp=count_cotangents)) == {"vjp": VJPS}
     assert calls == [[[1.0, -1.0, 0.5], 0.0], [[0.0, 0.0, 0.0], 0.25]]
 
 
@@ -108,7 +110,8 @@ def test_simple_forms_need_no_names() -> None:
         "jacobian": lambda at: np.diag([2.0, 2.0]),
     }
     results = {
-        field: compute(GradientArguments(**{field: each}), point, outputs, planned) for field, each in sources.items()
+        field: compute(GradientArguments(**{field: source}), point, outputs, planned)
+        for field, source in sources.items()
     }
     assert results == {
         "vjp": {"vjp": {"y": {"x": [2.0, 6.0]}}},
@@ -124,7 +127,7 @@ def test_torch_gets_tensors_in_its_datatypes_and_none_is_zero() -> None:
     b = torch.tensor([3.0, 4.0], dtype=torch.float64, requires_grad=True)
 
     def torch_vjp(point: Any, cotangents: Any) -> Any:
-        assert [each.dtype for each in (*point, *cotangents)] == [torch.float32, torch.float64, torch.float32]
+        assert [array.dtype for array in (*point, *cotangents)] == [torch.float32, torch.float64, torch.float32]
         return torch.autograd.grad(point[0] ** 2, point, cotangents, allow_unused=True)
 
     planned = plan({}, {"output0": np.array([1.0, 0.5])})
@@ -158,13 +161,13 @@ def test_numbers_that_are_not_finite_are_spelled() -> None:
 def test_a_candidate_has_the_form_of_the_point() -> None:
     for candidate in ((W, B), lambda point: (point[0], point[1])):
         products = GradientArguments(candidate=candidate).compute_products(read_point((W, B)), None, plan({}))
-        assert {name: numbers(each) for name, each in products["candidate"].items()} == {
+        assert {name: list_numbers(product) for name, product in products["candidate"].items()} == {
             "input0": W.tolist(),
             "input1": 2.0,
         }
 
 
-def in_place(point: Any, *further: Any) -> Any:
+def change_point(point: Any, *further: Any) -> Any:
     point[0][:] = 0
     return vjp(point, *further) if further else function(*point)
 
@@ -195,9 +198,13 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         FunctionError,
         r"jvp returned shape \[2\] for output 'output0' along direction 0; the output has shape \[3\]",
     ),
-    "changes in a vjp": ({"vjp": in_place}, FunctionError, "vjp changed its input 'input0' in place"),
-    "changes in a jvp": ({"jvp": in_place}, FunctionError, "jvp changed its input 'input0' in place"),
-    "changes in a jacobian": ({"jacobian": in_place}, FunctionError, "jacobian changed its input 'input0' in place"),
+    "changes in a vjp": ({"vjp": change_point}, FunctionError, "vjp changed its input 'input0' in place"),
+    "changes in a jvp": ({"jvp": change_point}, FunctionError, "jvp changed its input 'input0' in place"),
+    "changes in a jacobian": (
+        {"jacobian": change_point},
+        FunctionError,
+        "jacobian changed its input 'input0' in place",
+    ),
     "changes of cotangents": (
         {"vjp": lambda p, c: (np.multiply(c[0], 2, out=c[0]), B)},
         FunctionError,

@@ -46,19 +46,19 @@ def test_right_products_and_hessians_pass(service: Service) -> None:
 
 
 def test_a_wrong_product_is_named(service: Service) -> None:
-    def wrong(at: Any, direction: Any) -> Any:
+    def compute_wrong_product(at: Any, direction: Any) -> Any:
         right = hvp(at, direction)
         return right | {"b": right["b"] - 1e-3 * direction["b"]}
 
-    report = service.check_hessian(gradient, POINT, wrong)
+    report = service.check_hessian(gradient, POINT, compute_wrong_product)
     assert {name for name, verdict in report.verdicts.items() if verdict.outcome == "fail"} == {"b", "b/b"}
 
 
 def test_a_product_that_is_not_symmetric_fails(service: Service) -> None:
-    def lopsided(at: Any, direction: Any) -> Any:
+    def compute_asymmetric_product(at: Any, direction: Any) -> Any:
         return hvp(at, direction | {"b": 1.001 * direction["b"]}) | {"b": hvp(at, direction)["b"]}
 
-    report = service.check_hessian(gradient, POINT, lopsided)
+    report = service.check_hessian(gradient, POINT, compute_asymmetric_product)
     assert "fail" in {test.outcome for test in report.dot_tests}
 
 
@@ -70,7 +70,7 @@ def test_a_wrong_element_of_a_hessian_is_named(service: Service) -> None:
     assert report.verdicts["w/b"].worst[0].index == (2, 1)
 
 
-def test_without_either_the_hessian_comes_back_with_its_bounds(service: Service) -> None:
+def test_hessian_without_a_candidate_has_its_bounds(service: Service) -> None:
     derivatives = service.check_hessian(gradient, POINT)
     assert isinstance(derivatives, Derivatives)
     for name, row in hessian(POINT).items():
@@ -78,7 +78,7 @@ def test_without_either_the_hessian_comes_back_with_its_bounds(service: Service)
             assert (np.abs(derivatives.values[name][other] - right) <= derivatives.error_bounds[name][other]).all()
 
 
-def test_gradients_of_torch(url: str) -> None:
+def test_gradients_of_torch_are_checked(url: str) -> None:
     point = torch.tensor(W, requires_grad=True)
 
     def torch_gradient(w: torch.Tensor) -> Any:
@@ -112,6 +112,6 @@ def test_gradients_and_options_that_do_not_fit_the_point_are_refused(
         service.check_hessian(given, POINT, **options)
 
 
-def test_a_gradient_that_returns_nothing_is_told(service: Service) -> None:
+def test_gradient_that_returns_none_is_reported(service: Service) -> None:
     with pytest.raises(gradcheckd.FunctionError, match="returned None at the base"):
         service.check_hessian(lambda at: None, POINT)

@@ -27,23 +27,23 @@ ROOT = Path(__file__).parents[2]
 POINT = np.array([0.5, -1.25, 2.0])
 
 
-def half_squares(x: Any) -> float:
+def sum_half_squares(x: Any) -> float:
     return 0.5 * float((x**2).sum())
 
 
 @pytest.fixture
-def here() -> Iterator[Connection]:
+def in_process_connection() -> Iterator[Connection]:
     with Connection(IN_PROCESS) as connection:
         yield connection
 
 
 @pytest.fixture
-def there(url: str) -> Iterator[Connection]:
+def http_connection(url: str) -> Iterator[Connection]:
     with Connection(url) as connection:
         yield connection
 
 
-def as_json(document: object) -> Body:
+def encode_json(document: object) -> Body:
     return Body(json.dumps(document).encode(), JSON)
 
 
@@ -70,40 +70,55 @@ ACCEPTED_BY_PATH = {
 
 
 @pytest.fixture
-def bodies(here: Connection, example: dict[str, Any]) -> dict[str, Body]:
-    planned = json.loads(here.post("/v1/plan", as_json(PLAN), JSON))
-    losses = [half_squares(np.array(point["w"])) for point in planned["points"]]
+def bodies_by_path(in_process_connection: Connection, example: dict[str, Any]) -> dict[str, Body]:
+    planned = json.loads(in_process_connection.post("/v1/plan", encode_json(PLAN), JSON))
+    losses = [sum_half_squares(np.array(point["w"])) for point in planned["points"]]
     judged = {"plan": planned["plan"], "losses": losses, "candidate": {"w": [0.5, -1.25, 2.0001]}}
     requests = {"plan": PLAN, "judge": judged, "check": example | {"include": ["gradients"]}, "bugs": example}
     requests["curve"] = example | {"element": {"name": "w1", "index": [0, 0]}}
-    return {f"/v1/{kind}": as_json(request) for kind, request in requests.items()}
+    return {f"/v1/{kind}": encode_json(request) for kind, request in requests.items()}
 
 
 @pytest.mark.parametrize(
     ("path", "accept"), [(path, accept) for path, kinds in ACCEPTED_BY_PATH.items() for accept in kinds]
 )
 def test_answers_are_the_same_to_the_byte(
-    here: Connection, there: Connection, bodies: dict[str, Body], path: str, accept: str
+    in_process_connection: Connection,
+    http_connection: Connection,
+    bodies_by_path: dict[str, Body],
+    path: str,
+    accept: str,
 ) -> None:
-    ours, theirs = (drop_timings(way.post(path, bodies[path], accept)) for way in (here, there))
+    ours, theirs = (
+        drop_timings(way.post(path, bodies_by_path[path], accept)) for way in (in_process_connection, http_connection)
+    )
     assert ours == theirs
     assert len(ours) > 40
 
 
-def test_other_requests_have_other_answers(here: Connection, bodies: dict[str, Body]) -> None:
+def test_different_requests_have_different_answers(
+    in_process_connection: Connection, bodies_by_path: dict[str, Body]
+) -> None:
     """A comparison that could not fail would be none."""
-    other = as_json(PLAN | {"seed": 4})
-    assert here.post("/v1/plan", bodies["/v1/plan"], JSON) != here.post("/v1/plan", other, JSON)
+    other = encode_json(PLAN | {"seed": 4})
+    assert in_process_connection.post("/v1/plan", bodies_by_path["/v1/plan"], JSON) != in_process_connection.post(
+        "/v1/plan", other, JSON
+    )
 
 
-def test_streams_have_the_same_lines(here: Connection, there: Connection, bodies: dict[str, Body]) -> None:
+def test_streams_have_the_same_lines(
+    in_process_connection: Connection, http_connection: Connection, bodies_by_path: dict[str, Body]
+) -> None:
     accept = wire.add_report_parameter(NDJSON, TEXT)
-    lines = [list(way.post_for_lines("/v1/check", bodies["/v1/check"], accept)) for way in (here, there)]
-    last = [drop_timings(each[-1].encode()) for each in lines]
+    lines = [
+        list(way.post_for_lines("/v1/check", bodies_by_path["/v1/check"], accept))
+        for way in (in_process_connection, http_connection)
+    ]
+    last = [drop_timings(line[-1].encode()) for line in lines]
     assert last[0] == last[1]
     assert last[0].startswith(b'{"event":"report"')
     # Lines in between depend on the clock.
-    assert [json.loads(each[0])["event"] for each in lines] == ["progress", "progress"]
+    assert [json.loads(line[0])["event"] for line in lines] == ["progress", "progress"]
 
 
 @pytest.mark.parametrize("kind", ["models", "ops"])
@@ -114,21 +129,21 @@ def test_catalogues_are_the_same(url: str, kind: str) -> None:
 
 WRONG = {
     "no JSON": ("/v1/plan", Body(b"{", JSON), JSON, 400),
-    "no such address": ("/v1/plans", as_json({}), JSON, 404),
-    "no such form": ("/v1/plan", as_json(PLAN), "image/png", 406),
+    "no such address": ("/v1/plans", encode_json({}), JSON, 404),
+    "no such form": ("/v1/plan", encode_json(PLAN), "image/png", 406),
     "too large": ("/v1/plan", Body(bytes(2**24 + 1), JSON), JSON, 413),
     "no such body": ("/v1/plan", Body(b"", "text/csv"), JSON, 415),
-    "wrong fields": ("/v1/plan", as_json({"point": {"w": "x"}, "directions": 7}), JSON, 422),
-    "a wrong stream": ("/v1/check", as_json({"model": "none"}), NDJSON, 422),
+    "wrong fields": ("/v1/plan", encode_json({"point": {"w": "x"}, "directions": 7}), JSON, 422),
+    "a wrong stream": ("/v1/check", encode_json({"model": "none"}), NDJSON, 422),
 }
 
 
 @pytest.mark.parametrize(("path", "body", "accept", "status"), WRONG.values(), ids=WRONG)
 def test_errors_are_the_same(
-    here: Connection, there: Connection, path: str, body: Body, accept: str, status: int
+    in_process_connection: Connection, http_connection: Connection, path: str, body: Body, accept: str, status: int
 ) -> None:
     problems: list[ProblemError] = []
-    for way in (here, there):
+    for way in (in_process_connection, http_connection):
         with pytest.raises(ProblemError) as caught:
             way.post(path, body, accept)
         problems.append(caught.value)
@@ -137,9 +152,9 @@ def test_errors_are_the_same(
 
 
 def test_reports_are_the_same(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = gradcheckd.check_function(half_squares, POINT, 2 * POINT, seed=1)
+    ours = gradcheckd.check_function(sum_half_squares, POINT, 2 * POINT, seed=1)
     monkeypatch.setenv(URL_VARIABLE, url)
-    theirs = gradcheckd.check_function(half_squares, POINT, 2 * POINT, seed=1)
+    theirs = gradcheckd.check_function(sum_half_squares, POINT, 2 * POINT, seed=1)
     assert ours.raw == theirs.raw
     assert ours.text() == theirs.text()
     assert ours.outcome == "fail"
@@ -150,7 +165,11 @@ def test_the_environment_and_an_argument_name_a_service(monkeypatch: pytest.Monk
         assert service.url == "in this process"
     monkeypatch.setenv(URL_VARIABLE, "http://example.test/")
     with Service() as named, Service("http://127.0.0.1:1") as given, Service(IN_PROCESS) as here:
-        assert [each.url for each in (named, given, here)] == ["http://example.test", "http://127.0.0.1:1", IN_PROCESS]
+        assert [connection.url for connection in (named, given, here)] == [
+            "http://example.test",
+            "http://127.0.0.1:1",
+            IN_PROCESS,
+        ]
 
 
 def test_the_functions_share_a_connection(url: str) -> None:
@@ -197,7 +216,7 @@ def test_many_threads_are_answered_at_once() -> None:
 
     def check(seed: int) -> str:
         started.wait()
-        return gradcheckd.check_function(half_squares, POINT, POINT, seed=seed).outcome
+        return gradcheckd.check_function(sum_half_squares, POINT, POINT, seed=seed).outcome
 
     with ThreadPoolExecutor(24) as pool, Service(retry_seconds=0) as service:
         assert set(pool.map(check, range(24))) == {"pass"}
@@ -207,8 +226,8 @@ def test_many_threads_are_answered_at_once() -> None:
 
 def test_a_coroutine_may_call() -> None:
     async def main() -> list[str]:
-        first = gradcheckd.check_function(half_squares, POINT, POINT).outcome
-        calls = (asyncio.to_thread(gradcheckd.check_function, half_squares, POINT, POINT) for _ in range(3))
+        first = gradcheckd.check_function(sum_half_squares, POINT, POINT).outcome
+        calls = (asyncio.to_thread(gradcheckd.check_function, sum_half_squares, POINT, POINT) for _ in range(3))
         return [first, *(report.outcome for report in await asyncio.gather(*calls))]
 
     # The thread of the tests may have a loop of its own: that of a browser.
@@ -219,11 +238,11 @@ def test_a_coroutine_may_call() -> None:
 def test_progress_may_call_again() -> None:
     inner: list[str] = []
 
-    def progress(*_: Any) -> None:
-        inner.append(gradcheckd.check_function(half_squares, POINT, POINT).outcome)
+    def check_again(*_: Any) -> None:
+        inner.append(gradcheckd.check_function(sum_half_squares, POINT, POINT).outcome)
 
     model = [{"name": "l", "op": "sum", "inputs": ["w"]}]
-    assert gradcheckd.check(weights={"w": POINT}, model=model, progress=progress).passed
+    assert gradcheckd.check(weights={"w": POINT}, model=model, progress=check_again).passed
     assert set(inner) == {"pass"}
 
 
@@ -282,7 +301,7 @@ def test_settings_of_a_deployment_break_nothing(monkeypatch: pytest.MonkeyPatch)
     for name, value in deployed.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(in_process, "_APPLICATIONS", {})
-    assert gradcheckd.check_function(half_squares, POINT, POINT).passed
+    assert gradcheckd.check_function(sum_half_squares, POINT, POINT).passed
 
 
 def test_the_limits_of_a_request_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +317,7 @@ def test_a_limit_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         GradcheckdError, match=r"cannot run in this process: GRADCHECKD_MAX_SECONDS: .* number.*unset it"
     ):
-        gradcheckd.check_function(half_squares, POINT, POINT)
+        gradcheckd.check_function(sum_half_squares, POINT, POINT)
 
 
 # What is installed.
@@ -318,16 +337,16 @@ def test_without_the_service_the_default_address_stands(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", ["service", "schemas"])
-def test_a_package_of_that_name_is_none_of_ours(name: str, tmp_path: Path) -> None:
+def test_foreign_package_named_service_is_not_used(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "__init__.py").write_text("raise AssertionError('it is not imported')")
     (tmp_path / name / "app.py").touch()
-    assert run_here("import gradcheckd; print(gradcheckd.Service().url)", tmp_path) == "http://127.0.0.1:8000\n"
+    assert run_code("import gradcheckd; print(gradcheckd.Service().url)", tmp_path) == "http://127.0.0.1:8000\n"
 
 
-def test_a_module_without_a_file_is_none_of_ours(tmp_path: Path) -> None:
+def test_module_without_a_file_is_not_used(tmp_path: Path) -> None:
     made = "import sys, types; sys.modules['schemas'] = types.ModuleType('schemas'); "
-    assert "8000" in run_here(f"{made}import gradcheckd; print(gradcheckd.Service().url)", tmp_path)
+    assert "8000" in run_code(f"{made}import gradcheckd; print(gradcheckd.Service().url)", tmp_path)
 
 
 def test_a_service_that_cannot_be_imported_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +356,7 @@ def test_a_service_that_cannot_be_imported_says_why(monkeypatch: pytest.MonkeyPa
         service.models()
 
 
-def test_an_address_is_none_of_a_process() -> None:
+def test_address_is_not_served_in_process() -> None:
     with pytest.raises(RequestError, match="address of a service"):
         Service("in that process")
 
@@ -345,8 +364,8 @@ def test_an_address_is_none_of_a_process() -> None:
 # Processes of their own.
 
 
-def run_here(code: str, cwd: Path, *options: str, **variables: str) -> str:
-    environment = {name: each for name, each in os.environ.items() if not name.startswith("GRADCHECKD")}
+def run_code(code: str, cwd: Path, *options: str, **variables: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADCHECKD")}
     environment |= {"PYTHONPATH": os.pathsep.join([str(cwd), str(ROOT / "client"), str(ROOT)])} | variables
     command = [sys.executable, "-W", "error", *options, "-c", code]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
@@ -374,19 +393,19 @@ assert report.outcome == "pass"
 
 def test_nothing_is_loaded_before_it_is_needed(tmp_path: Path) -> None:
     wanted = "print(report.outcome, *loaded, 'service' in sys.modules)"
-    assert run_here(CHECK + wanted, tmp_path) == "pass False False True\n"
+    assert run_code(CHECK + wanted, tmp_path) == "pass False False True\n"
 
 
 def test_a_function_is_checked_without_the_parts_of_a_model(tmp_path: Path) -> None:
-    assert run_here(CHECK + OUTPUTS + HEAVY, tmp_path) == "False False False False False False\n"
+    assert run_code(CHECK + OUTPUTS + HEAVY, tmp_path) == "False False False False False False\n"
 
 
-def test_a_check_of_a_graph_loads_them(tmp_path: Path) -> None:
+def test_graph_check_loads_its_parts(tmp_path: Path) -> None:
     """The probe sees them where they are."""
     graph = (
         "import structlog\ngradcheckd.check(weights={'w': [1.0]}, model=[{'name': 'l', 'op': 'sum', 'inputs': ['w']}])"
     )
-    assert run_here(f"{CHECK}{graph}{HEAVY}", tmp_path) == "True True True True True True\n"
+    assert run_code(f"{CHECK}{graph}{HEAVY}", tmp_path) == "True True True True True True\n"
 
 
 LOGS = """
@@ -404,14 +423,14 @@ print(*sorted({name.partition(".")[0] for name in records} - {"httpx", "httpcore
 
 
 def test_the_log_of_the_process_is_untouched(tmp_path: Path) -> None:
-    assert run_here(LOGS % CHECK, tmp_path) == ""
+    assert run_code(LOGS % CHECK, tmp_path) == ""
 
 
 def test_no_metrics_are_written(tmp_path: Path) -> None:
     counts = tmp_path / "counts"
     counts.mkdir()
     own = "import prometheus_client; prometheus_client.Counter('mine', 'Mine.').inc()"
-    run_here(f"{CHECK}\n{own}", tmp_path, PROMETHEUS_MULTIPROC_DIR=str(counts))
+    run_code(f"{CHECK}\n{own}", tmp_path, PROMETHEUS_MULTIPROC_DIR=str(counts))
     (written,) = counts.iterdir()
     content = written.read_bytes()
     assert b"mine" in content, "the counts of the process itself are"
@@ -455,9 +474,9 @@ service.close()
 def test_a_client_survives_a_fork(first: str, tmp_path: Path, url: str) -> None:
     # Python warns of any fork beside threads.
     ignored = ("-W", "ignore::DeprecationWarning")
-    run_here(FORK % ("", first or "check()"), tmp_path, *ignored)
+    run_code(FORK % ("", first or "check()"), tmp_path, *ignored)
     if first:
-        run_here(FORK % (repr(url), first), tmp_path, *ignored)
+        run_code(FORK % (repr(url), first), tmp_path, *ignored)
 
 
 def test_a_pool_of_processes_checks(tmp_path: Path) -> None:
@@ -469,7 +488,7 @@ assert check(0)
 with multiprocessing.get_context("fork").Pool(2) as pool:
     print(pool.map(check, range(4)))
 """
-    assert run_here(code, tmp_path, "-W", "ignore::DeprecationWarning") == "[True, True, True, True]\n"
+    assert run_code(code, tmp_path, "-W", "ignore::DeprecationWarning") == "[True, True, True, True]\n"
 
 
 def test_the_exit_closes_what_is_shared(tmp_path: Path, url: str) -> None:
@@ -480,7 +499,7 @@ def check(url=None):
 check({url!r})
 """
     # An unclosed socket would be a ResourceWarning.
-    assert run_here(late, tmp_path, "-X", "dev") == ""
+    assert run_code(late, tmp_path, "-X", "dev") == ""
 
 
 @pytest.mark.long
@@ -506,11 +525,13 @@ except KeyboardInterrupt:
     print("interrupted")
 """
     started = time.monotonic()
-    assert run_here(code, tmp_path) == "interrupted\n"
+    assert run_code(code, tmp_path) == "interrupted\n"
     assert time.monotonic() - started < 60
 
 
-def test_closing_a_closed_stream_harms_nothing(here: Connection, bodies: dict[str, Body]) -> None:
-    with closing(here.post_for_lines("/v1/check", bodies["/v1/check"], NDJSON)) as lines:  # type: ignore[type-var]
+def test_closing_a_closed_stream_harms_nothing(
+    in_process_connection: Connection, bodies_by_path: dict[str, Body]
+) -> None:
+    with closing(in_process_connection.post_for_lines("/v1/check", bodies_by_path["/v1/check"], NDJSON)) as lines:  # type: ignore[type-var]
         next(lines)
     wait_until_no_thread_is_left()

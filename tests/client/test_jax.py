@@ -30,18 +30,18 @@ def is_wide(request: pytest.FixtureRequest) -> Iterator[bool]:
 
 
 @pytest.fixture
-def wide() -> Iterator[None]:
+def float64_mode() -> Iterator[None]:
     with jax.enable_x64(True):
         yield
 
 
-def affine(parameters: Any, x: Any) -> Any:
+def apply_layer(parameters: Any, x: Any) -> Any:
     return {"y": jnp.tanh(parameters["layer/w"] @ x), "more": [parameters["scale"] ** 2 * x.sum(), None]}
 
 
 RIGHT: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "an array": (jnp.sin, (X,)),
-    "pytrees": (affine, ({"layer/w": X, "scale": 0.5}, np.ones(3))),
+    "pytrees": (apply_layer, ({"layer/w": X, "scale": 0.5}, np.ones(3))),
     "complex numbers": (lambda z: z**2 * jnp.conj(z), (Z,)),
     "a real number of complex ones": (lambda z: (z * jnp.conj(z)).real.sum(), (Z,)),
     "indices": (lambda x, i: (x[i], i), (X, np.array([1, 0]))),
@@ -60,12 +60,12 @@ def test_right_second_derivatives_pass() -> None:
     check_grads(*RIGHT["complex numbers"], order=2)
 
 
-@pytest.mark.usefixtures("wide")
+@pytest.mark.usefixtures("float64_mode")
 def test_right_second_derivatives_of_pytrees_pass() -> None:
     check_grads(*RIGHT["pytrees"], order=2)
 
 
-@pytest.mark.usefixtures("wide")
+@pytest.mark.usefixtures("float64_mode")
 def test_linearized_functions_are_checked() -> None:
     check_grads(jnp.sin, (X,), 2, modes=["lin"])
 
@@ -95,26 +95,26 @@ def test_wrong_products_fail_in_each_mode(is_wide: bool, factor: float) -> None:
     check_grads(make_sine(vjp_factor=1 + (1e-13 if is_wide else 1e-7)), (X,), 1, modes="rev")
 
 
-@pytest.mark.usefixtures("wide")
+@pytest.mark.usefixtures("float64_mode")
 def test_one_wrong_element_is_named_by_its_path() -> None:
     @jax.custom_vjp
-    def f(parameters: Any) -> Any:
+    def compute_outputs(parameters: Any) -> Any:
         return jnp.sin(parameters["w"]) * parameters["b"]
 
     def backward(parameters: Any, g: Any) -> Any:
         w, b = parameters["w"], parameters["b"]
         return ({"w": (g * jnp.cos(w) * b).at[1, 2].multiply(1.0001), "b": (g * jnp.sin(w)).sum()},)
 
-    f.defvjp(lambda parameters: (f(parameters), parameters), backward)
+    compute_outputs.defvjp(lambda parameters: (compute_outputs(parameters), parameters), backward)
     with pytest.raises(DerivativeError) as caught:
-        check_grads(f, ({"w": X, "b": 2.0},), 1, modes=("rev",))
+        check_grads(compute_outputs, ({"w": X, "b": 2.0},), 1, modes=("rev",))
     verdicts = caught.value.report.verdicts
     assert {name: verdict.outcome for name, verdict in verdicts.items()} == {
         "output/args[0]['w']": "fail",
         "output/args[0]['b']": "pass",
     }
     assert verdicts["output/args[0]['w']"].worst[0].index == (1, 2)
-    test_util.check_grads(f, ({"w": X, "b": 2.0},), 1, modes=("rev",), atol=1e-2, rtol=1e-2)
+    test_util.check_grads(compute_outputs, ({"w": X, "b": 2.0},), 1, modes=("rev",), atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.usefixtures("is_wide")
@@ -128,7 +128,7 @@ def test_a_wrong_second_derivative_is_found_at_the_second_order_alone() -> None:
         check_grads(forward, (X,), 2, modes=["rev"])
 
 
-@pytest.mark.usefixtures("wide")
+@pytest.mark.usefixtures("float64_mode")
 def test_a_wrong_conjugate_is_found() -> None:
     forward = jax.custom_jvp(lambda z: z**2)
     forward.defjvps(lambda tangent, _, z: 2 * jnp.conj(z) * tangent)
@@ -136,7 +136,7 @@ def test_a_wrong_conjugate_is_found() -> None:
         check_grads(forward, (Z,), 1)
 
 
-@pytest.mark.usefixtures("wide")
+@pytest.mark.usefixtures("float64_mode")
 def test_explicit_tolerances_are_obeyed() -> None:
     f = make_sine(vjp_factor=1.001)
     check_grads(f, (X,), 1, modes=["rev"], rtol=1e-2)
@@ -148,7 +148,7 @@ def test_explicit_tolerances_are_obeyed() -> None:
     check_grads(jnp.sin, (X,), 1, rtol=1e-30, atol=0.0)
 
 
-@pytest.mark.usefixtures("wide")
+@pytest.mark.usefixtures("float64_mode")
 @pytest.mark.parametrize("modes", [("fwd", "rev"), ("lin",)])
 def test_undecided_checks_go_to_jax(modes: tuple[str, ...]) -> None:
     kink = (np.array([0.0, 1.0]),)
@@ -168,7 +168,7 @@ def test_bfloat16_is_too_coarse_but_for_the_comparison_of_jax() -> None:
         check_grads(lambda x: 2 * x, (jnp.asarray(X, jnp.bfloat16),), 1, eps=0.25)
 
 
-@pytest.mark.usefixtures("wide")
+@pytest.mark.usefixtures("float64_mode")
 def test_errors_go_to_other_processes() -> None:
     with pytest.raises(DerivativeError) as caught:
         check_grads(make_sine(vjp_factor=2.0), (X,), 1, modes=["rev"])

@@ -108,10 +108,10 @@ def test_a_failure_is_on_the_page_with_its_bug_and_its_maps(service: Service, wr
     ]
     assert all(caption in reader.text for caption in captions)
     cells = [attributes for tag, attributes in reader.elements if tag == "td" and "style" in attributes]
-    assert [each["title"] for each in cells[:4]] == [
-        number_format.format_number(float(each), 6) for each in W1.T.ravel()
+    assert [cell["title"] for cell in cells[:4]] == [
+        number_format.format_number(float(value), 6) for value in W1.T.ravel()
     ]
-    assert sum(each.get("class") == "wrong" for each in cells) == 4, "two elements, of the candidate and the difference"
+    assert sum(cell.get("class") == "wrong" for cell in cells) == 4, "two elements, of the candidate and the difference"
     assert "(wrong)" in reader.text
 
 
@@ -144,16 +144,16 @@ def test_the_test_of_names_can_fail() -> None:
 
 
 @given(st.text())
-def test_text_is_text_wherever_it_stands(text: str) -> None:
+def test_text_is_escaped_everywhere(text: str) -> None:
     made = make_element("td", text, title=text)
     reader = Reader(made)
     ((tag, attributes),) = reader.elements
     assert tag == "td"
     assert reader.text == attributes["title"]
-    assert all(each.isprintable() for each in reader.text)
+    assert all(text.isprintable() for text in reader.text)
 
 
-def test_an_element_leaves_out_what_is_none() -> None:
+def test_html_element_omits_missing_attributes() -> None:
     assert make_element("p", None, "a", Markup("<br>"), class_=None, aria_label="b") == '<p aria-label="b">a<br></p>'
 
 
@@ -171,10 +171,10 @@ def test_many_elements_are_a_picture(service: Service) -> None:
     images = [attributes for tag, attributes in reader.elements if tag == "img"]
     assert len(images) == 4
     assert str(images[0]["alt"]).startswith("analytic gradient of w, 40 by 30, from ")
-    assert pixels(str(images[0]["src"])).shape == (40, 30, 3)
+    assert decode_png(str(images[0]["src"])).shape == (40, 30, 3)
 
 
-def pixels(address: str) -> Any:
+def decode_png(address: str) -> Any:
     """Read a picture as a browser does, without looking at how it was written."""
     content = b64decode(address.removeprefix("data:image/png;base64,"))
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
@@ -193,7 +193,7 @@ def pixels(address: str) -> Any:
 
 def test_a_picture_has_the_colours_that_are_given() -> None:
     given = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
-    assert np.array_equal(pixels(write_png(given)), given)
+    assert np.array_equal(decode_png(write_png(given)), given)
 
 
 def test_large_heat_map_shows_the_largest_of_each_block() -> None:
@@ -208,7 +208,7 @@ def test_large_heat_map_shows_the_largest_of_each_block() -> None:
     assert same.shape == (10, 3)
 
 
-def test_slices_of_more_axes_and_a_candidate_of_another_shape(service: Service) -> None:
+def test_slices_and_candidates_of_another_shape_are_rendered(service: Service) -> None:
     w = np.arange(1.0, 25.0).reshape(4, 2, 3)
     nodes = [{"name": "a", "op": "mul", "inputs": ["w", "w"]}, {"name": "loss", "op": "sum", "inputs": ["a"]}]
     wrong = 2 * w
@@ -222,7 +222,7 @@ def test_slices_of_more_axes_and_a_candidate_of_another_shape(service: Service) 
     assert "The candidate has the shape [3] and is not drawn; the tensor has [10, 1, 2]." in reader.text
 
 
-def test_numbers_kinks_directions_and_what_is_not_finite(service: Service, reference_arrays: dict[str, Any]) -> None:
+def test_page_shows_kinks_directions_and_nonfinite_numbers(service: Service, reference_arrays: dict[str, Any]) -> None:
     nodes = [{"name": "a", "op": "abs", "inputs": ["w"]}, {"name": "loss", "op": "sum", "inputs": ["a"]}]
     assert "from the left" in read(render_page(service.check(weights={"w": 0.0}, model=nodes))).text
     reader = read(render_page(service.check(**reference_arrays, candidate={"w2": np.array([np.nan, np.inf, 0, 0])})))
@@ -234,7 +234,7 @@ def test_numbers_kinks_directions_and_what_is_not_finite(service: Service, refer
     assert "NaN" in read(render_page(sampled)).text
 
 
-def test_a_row_too_long_for_numbers_has_signs_and_the_numbers_for_who_points(service: Service) -> None:
+def test_long_row_shows_signs_with_numbers_on_hover(service: Service) -> None:
     w = np.linspace(-1, 1, 41)
     nodes = [{"name": "a", "op": "mul", "inputs": ["w", "w"]}, {"name": "loss", "op": "sum", "inputs": ["a"]}]
     reader = read(render_page(service.check(weights={"w": w}, model=nodes)))
@@ -243,7 +243,7 @@ def test_a_row_too_long_for_numbers_has_signs_and_the_numbers_for_who_points(ser
     assert "\N{MINUS SIGN}" * 20 + "0" + "+" * 20 in reader.text
 
 
-def failing(service: Service, size: int, failed: int) -> str:
+def render_failing_page(service: Service, size: int, failed: int) -> str:
     w = np.ones(size)
     nodes = [{"name": "loss", "op": "sum", "inputs": ["w"]}]
     candidate = np.ones(size)
@@ -251,14 +251,14 @@ def failing(service: Service, size: int, failed: int) -> str:
     return render_page(service.check(weights={"w": w}, model=nodes, candidate={"w": candidate}, include=["gradients"]))
 
 
-def test_how_many_of_the_wrong_elements_are_framed_is_said(service: Service) -> None:
-    text = failing(service, 100, 60)
+def test_page_states_the_number_of_framed_elements(service: Service) -> None:
+    text = render_failing_page(service, 100, 60)
     framed = sum(attributes.get("class") == "wrong" for _, attributes in read(text).elements) // 2
     assert 0 < framed < 60
     assert f"framed: the worst {framed} of 60 elements that fail; the others that fail have no frame" in text
-    assert "framed: 2 elements, all that fail" in failing(service, 100, 2)
-    assert "60 elements fail, and none is framed in maps of so many elements" in failing(service, 1100, 60)
-    assert "framed" not in failing(service, 100, 0)
+    assert "framed: 2 elements, all that fail" in render_failing_page(service, 100, 2)
+    assert "60 elements fail, and none is framed in maps of so many elements" in render_failing_page(service, 1100, 60)
+    assert "framed" not in render_failing_page(service, 100, 0)
 
 
 def test_directional_results_have_no_heat_map(service: Service, reference_arrays: dict[str, Any]) -> None:
@@ -272,7 +272,7 @@ def test_an_unknown_bug_fits_nothing(service: Service, wrong_arrays: dict[str, A
     assert " fits to " in render_page(service.check(**wrong_arrays))
     strange = wrong_arrays | {"candidate": {"w1": np.array([[1.0, 7.0], [-3.0, 0.2]])}}
     report = service.check(**strange)
-    assert [each.name for each in report.diagnoses["w1"]] == ["unknown"]
+    assert [diagnosis.name for diagnosis in report.diagnoses["w1"]] == ["unknown"]
     page = render_page(report)
     assert " fits to " not in page
     assert "<h3>No known bug</h3>" in page
@@ -315,12 +315,12 @@ TOLD = [
 
 
 @pytest.mark.parametrize(("value", "text"), TOLD, ids=repr)
-def test_numbers_are_told_in_a_few_digits(value: float, text: str) -> None:
+def test_numbers_are_shown_in_a_few_digits(value: float, text: str) -> None:
     assert number_format.format_number(value) == text
 
 
 @pytest.mark.parametrize(("value", "sign"), [(2, "+"), (-2, "\N{MINUS SIGN}"), (0, "0"), (np.nan, "?")])
-def test_signs(value: float, sign: str) -> None:
+def test_numbers_have_their_sign_character(value: float, sign: str) -> None:
     assert number_format.format_sign(value) == sign
 
 
@@ -332,15 +332,17 @@ def test_colours_are_even_on_both_sides_and_ink_is_read_on_them() -> None:
     assert (np.diff(lightness[106:]) < 0).all()
     assert fills[100].tolist() == colour_scale.colour_values(np.zeros(1), 0.0)[0].tolist()
     for fill in fills:
-        assert contrast(fill, colour_scale.choose_ink(fill)) >= 4.5
+        assert compute_contrast(fill, colour_scale.choose_ink(fill)) >= 4.5
     assert colour_scale.colour_values(np.array([np.nan, np.inf]), 1.0).tolist() == [[128] * 3] * 2
     assert colour_scale.colour_values(np.array([5e-324]), 5e-324).tolist() == [fills[-1].tolist()]
 
 
-def contrast(fill: Any, ink: str) -> float:
-    def luminance(rgb: Any) -> float:
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (each / 255 for each in rgb)]
+def compute_contrast(fill: Any, ink: str) -> float:
+    def compute_luminance(rgb: Any) -> float:
+        linear = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (channel / 255 for channel in rgb)
+        ]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    light, dark = sorted((luminance(fill), 0.0 if ink == "#000" else 1.0), reverse=True)
+    light, dark = sorted((compute_luminance(fill), 0.0 if ink == "#000" else 1.0), reverse=True)
     return (light + 0.05) / (dark + 0.05)

@@ -15,12 +15,12 @@ from gradcheckd import GradcheckdError, GradientError, ProblemError, Report, Ser
 from gradcheckd.connection import RepeatableRequest
 
 Passed = Callable[[Any], Any]
-WAYS = {"pickled": lambda each: pickle.loads(pickle.dumps(each)), "copied": copy.deepcopy}
+WAYS = {"pickled": lambda error: pickle.loads(pickle.dumps(error)), "copied": copy.deepcopy}
 ways = pytest.mark.parametrize("passed", WAYS.values(), ids=WAYS)
 
 
 @ways
-def test_a_report_stays_what_it_is(service: Service, wrong_arrays: dict[str, Any], passed: Passed) -> None:
+def test_pickled_report_is_unchanged(service: Service, wrong_arrays: dict[str, Any], passed: Passed) -> None:
     report = service.check(**wrong_arrays, include=["gradients", "intermediates"])
     other: Report = passed(report)
     assert (other.outcome, other.summary, other.verdicts) == (report.outcome, report.summary, report.verdicts)
@@ -37,14 +37,14 @@ def test_a_report_stays_what_it_is(service: Service, wrong_arrays: dict[str, Any
 
 
 @ways
-def test_a_report_of_a_black_box_stays_what_it_is(service: Service, passed: Passed) -> None:
+def test_pickled_black_box_report_is_unchanged(service: Service, passed: Passed) -> None:
     report = service.check_function(lambda w: float(w @ w), np.ones(2), -2 * np.ones(2))
     other = passed(report)
     assert (other.outcome, other.noise, other.verdicts) == (report.outcome, report.noise, report.verdicts)
     assert other.text() == report.text()
 
 
-def test_a_key_does_not_go_with_it(url: str, wrong_arrays: dict[str, Any]) -> None:
+def test_pickled_error_holds_no_key(url: str, wrong_arrays: dict[str, Any]) -> None:
     report = gradcheckd.check(url=url, key="open-sesame", **wrong_arrays)
     assert b"open-sesame" not in pickle.dumps(report)
     assert "open-sesame" not in repr(RepeatableRequest(url, "/", report._renderer.body, 1, 1, "open-sesame"))  # type: ignore[attr-defined]
@@ -62,14 +62,14 @@ ERRORS = [
 
 
 @ways
-@pytest.mark.parametrize("error", ERRORS, ids=lambda each: type(each).__name__)
-def test_an_error_stays_what_it_is(error: GradcheckdError, passed: Passed) -> None:
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_pickled_error_is_unchanged(error: GradcheckdError, passed: Passed) -> None:
     error.add_note("a note")
     other = passed(error)
     assert (type(other), str(other), vars(other)) == (type(error), str(error), vars(error))
 
 
-def asserted(url: str, candidate: dict[str, Any]) -> None:
+def fail_assertion(url: str, candidate: dict[str, Any]) -> None:
     gradcheckd.assert_gradients(
         url=url,
         weights={"w": np.ones(2)},
@@ -81,9 +81,9 @@ def asserted(url: str, candidate: dict[str, Any]) -> None:
 def test_errors_of_another_process_arrive_whole(url: str) -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         with pytest.raises(GradientError, match="sign_flipped") as failed:
-            pool.submit(asserted, url, {"w": -np.ones(2)}).result()
+            pool.submit(fail_assertion, url, {"w": -np.ones(2)}).result()
         assert failed.value.report.diagnoses["w"][0].name == "sign_flipped"
         with pytest.raises(ProblemError, match="/candidate/v"):
-            pool.submit(asserted, url, {"v": np.ones(2)}).result()
+            pool.submit(fail_assertion, url, {"v": np.ones(2)}).result()
         with pytest.raises(UnreachableError):
-            pool.submit(asserted, "http://127.0.0.1:1", {"w": np.ones(2)}).result()
+            pool.submit(fail_assertion, "http://127.0.0.1:1", {"w": np.ones(2)}).result()

@@ -20,39 +20,39 @@ PROBLEM = {
 }
 
 
-def lines(*events: dict[str, Any]) -> list[str]:
-    return [json.dumps(each) for each in events]
+def encode_lines(*events: dict[str, Any]) -> list[str]:
+    return [json.dumps(event) for event in events]
 
 
-def test_steps_are_told_and_the_last_line_is_returned() -> None:
+def test_progress_is_reported_and_the_last_line_returned() -> None:
     told: list[Any] = []
     last = {"event": "report", "report": {"outcome": "pass"}, "text": "gradcheckd: pass"}
-    assert follow_progress(lines(STEP, last), lambda *step: told.append(step)) == last
+    assert follow_progress(encode_lines(STEP, last), lambda *step: told.append(step)) == last
     assert told == [("w1", 1, 2)]
 
 
 def test_a_problem_on_the_way_is_raised() -> None:
     with pytest.raises(ProblemError, match="out of time") as caught:
-        follow_progress(lines(STEP, {"event": "problem", "problem": PROBLEM}), print)
+        follow_progress(encode_lines(STEP, {"event": "problem", "problem": PROBLEM}), print)
     assert "... and 3 more" in str(caught.value)
 
 
 def test_lines_that_end_without_a_report_are_an_error() -> None:
     with pytest.raises(UnexpectedAnswerError, match="broke off before the report"):
-        follow_progress(lines(STEP), print)
+        follow_progress(encode_lines(STEP), print)
 
 
 @pytest.mark.parametrize(
     "line", ["", "{", "[]", "{}", '{"event": "progress", "done": 1}', '{"event": "report"}', '{"event": "problem"}']
 )
-def test_a_line_that_lacks_something_is_an_error(line: str) -> None:
+def test_progress_line_without_a_field_is_an_error(line: str) -> None:
     with pytest.raises(UnexpectedAnswerError, match="answer is not as it should be"):
         follow_progress([line], print)
 
 
-def test_an_error_of_who_is_told_is_its_own() -> None:
+def test_callback_error_is_raised_unchanged() -> None:
     with pytest.raises(KeyError, match="mine"):
-        follow_progress(lines(STEP), lambda *_: {}["mine"])
+        follow_progress(encode_lines(STEP), lambda *_: {}["mine"])
 
 
 def test_a_report_without_its_parts_is_an_error() -> None:

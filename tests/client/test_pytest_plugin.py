@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.test_connection import answering
+from tests.client.test_connection import serve_answers
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -34,7 +34,7 @@ def test_wrong_in_words_of_ones_own(gradcheckd):
     assert report.outcome == "pass"
 
 
-def test_right_again_and_something_else_is_wrong(gradcheckd):
+def test_restored_answer_passes_and_another_error_fails(gradcheckd):
     gradcheckd.check(**INPUTS)
     assert 1 == 2
 """
@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Run:
 
     def run(text: str = TESTS, *options: str, path: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         (tmp_path / "test_mine.py").write_text(text)
-        environment = {name: each for name, each in os.environ.items() if not name.startswith("GRADCHECKD")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADCHECKD")}
         environment |= {"PYTHONPATH": os.pathsep.join([str(ROOT / "client"), path])} | variables
         command = [sys.executable, "-m", "pytest", "-rA", "--strict-markers", "-W", "error", "-p", "no:cacheprovider"]
         # Alone, and the same whether the client is installed or not; that it comes by itself is seen in a wheel.
@@ -70,7 +70,7 @@ def test_plugin_uses_the_given_address_and_shows_failures(run: Run, url: str) ->
     assert "3 failed, 1 passed" in done.stdout
     sections = done.stdout.split("= FAILURES =")[1].split("= PASSES =")[0].split("\n____")
     asserted, own, other = (
-        next(part for part in sections if name in part) for name in ("_asserted ", "_own ", "_else_")
+        next(part for part in sections if name in part) for name in ("_asserted ", "_own ", "_error_fails ")
     )
     assert "E       gradcheckd.errors.GradientError: w1 transposed or memory_order: fail: " in asserted
     assert asserted.count("probable bug: transposed") == 1, "a report is not shown twice"
@@ -121,7 +121,7 @@ def test_plugin_skips_with_a_reason_where_no_service_is_installed(run: Run, tmp_
     assert "GRADCHECKD_URL is not set, and no service is installed here" in done.stdout
 
 
-def test_an_address_at_which_nobody_is_is_an_error_not_a_skip(run: Run) -> None:
+def test_unreachable_service_is_an_error_not_a_skip(run: Run) -> None:
     done = run(GRADCHECKD_URL="http://127.0.0.1:1")
     assert done.returncode == 1
     assert "4 failed" in done.stdout
@@ -131,8 +131,8 @@ def test_an_address_at_which_nobody_is_is_an_error_not_a_skip(run: Run) -> None:
     assert "During handling" not in done.stdout
 
 
-def test_an_answer_that_is_not_ours_shows_no_frame_but_the_tests_own(run: Run) -> None:
-    with answering(lambda _: (200, {"Content-Type": "application/json"}, b"{}")) as (url, _):
+def test_foreign_answer_shows_no_frames_of_the_client(run: Run) -> None:
+    with serve_answers(lambda _: (200, {"Content-Type": "application/json"}, b"{}")) as (url, _):
         done = run("def test_models(gradcheckd):\n    gradcheckd.models()\n", GRADCHECKD_URL=url)
     assert "E       gradcheckd.errors.UnexpectedAnswerError: " in done.stdout
     assert ".py:" not in done.stdout.replace("test_mine.py:", "")
@@ -164,7 +164,7 @@ def test_without_an_address_the_service_runs_in_the_process_of_the_tests(run: Ru
     assert ".py:" not in done.stdout.replace("test_mine.py:", ""), "no frame is shown but the test's own"
 
 
-def test_a_limit_that_is_none_is_an_error_that_names_it(run: Run) -> None:
+def test_invalid_limit_is_an_error_with_its_name(run: Run) -> None:
     done = run(IN_PROCESS, path=str(ROOT), GRADCHECKD_MAX_SECONDS="none")
     assert done.returncode == 1
     assert "cannot run in this process: GRADCHECKD_MAX_SECONDS: " in done.stdout

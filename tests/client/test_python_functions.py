@@ -12,7 +12,7 @@ PATH = Path(__file__).parents[2] / "docs" / "python-functions.md"
 PAGE = PATH.read_text()
 
 
-def test_each_block_prints_what_stands_below_it(
+def test_documented_blocks_print_their_documented_output(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GRADCHECKD_URL", url)

@@ -19,20 +19,20 @@ def name_service(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADCHECKD_URL", url)
 
 
-def field(x: Any, factor: float = 1.0) -> Any:
+def compute_field(x: Any, factor: float = 1.0) -> Any:
     return factor * np.sin(x[:2]) * x[2]
 
 
-def jacobian(x: Any, factor: float = 1.0) -> Any:
+def compute_jacobian(x: Any, factor: float = 1.0) -> Any:
     rows = [[np.cos(x[0]) * x[2], 0, np.sin(x[0]), 0], [0, np.cos(x[1]) * x[2], np.sin(x[1]), 0]]
     return factor * np.array(rows)
 
 
 RIGHT: dict[str, tuple[Callable[..., Any], Callable[..., Any], Any, tuple[Any, ...]]] = {
     "a number": (optimize.rosen, optimize.rosen_der, X, ()),
-    "a vector": (field, jacobian, X, ()),
+    "a vector": (compute_field, compute_jacobian, X, ()),
     "a vector of one": (lambda x: np.array([np.sin(x).sum()]), np.cos, X, ()),
-    "further arguments": (field, jacobian, X, (3.0,)),
+    "further arguments": (compute_field, compute_jacobian, X, (3.0,)),
     "integers and lists": (lambda x: x[0] ** 2 - 0.5 * x[1] ** 3, lambda x: [2 * x[0], -1.5 * x[1] ** 2], [1, -1], ()),
     "gradients of integers": (lambda x: 2 * x[0] - x[1], lambda x: [2, -1], [0.5, 0.25], ()),
     "a constant": (lambda x: 3.0, np.zeros_like, X, ()),
@@ -52,35 +52,37 @@ def test_right_gradients_are_much_nearer_than_with_scipy(
 @pytest.mark.parametrize("direction", ["all", "random"])
 @pytest.mark.parametrize("factor", [1 + 1e-7, 1.001, 2.0, -1.0])
 def test_distances_of_wrong_gradients_are_right(direction: Any, factor: float) -> None:
-    def wrong(x: Any) -> Any:
+    def compute_wrong_gradient(x: Any) -> Any:
         return factor * optimize.rosen_der(x)
 
-    distance = check_grad(optimize.rosen, wrong, X, direction=direction, rng=3)
+    distance = check_grad(optimize.rosen, compute_wrong_gradient, X, direction=direction, rng=3)
     gradient = optimize.rosen_der(X)
     size = gradient @ np.random.default_rng(3).standard_normal(4) if direction == "random" else np.linalg.norm(gradient)
     assert distance == pytest.approx(abs((factor - 1) * size), rel=1e-4)
     with pytest.raises(GradientError, match="y/x"):
-        check_grad(optimize.rosen, wrong, X, direction=direction, rng=3, raise_exception=True)
+        check_grad(optimize.rosen, compute_wrong_gradient, X, direction=direction, rng=3, raise_exception=True)
 
 
 def test_a_wrong_element_of_a_jacobian_is_named() -> None:
-    def wrong(x: Any) -> Any:
-        right = jacobian(x)
+    def compute_wrong_gradient(x: Any) -> Any:
+        right = compute_jacobian(x)
         right[1, 2] *= 1.0001
         return right
 
-    assert check_grad(field, wrong, X) == pytest.approx(1e-4 * abs(np.sin(X[1])), rel=1e-6)
+    assert check_grad(compute_field, compute_wrong_gradient, X) == pytest.approx(1e-4 * abs(np.sin(X[1])), rel=1e-6)
     with pytest.raises(GradientError, match=r"the worst is y/x\[1\]\[2\]"):
-        check_grad(field, wrong, X, raise_exception=True)
+        check_grad(compute_field, compute_wrong_gradient, X, raise_exception=True)
 
 
 @pytest.mark.parametrize("x0", [X, np.zeros(3), 1e-6 * X, 1e6 * X], ids=str)
 def test_right_gradients_pass_along_random_directions(x0: Any) -> None:
-    def func(x: Any) -> float:
+    def compute_loss(x: Any) -> float:
         return float((x**2).sum() + x.sum())
 
     for seed in range(3):
-        distance = check_grad(func, lambda x: 2 * x + 1, x0, direction="random", seed=seed, raise_exception=True)
+        distance = check_grad(
+            compute_loss, lambda x: 2 * x + 1, x0, direction="random", seed=seed, raise_exception=True
+        )
         assert distance <= 1e-10 * (1 + np.linalg.norm(x0))
 
 
@@ -115,32 +117,32 @@ def test_projections_that_cancel_are_not_refused_for_rounding() -> None:
 def test_each_point_is_evaluated_for_one_check_alone() -> None:
     points: list[bytes] = []
 
-    def func(x: Any) -> float:
+    def compute_loss(x: Any) -> float:
         points.append(x.tobytes())
         return float(np.sin(x).sum())
 
-    check_grad(func, np.cos, X)
+    check_grad(compute_loss, np.cos, X)
     # At the base it is evaluated three times, to measure noise.
     assert len(points) == len(set(points)) + 2
 
 
 def test_a_kink_goes_to_scipy() -> None:
-    def func(x: Any) -> float:
+    def compute_loss(x: Any) -> float:
         return abs(x[0]) + x[1]
 
     with pytest.warns(InconclusiveGradientWarning, match="so that scipy's own comparison does") as warned:
-        distance = check_grad(func, lambda x: [1, 1], [0.0, 1.0], epsilon=1e-6, raise_exception=True)
-    assert distance == optimize.check_grad(func, lambda x: [1, 1], [0.0, 1.0], epsilon=1e-6)
+        distance = check_grad(compute_loss, lambda x: [1, 1], [0.0, 1.0], epsilon=1e-6, raise_exception=True)
+    assert distance == optimize.check_grad(compute_loss, lambda x: [1, 1], [0.0, 1.0], epsilon=1e-6)
     assert warned[0].filename == __file__
 
 
 def test_functions_in_float32_have_an_uncertain_distance() -> None:
-    def func(x: Any) -> float:
+    def compute_loss(x: Any) -> float:
         return float(np.sin(x.astype(np.float32)).sum(dtype=np.float32))
 
     with pytest.warns(InconclusiveGradientWarning, match="the distance is uncertain"):
-        distance = check_grad(func, np.cos, X)
-    assert distance < 1e-3 < 0.1 < optimize.check_grad(func, np.cos, X)
+        distance = check_grad(compute_loss, np.cos, X)
+    assert distance < 1e-3 < 0.1 < optimize.check_grad(compute_loss, np.cos, X)
 
 
 def test_the_signature_begins_with_that_of_scipy() -> None:
@@ -154,9 +156,21 @@ def test_the_signature_begins_with_that_of_scipy() -> None:
 REFUSED: dict[str, tuple[Any, Any, dict[str, Any], type[Exception], str]] = {
     "another direction": (np.sum, np.ones_like, {"direction": "some"}, RequestError, '"all" or "random"; \'some\' was'),
     "two generators": (np.sum, np.ones_like, {"rng": 1, "seed": 1}, RequestError, "two names of one parameter"),
-    "a projected Jacobian": (field, jacobian, {"direction": "random"}, RequestError, "functions that return a number"),
+    "a projected Jacobian": (
+        compute_field,
+        compute_jacobian,
+        {"direction": "random"},
+        RequestError,
+        "functions that return a number",
+    ),
     "another size": (np.sum, lambda x: x[:2], {}, TensorError, r"has shape \[2\]; the derivative has shape \[4\]"),
-    "a transposed Jacobian": (field, lambda x: jacobian(x).T, {}, TensorError, r"has shape \[4, 2\]; the derivative"),
+    "a transposed Jacobian": (
+        compute_field,
+        lambda x: compute_jacobian(x).T,
+        {},
+        TensorError,
+        r"has shape \[4, 2\]; the derivative",
+    ),
 }
 
 

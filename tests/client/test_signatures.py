@@ -17,11 +17,13 @@ from gradcheckd.signatures import CheckParameters, FunctionOptions, FunctionPara
 )
 def test_copied_signature_is_the_one_that_the_method_takes(said: Any, function: Callable[..., Any]) -> None:
     taken = inspect.signature(function).parameters.values()
-    assert said.__annotations__ == {each.name: each.annotation for each in taken if each.kind is each.KEYWORD_ONLY}
+    assert said.__annotations__ == {
+        parameter.name: parameter.annotation for parameter in taken if parameter.kind is parameter.KEYWORD_ONLY
+    }
 
 
 @pytest.mark.parametrize("name", ["check", "assert_gradients", "check_function", "assert_function", "check_hessian"])
-def test_each_says_all_that_it_takes(name: str) -> None:
+def test_functions_take_the_parameters_of_the_service_methods(name: str) -> None:
     theirs = inspect.signature(getattr(Service, name.replace("assert_gradients", "check").replace("assert", "check")))
     names = {*theirs.parameters, *(["inconclusive"] if name == "assert_function" else [])}
     assert set(inspect.signature(getattr(Service, name)).parameters) == names
@@ -38,7 +40,7 @@ def test_misspelt_keyword_is_refused(url: str) -> None:
         gradcheckd.check_function(sum, [1.0], [1.0], url=url, direction="random")  # type: ignore[call-arg]
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_package_states_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
     assert ended.value.code == 0

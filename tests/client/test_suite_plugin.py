@@ -193,7 +193,7 @@ def run(tmp_path: Path) -> Callable[..., SuiteRun]:
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
+def judged_suite(tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
     """The suite with the plugin, run once for all tests that read its output."""
     return run_suite(tmp_path_factory.mktemp("judged"), "--gradcheckd")
 
@@ -216,8 +216,8 @@ def expect_judged_and_counted(done: SuiteRun) -> None:
     assert "first_order_check.py" not in done.stdout, "frames of ours are left out"
 
 
-def test_suite_is_judged_and_counted(judged: SuiteRun) -> None:
-    expect_judged_and_counted(judged)
+def test_suite_is_judged_and_counted(judged_suite: SuiteRun) -> None:
+    expect_judged_and_counted(judged_suite)
 
 
 @pytest.mark.long
@@ -254,8 +254,8 @@ def test_suite_leaves_no_process_behind(run: Callable[..., SuiteRun]) -> None:
     os.kill(process, signal.SIGKILL)
 
 
-def test_failure_of_a_wrong_check_takes_at_most_25_lines(judged: SuiteRun) -> None:
-    lines = [line for line in judged.stdout.splitlines() if line.startswith("E  ")]
+def test_failure_of_a_wrong_check_takes_at_most_25_lines(judged_suite: SuiteRun) -> None:
+    lines = [line for line in judged_suite.stdout.splitlines() if line.startswith("E  ")]
     assert 5 < len(lines) <= 25
 
 

@@ -21,7 +21,7 @@ NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(lam
 TENSORS = st.dictionaries(NAMES, arrays_of.arrays(DTYPES, SHAPES), max_size=4)
 
 
-def stored(value: Any) -> TypedTensor:
+def to_typed_tensor(value: Any) -> TypedTensor:
     taken = to_tensor(value, "x")
     assert isinstance(taken, TypedTensor)
     return taken
@@ -29,13 +29,13 @@ def stored(value: Any) -> TypedTensor:
 
 @given(TENSORS)
 def test_the_library_reads_what_is_written(tensors: dict[str, np.ndarray]) -> None:
-    content = to_safetensors({name: stored(each) for name, each in tensors.items()}, {"request": "{}"})
+    content = to_safetensors({name: to_typed_tensor(tensor) for name, tensor in tensors.items()}, {"request": "{}"})
     assert is_safetensors(content)
     read = safetensors.numpy.load(content)
     assert read.keys() == tensors.keys()
-    for name, each in tensors.items():
-        assert (read[name].dtype, read[name].shape) == (each.dtype, each.shape)
-        assert read[name].tobytes() == each.tobytes()
+    for name, tensor in tensors.items():
+        assert (read[name].dtype, read[name].shape) == (tensor.dtype, tensor.shape)
+        assert read[name].tobytes() == tensor.tobytes()
 
 
 @given(TENSORS)
@@ -43,22 +43,22 @@ def test_files_of_the_safetensors_library_are_read(tensors: dict[str, np.ndarray
     read, report = read_safetensors_report(safetensors.numpy.save(tensors, {"report": '{"outcome": "pass"}'}))
     assert report == {"outcome": "pass"}
     assert read.keys() == tensors.keys()
-    for name, each in tensors.items():
-        assert (read[name].dtype, read[name].shape) == (each.dtype, each.shape)
-        assert read[name].tobytes() == each.tobytes()
+    for name, tensor in tensors.items():
+        assert (read[name].dtype, read[name].shape) == (tensor.dtype, tensor.shape)
+        assert read[name].tobytes() == tensor.tobytes()
         assert not read[name].flags.writeable
 
 
 def test_bfloat16_comes_back_in_float32() -> None:
     read, _ = read_safetensors_report(
-        to_safetensors({"g": stored(torch.tensor([0.1], dtype=torch.bfloat16))}, {"report": "{}"})
+        to_safetensors({"g": to_typed_tensor(torch.tensor([0.1], dtype=torch.bfloat16))}, {"report": "{}"})
     )
     assert read["g"].dtype == np.float32
     assert read["g"].tolist() == [0.10009765625]
 
 
 def test_a_body_of_arrays_is_binary_and_one_with_a_list_is_json() -> None:
-    array = {"w1": stored(np.ones(2, np.float32))}
+    array = {"w1": to_typed_tensor(np.ones(2, np.float32))}
     binary = encode_body({"seed": 1}, {"weights": array})
     assert binary.media_type == SAFETENSORS
     mixed = encode_body({"seed": 1}, {"weights": array, "tensors": {"y": to_tensor([0, 1], "y")}})
@@ -93,7 +93,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
     }
 
 
-WHOLE = to_safetensors({"a": stored(np.ones(3))}, {"report": "{}"})
+WHOLE = to_safetensors({"a": to_typed_tensor(np.ones(3))}, {"report": "{}"})
 
 
 BROKEN = {

@@ -15,7 +15,7 @@ def draw(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tens
     return torch.randn(shape, dtype=dtype, generator=generator).requires_grad_()
 
 
-def square_with(alter: Alter, alter_tangent: Alter | None = None) -> Callable[[Tensor], Tensor]:
+def make_square(alter: Alter, alter_tangent: Alter | None = None) -> Callable[[Tensor], Tensor]:
     """Return x * x, with its gradient and its tangent altered."""
 
     class Square(torch.autograd.Function):

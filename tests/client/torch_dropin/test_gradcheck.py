@@ -14,9 +14,9 @@ from tests.client.torch_dropin.planted_functions import (
     draw,
     flip_sign,
     keep,
+    make_square,
     scale_all,
     scale_one,
-    square_with,
 )
 
 FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
@@ -69,7 +69,7 @@ ERRORS = [scale_one, double_one, flip_sign, scale_all]
 @pytest.mark.parametrize("alter", ERRORS)
 @pytest.mark.parametrize("shape", [(3,), (10, 10)])
 def test_planted_error_fails_with_its_output_and_input(alter: Callable[[Tensor], Tensor], shape: tuple[int]) -> None:
-    wrong = square_with(alter)
+    wrong = make_square(alter)
     with (
         use_directions("coordinates"),
         pytest.raises(
@@ -85,21 +85,21 @@ def test_planted_error_fails_with_its_output_and_input(alter: Callable[[Tensor],
 @pytest.mark.parametrize("alter", [double_one, flip_sign, scale_all])
 def test_random_directions_find_errors_of_a_large_input(alter: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(GradientMismatchError, match="for output 0 with respect to input 0: "):
-        gradcheck(square_with(alter), draw(40, 40))
+        gradcheck(make_square(alter), draw(40, 40))
 
 
 def test_wrong_element_of_a_random_check_is_named() -> None:
     with pytest.raises(GradientMismatchError, match=r"input 0: one element, doubled: output0/input0\[0\]\[1\]"):
-        gradcheck(square_with(double_one), draw(5, 5))
+        gradcheck(make_square(double_one), draw(5, 5))
 
 
 def test_large_input_says_how_to_name_its_elements() -> None:
     with pytest.raises(GradientMismatchError, match=r'gradcheckd\.torch\.use_directions\("coordinates"\)'):
-        gradcheck(square_with(double_one), draw(20, 20))
+        gradcheck(make_square(double_one), draw(20, 20))
 
 
 def test_right_gradient_of_the_planted_function_passes() -> None:
-    assert gradcheck(square_with(keep), draw(10, 10), check_forward_ad=True)
+    assert gradcheck(make_square(keep), draw(10, 10), check_forward_ad=True)
 
 
 @pytest.mark.parametrize("func", [lambda x: 2 * x.detach(), lambda x: (2 * x.detach(), x > 0)])
@@ -116,7 +116,7 @@ def test_constant_output_passes() -> None:
 def test_function_that_captures_its_input_is_moved() -> None:
     x = draw(3)
     assert gradcheck(lambda *_: x.sin(), (x,))
-    wrong = square_with(flip_sign)
+    wrong = make_square(flip_sign)
     with pytest.raises(GradientMismatchError):
         gradcheck(lambda *_: wrong(x), (x,))
 

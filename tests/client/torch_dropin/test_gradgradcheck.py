@@ -13,9 +13,9 @@ from tests.client.torch_dropin.planted_functions import (
     draw,
     flip_sign,
     keep,
+    make_square,
     scale_all,
     scale_one,
-    square_with,
 )
 
 FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
@@ -43,9 +43,9 @@ def test_forward_over_reverse_passes(name: str) -> None:
     assert gradgradcheck(func, inputs, check_fwd_over_rev=True, check_rev_over_rev=False, check_undefined_grad=False)
 
 
-def cube_with(alter: Callable[[Tensor], Tensor], alter_tangent: Callable[[Tensor], Tensor] = keep) -> Any:
+def make_cube(alter: Callable[[Tensor], Tensor], alter_tangent: Callable[[Tensor], Tensor] = keep) -> Any:
     """Return the cube with a right gradient, of which the derivative is altered."""
-    square = square_with(alter, alter_tangent)
+    square = make_square(alter, alter_tangent)
 
     class Cube(torch.autograd.Function):
         @staticmethod
@@ -71,11 +71,11 @@ def cube_with(alter: Callable[[Tensor], Tensor], alter_tangent: Callable[[Tensor
 @pytest.mark.parametrize("alter", [scale_one, double_one, flip_sign, scale_all])
 def test_planted_error_of_a_second_derivative_fails(alter: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(GradientMismatchError, match=r"^Jacobian mismatch for output 0 with respect to input 0"):
-        gradgradcheck(cube_with(alter), draw(3))
+        gradgradcheck(make_cube(alter), draw(3))
 
 
 def test_planted_error_of_forward_over_reverse_fails() -> None:
-    func = cube_with(keep, scale_all)
+    func = make_cube(keep, scale_all)
     assert gradgradcheck(func, draw(3))
     with pytest.raises(GradientMismatchError, match="forward mode mismatch for output 0 with respect to input 0"):
         gradgradcheck(func, draw(3), check_fwd_over_rev=True)
@@ -85,7 +85,7 @@ def test_planted_error_of_forward_over_reverse_fails() -> None:
 
 def test_given_grad_outputs_are_those_of_the_check() -> None:
     seen: list[Tensor] = []
-    func = square_with(lambda gradient: seen.append(gradient.detach()) or gradient)
+    func = make_square(lambda gradient: seen.append(gradient.detach()) or gradient)
     upstream = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64, requires_grad=True)
     x = torch.full((3,), 0.5, dtype=torch.float64, requires_grad=True)
     assert gradgradcheck(func, x, upstream)
@@ -130,7 +130,7 @@ def test_contradictory_modes_are_refused_as_by_torch(options: dict[str, bool]) -
 
 
 def test_raise_exception_false_returns_false() -> None:
-    assert gradgradcheck(cube_with(flip_sign), draw(3), raise_exception=False) is False
+    assert gradgradcheck(make_cube(flip_sign), draw(3), raise_exception=False) is False
 
 
 def test_masked_sparse_input_passes() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 
 from gradcheckd.torch import GradientMismatchError, gradcheck
-from tests.client.torch_dropin.planted_functions import draw, flip_sign, keep, scale_all, scale_one, square_with
+from tests.client.torch_dropin.planted_functions import draw, flip_sign, keep, make_square, scale_all, scale_one
 
 COMPLEX: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "holomorphic": (torch.exp, (draw(3, dtype=torch.complex128),)),
@@ -35,11 +35,11 @@ def test_complex_gradient_passes_in_both_modes(name: str) -> None:
 def test_wrong_complex_gradient_fails(alter: Callable[[Tensor], Tensor]) -> None:
     z = draw(3, dtype=torch.complex128)
     with pytest.raises(GradientMismatchError, match=r"a last index of 0 \(real part\) or 1 \(imaginary part\)"):
-        gradcheck(square_with(alter), z)
+        gradcheck(make_square(alter), z)
     with pytest.raises(GradientMismatchError, match="Jacobian computed with forward mode mismatch"):
-        gradcheck(square_with(keep, alter), z, check_forward_ad=True, check_backward_ad=False)
+        gradcheck(make_square(keep, alter), z, check_forward_ad=True, check_backward_ad=False)
     with pytest.raises(GradientMismatchError):
-        gradcheck(lambda x: square_with(alter)(torch.complex(x, x.sin())).real, draw(3))
+        gradcheck(lambda x: make_square(alter)(torch.complex(x, x.sin())).real, draw(3))
 
 
 def test_lazily_conjugated_and_negated_inputs_pass() -> None:
@@ -52,7 +52,7 @@ def test_lazily_conjugated_and_negated_inputs_pass() -> None:
     assert torch.equal(conjugated, before[0])
     assert torch.equal(negated, before[1])
     with pytest.raises(GradientMismatchError, match="with respect to input 0"):
-        gradcheck(square_with(flip_sign), conjugated)
+        gradcheck(make_square(flip_sign), conjugated)
 
 
 def test_gradient_with_the_conjugate_or_negative_bit_is_read() -> None:
@@ -64,8 +64,8 @@ def test_gradient_with_the_conjugate_or_negative_bit_is_read() -> None:
 
     assert conjugate_lazily(draw(3, dtype=torch.complex128)).is_conj()
     assert negate_lazily(draw(3)).is_neg()
-    assert gradcheck(square_with(conjugate_lazily), draw(3, dtype=torch.complex128))
-    assert gradcheck(square_with(negate_lazily), draw(3))
+    assert gradcheck(make_square(conjugate_lazily), draw(3, dtype=torch.complex128))
+    assert gradcheck(make_square(negate_lazily), draw(3))
 
 
 def test_non_contiguous_inputs_pass() -> None:
@@ -99,7 +99,7 @@ def test_expanded_and_non_contiguous_gradients_are_read(expand: Callable[[Tensor
         gradcheck(lambda x: Sum.apply(2 * x.detach() - x), draw(3))
 
 
-def returns_none() -> Callable[[Tensor, Tensor], Tensor]:
+def make_product_without_second_gradient() -> Callable[[Tensor, Tensor], Tensor]:
     class Product(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def returns_none() -> Callable[[Tensor, Tensor], Tensor]:
 def test_gradient_of_none_is_zero() -> None:
     assert gradcheck(lambda x, y: x.sin(), (draw(3), draw(3)))
     with pytest.raises(GradientMismatchError, match=r"for output 0 with respect to input 1: .*zero"):
-        gradcheck(returns_none(), (draw(3), draw(3)))
+        gradcheck(make_product_without_second_gradient(), (draw(3), draw(3)))
 
 
 def test_empty_tensors_pass() -> None:
@@ -124,7 +124,7 @@ def test_empty_tensors_pass() -> None:
     assert gradcheck(lambda x, y: (x.sin(), y * y), (draw(0, 3), draw(3)), check_forward_ad=True)
     assert gradcheck(lambda x: (x[:0], x.sin()), draw(3))
     with pytest.raises(GradientMismatchError, match="output 1 with respect to input 1"):
-        gradcheck(lambda x, y: (x.sin(), square_with(flip_sign)(y)), (draw(0, 3), draw(3)))
+        gradcheck(lambda x, y: (x.sin(), make_square(flip_sign)(y)), (draw(0, 3), draw(3)))
 
 
 LAYOUTS = [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc]
@@ -141,7 +141,7 @@ def make_sparse(layout: torch.layout) -> Tensor:
 def test_sparse_input_passes_by_its_own_meaning_of_missing_elements(layout: torch.layout, masked: bool) -> None:
     x = make_sparse(layout)
     before = x.detach().clone()
-    right = square_with(keep)
+    right = make_square(keep)
     assert gradcheck(lambda x: right(x.to_dense(masked_grad=masked)), x, masked=masked, check_undefined_grad=False)
     assert torch.equal(x.detach().to_dense(), before.to_dense())
     # Torch says the same.
@@ -156,7 +156,7 @@ def test_sparse_input_passes_by_its_own_meaning_of_missing_elements(layout: torc
 def test_wrong_gradient_of_a_sparse_input_fails(
     layout: torch.layout, masked: bool, alter: Callable[[Tensor], Tensor]
 ) -> None:
-    wrong = square_with(alter)
+    wrong = make_square(alter)
     with pytest.raises(GradientMismatchError, match="for output 0 with respect to input 0"):
         gradcheck(lambda x: wrong(x.to_dense(masked_grad=masked)), make_sparse(layout), masked=masked)
 

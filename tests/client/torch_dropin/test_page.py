@@ -36,7 +36,7 @@ def test_suite_of_the_page_has_its_first_finding(tmp_path: Path) -> None:
         assert line.removeprefix("E   ") in done.stdout
 
 
-def test_calls_of_the_page_print_what_stands_below(capsys: pytest.CaptureFixture[str]) -> None:
+def test_documented_calls_print_their_documented_output(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
     exec(compile(BLOCKS[1], "torch.md", "exec"), names)
     (printed,) = re.findall(r"```\n\n```console\n(True.*?)```", PAGE, re.DOTALL)

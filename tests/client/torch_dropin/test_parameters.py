@@ -11,7 +11,7 @@ from torch.autograd.gradcheck import GradcheckError
 
 import gradcheckd
 from gradcheckd.torch import GradientMismatchError, gradcheck, gradgradcheck, use_directions
-from tests.client.torch_dropin.planted_functions import draw, flip_sign, keep, scale_all, square_with
+from tests.client.torch_dropin.planted_functions import draw, flip_sign, keep, make_square, scale_all
 
 
 def list_parameters(function: Callable[..., Any]) -> list[tuple[Any, ...]]:
@@ -30,51 +30,51 @@ def test_signatures_are_those_of_torch(own: Callable[..., Any], original: Callab
 
 
 def test_raise_exception_false_returns_false() -> None:
-    assert gradcheck(square_with(flip_sign), draw(3), raise_exception=False) is False
-    assert gradcheck(square_with(keep), draw(3), raise_exception=False) is True
+    assert gradcheck(make_square(flip_sign), draw(3), raise_exception=False) is False
+    assert gradcheck(make_square(keep), draw(3), raise_exception=False) is True
 
 
 @pytest.mark.parametrize("tolerance", [{"rtol": 0.01}, {"atol": 1.0}, {"rtol": 0.01, "atol": 1e-3}])
 def test_a_given_tolerance_is_that_of_the_check(tolerance: dict[str, float]) -> None:
-    assert gradcheck(square_with(scale_all), draw(3), **tolerance)
+    assert gradcheck(make_square(scale_all), draw(3), **tolerance)
 
 
 @pytest.mark.parametrize("tolerance", [{"rtol": 1e-4}, {"atol": 1e-6}, {"rtol": 1e-4, "atol": 1e-6}, {"eps": 0.1}])
 def test_errors_beyond_a_given_tolerance_fail(tolerance: dict[str, float]) -> None:
     with pytest.raises(GradientMismatchError):
-        gradcheck(square_with(scale_all), draw(3), **tolerance)
+        gradcheck(make_square(scale_all), draw(3), **tolerance)
 
 
 def test_torchs_defaults_are_no_tolerance() -> None:
-    assert torch.autograd.gradcheck(square_with(lambda g: 1.0005 * g), draw(3))
+    assert torch.autograd.gradcheck(make_square(lambda g: 1.0005 * g), draw(3))
     with pytest.raises(GradientMismatchError):
-        gradcheck(square_with(lambda g: 1.0005 * g), draw(3))
+        gradcheck(make_square(lambda g: 1.0005 * g), draw(3))
     # As a number of the caller's it is one.
-    assert gradcheck(square_with(lambda g: 1.0005 * g), draw(3), rtol=1e-3, atol=1e-5)
+    assert gradcheck(make_square(lambda g: 1.0005 * g), draw(3), rtol=1e-3, atol=1e-5)
 
 
 def test_a_tight_tolerance_refuses_no_gradient_that_is_right_to_rounding() -> None:
     assert gradcheck(torch.tanh, draw(3, dtype=torch.float32), atol=1e-12, rtol=0.0)
 
 
-def unsteady(size: float) -> Callable[[Tensor], Tensor]:
+def make_unsteady_square(size: float) -> Callable[[Tensor], Tensor]:
     runs = [0]
 
     def alter(gradient: Tensor) -> Tensor:
         runs[0] += 1
         return gradient + size * (runs[0] % 2)
 
-    return square_with(alter)
+    return make_square(alter)
 
 
 def test_nondet_tol_bounds_two_backward_passes() -> None:
     with pytest.raises(GradcheckError, match="Backward is not reentrant"):
-        gradcheck(unsteady(1e-13), draw(3))
+        gradcheck(make_unsteady_square(1e-13), draw(3))
     # Torch's test of zero gradients would see the difference, too; the tolerance counts for both passes here.
     with pytest.raises(GradcheckError, match="backward not multiplied by grad_output"):
-        gradcheck(unsteady(1e-15), draw(3), nondet_tol=1e-12)
+        gradcheck(make_unsteady_square(1e-15), draw(3), nondet_tol=1e-12)
     with pytest.raises(GradcheckError, match="Backward is not reentrant"):
-        gradcheck(unsteady(1e-3), draw(3), nondet_tol=1e-6)
+        gradcheck(make_unsteady_square(1e-3), draw(3), nondet_tol=1e-6)
 
 
 class RefusesUndefined(torch.autograd.Function):
@@ -147,17 +147,17 @@ def test_check_batched_grad_tests_vmap_over_backward() -> None:
 def test_check_batched_forward_grad_tests_vmap_over_forward_mode() -> None:
     assert gradcheck(torch.tanh, draw(3), check_forward_ad=True, check_batched_forward_grad=True)
 
-    def detour(tangent: Tensor) -> Tensor:
+    def copy_through_list(tangent: Tensor) -> Tensor:
         return torch.tensor(tangent.tolist(), dtype=tangent.dtype)
 
-    func = square_with(keep, detour)
+    func = make_square(keep, copy_through_list)
     assert gradcheck(func, draw(3), check_forward_ad=True, check_undefined_grad=False)
     with pytest.raises(GradcheckError, match="While computing batched gradients"):
         gradcheck(func, draw(3), check_forward_ad=True, check_batched_forward_grad=True, check_undefined_grad=False)
 
 
 def test_check_forward_ad_judges_forward_mode() -> None:
-    func = square_with(keep, scale_all)
+    func = make_square(keep, scale_all)
     assert gradcheck(func, draw(3))
     message = "Jacobian computed with forward mode mismatch for output 1 with respect to input 1: "
     with pytest.raises(GradientMismatchError, match=message) as caught:
@@ -168,7 +168,7 @@ def test_check_forward_ad_judges_forward_mode() -> None:
 
 
 def test_check_backward_ad_false_leaves_backward_out() -> None:
-    func = square_with(scale_all, keep)
+    func = make_square(scale_all, keep)
     assert gradcheck(func, draw(3), check_forward_ad=True, check_backward_ad=False)
     with pytest.raises(GradientMismatchError, match=r"^Jacobian mismatch for output 0 with respect to input 0"):
         gradcheck(func, draw(3), check_forward_ad=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 import gradcheckd
 from gradcheckd.torch import GradientMismatchError, gradcheck, use_directions
 from gradcheckd.torch.small_differences import find_real_failures
-from tests.client.torch_dropin.planted_functions import draw, square_with
+from tests.client.torch_dropin.planted_functions import draw, make_square
 
 ROUNDOFF = 2.0**-53
 
@@ -21,7 +21,7 @@ def scale(factor: float) -> Callable[[Tensor], Tensor]:
 
 @pytest.mark.parametrize(("directions", "forward"), [("random", False), ("coordinates", False), ("random", True)])
 def test_difference_of_half_the_digits_passes(directions: Any, forward: bool) -> None:
-    func = square_with(scale(1 + 1e-9))
+    func = make_square(scale(1 + 1e-9))
     assert (
         gradcheckd.check_function(lambda x: x * x, draw(3), vjp=lambda x, c: 2 * x * c * (1 + 1e-9)).outcome == "fail"
     )
@@ -32,22 +32,22 @@ def test_difference_of_half_the_digits_passes(directions: Any, forward: bool) ->
 @pytest.mark.parametrize("directions", ["random", "coordinates"])
 @pytest.mark.parametrize("forward", [False, True])
 def test_larger_difference_fails(directions: Any, forward: bool) -> None:
-    func = square_with(scale(1 + 1e-7))
+    func = make_square(scale(1 + 1e-7))
     with use_directions(directions), pytest.raises(GradientMismatchError):
         gradcheck(func, draw(4, 5), check_forward_ad=forward, check_backward_ad=not forward)
 
 
 def test_both_modes_may_differ_by_half_the_digits() -> None:
-    assert gradcheck(square_with(scale(1 + 1e-9), scale(1 - 1e-9)), draw(3), check_forward_ad=True)
+    assert gradcheck(make_square(scale(1 + 1e-9), scale(1 - 1e-9)), draw(3), check_forward_ad=True)
 
 
-def judged(outcome: str, error: float, reference: float = 1.0) -> Any:
+def make_judged_element(outcome: str, error: float, reference: float = 1.0) -> Any:
     return SimpleNamespace(outcome=outcome, judged=reference * (1 + error), reference=reference)
 
 
 @pytest.mark.parametrize(("reference", "found"), [(1e-3, ["y/x"]), (1e-10, [])])
 def test_small_element_beside_large_ones_counts_unless_it_is_rounding(reference: float, found: list[str]) -> None:
-    lines = (judged("fail", 1e-4, reference), judged("pass", 0.0, 1e3))
+    lines = (make_judged_element("fail", 1e-4, reference), make_judged_element("pass", 0.0, 1e3))
     report: Any = SimpleNamespace(verdicts={"y/x": SimpleNamespace(outcome="fail", directions=lines)}, dot_tests=())
     assert find_real_failures(report, ROUNDOFF) == found
 
@@ -57,7 +57,7 @@ def test_small_element_beside_large_ones_counts_unless_it_is_rounding(reference:
     [(1e-9, 1, True, []), (1e-7, 1, True, ["y/x"]), (float("nan"), 1, True, ["y/x"]), (1e-9, 2, False, ["y/x"])],
 )
 def test_verdict_counts_by_its_largest_difference(error: float, failed: int, listed: bool, found: list[str]) -> None:
-    lines = (judged("fail", error), judged("pass", 0.0))
+    lines = (make_judged_element("fail", error), make_judged_element("pass", 0.0))
     verdict = SimpleNamespace(
         outcome="fail",
         directions=lines if listed else (),

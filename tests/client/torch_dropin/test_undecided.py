@@ -10,33 +10,33 @@ from torch.autograd.gradcheck import GradcheckError
 import gradcheckd
 from gradcheckd import InconclusiveGradientWarning
 from gradcheckd.torch import GradientMismatchError, gradcheck, gradgradcheck
-from tests.client.torch_dropin.planted_functions import draw, flip_sign, square_with
+from tests.client.torch_dropin.planted_functions import draw, flip_sign, make_square
 
 
-def at_kink() -> Tensor:
+def make_kink_point() -> Tensor:
     return torch.zeros(3, dtype=torch.float64).requires_grad_()
 
 
-def half_at_kink(x: Tensor) -> Tensor:
+def compute_abs_with_zero_gradient(x: Tensor) -> Tensor:
     """Return |x| with the gradient 0 at 0, as central differences have it."""
     return x.abs()
 
 
 def test_undecided_check_that_torch_accepts_passes_with_a_warning() -> None:
     with pytest.warns(InconclusiveGradientWarning, match="could not decide.*output0/input0: .*kink") as caught:
-        assert gradcheck(half_at_kink, at_kink())
+        assert gradcheck(compute_abs_with_zero_gradient, make_kink_point())
     assert caught[0].filename == __file__
 
 
 def test_undecided_check_of_second_order_warns_at_the_caller() -> None:
     with pytest.warns(InconclusiveGradientWarning) as caught:
-        assert gradgradcheck(lambda x: x * x.abs(), at_kink())
+        assert gradgradcheck(lambda x: x * x.abs(), make_kink_point())
     assert caught[0].filename == __file__
 
 
 def test_undecided_check_that_torch_refuses_fails_with_the_reason() -> None:
     with pytest.warns(InconclusiveGradientWarning), pytest.raises(GradcheckError) as caught:
-        gradcheck(torch.relu, at_kink())
+        gradcheck(torch.relu, make_kink_point())
     assert not isinstance(caught.value, GradientMismatchError)
     assert "gradcheckd could not decide" in caught.value.__notes__[0]
 
@@ -44,11 +44,11 @@ def test_undecided_check_that_torch_refuses_fails_with_the_reason() -> None:
 @pytest.mark.parametrize("fast_mode", [False, True])
 def test_torch_compares_at_the_tolerances_of_the_caller(fast_mode: bool) -> None:
     with pytest.warns(InconclusiveGradientWarning, match=r"atol=1e-05, rtol=0\.0001"):
-        assert gradcheck(half_at_kink, at_kink(), rtol=1e-4, fast_mode=fast_mode)
+        assert gradcheck(compute_abs_with_zero_gradient, make_kink_point(), rtol=1e-4, fast_mode=fast_mode)
 
 
 def test_a_tolerance_wider_than_a_kink_decides() -> None:
-    assert gradcheck(torch.relu, at_kink(), atol=2.0)
+    assert gradcheck(torch.relu, make_kink_point(), atol=2.0)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_forward_mode_of_sparse_inputs_is_left_to_torch() -> None:
 
 def test_wrong_output_beside_an_undecided_one_fails() -> None:
     with pytest.raises(GradientMismatchError, match="output 1 with respect to input 1"):
-        gradcheck(lambda x, y: (x.relu(), square_with(flip_sign)(y)), (at_kink(), draw(3)))
+        gradcheck(lambda x, y: (x.relu(), make_square(flip_sign)(y)), (make_kink_point(), draw(3)))
 
 
 def test_a_service_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
