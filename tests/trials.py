@@ -71,7 +71,7 @@ TRIALS: dict[str, str] = {
 IN_FULL: dict[str, str] = {
     "tests/integration/test_bystanders.py": "it starts no server",
     "tests/integration/test_unreadable_requests.py": "its tests share one server",
-    "tests/integration/test_service.py::test_the_reference_example": "the first thing that a service must do",
+    "tests/integration/test_service.py::test_reference_example": "the first thing that a service must do",
     "tests/test_every_op.py::test_the_three_routes_agree": "each op has its basic cases in `make test`",
     "tests/test_every_op.py::test_forward_agrees_with_the_shape_rule": "so has its forward pass",
 }

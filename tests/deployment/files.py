@@ -25,8 +25,8 @@ def load_manifests() -> list[Document]:
 
 
 def find_manifest(kind: str) -> Document:
-    (found,) = [each for each in load_manifests() if each["kind"] == kind]
-    return found
+    (manifest,) = [document for document in load_manifests() if document["kind"] == kind]
+    return manifest
 
 
 def get_pod() -> Document:
@@ -34,8 +34,8 @@ def get_pod() -> Document:
 
 
 def get_container() -> Document:
-    (found,) = get_pod()["containers"]
-    return found
+    (container,) = get_pod()["containers"]
+    return container
 
 
 def read_version() -> str:

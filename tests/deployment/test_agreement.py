@@ -14,61 +14,63 @@ from service.settings import PREFIX, Settings
 from tests.deployment import files
 
 SERVICE = files.load_compose()["services"]["gradcheckd"]
-ENVIRONMENT: Mapping[str, str] = {each["name"]: each["value"] for each in files.get_container()["env"]}
+ENVIRONMENT: Mapping[str, str] = {variable["name"]: variable["value"] for variable in files.get_container()["env"]}
 
 # What gunicorn's configuration reads from the environment itself.
 OF_GUNICORN = {"HOST", "PORT", "WEB_CONCURRENCY"}
 
 
-def of_dockerfile(pattern: str) -> str:
-    (found,) = re.findall(pattern, files.DOCKERFILE, re.MULTILINE)
-    return found
+def read_from_dockerfile(pattern: str) -> str:
+    (match,) = re.findall(pattern, files.DOCKERFILE, re.MULTILINE)
+    return match
 
 
-def of_proxy(directive: str) -> str:
-    (found,) = re.findall(rf"^\s*{directive} (.*);$", files.PROXY_CONFIG, re.MULTILINE)
-    return found
+def read_proxy_directive(directive: str) -> str:
+    (match,) = re.findall(rf"^\s*{directive} (.*);$", files.PROXY_CONFIG, re.MULTILINE)
+    return match
 
 
-def test_the_port() -> None:
-    port = of_dockerfile(r"PORT=(\d+)")
-    assert of_dockerfile(r"^EXPOSE (\d+)") == port
-    assert [str(each["containerPort"]) for each in files.get_container()["ports"]] == [port]
-    assert of_proxy("proxy_pass") == f"http://gradcheckd:{port}"
+def test_port_agrees_everywhere() -> None:
+    port = read_from_dockerfile(r"PORT=(\d+)")
+    assert read_from_dockerfile(r"^EXPOSE (\d+)") == port
+    assert [str(entry["containerPort"]) for entry in files.get_container()["ports"]] == [port]
+    assert read_proxy_directive("proxy_pass") == f"http://gradcheckd:{port}"
     assert f"127.0.0.1:{port}/" in SERVICE["healthcheck"]["test"][-1]
 
 
 def test_ports_that_are_named_are_there() -> None:
-    (name,) = {each["name"] for each in files.get_container()["ports"]}
-    probes = [files.get_container()[f"{each}Probe"]["httpGet"]["port"] for each in ("startup", "liveness", "readiness")]
-    service = [each["targetPort"] for each in files.find_manifest("Service")["spec"]["ports"]]
-    policy = [each["port"] for each in files.find_manifest("NetworkPolicy")["spec"]["ingress"][0]["ports"]]
+    (name,) = {port["name"] for port in files.get_container()["ports"]}
+    probes = [
+        files.get_container()[f"{probe}Probe"]["httpGet"]["port"] for probe in ("startup", "liveness", "readiness")
+    ]
+    service = [port["targetPort"] for port in files.find_manifest("Service")["spec"]["ports"]]
+    policy = [port["port"] for port in files.find_manifest("NetworkPolicy")["spec"]["ingress"][0]["ports"]]
     assert {*probes, *service, *policy} == {name}
 
 
 def test_the_proxy_is_published_where_it_listens() -> None:
     proxy = files.load_compose()["services"]["proxy"]
-    assert [each.split(":")[-1] for each in proxy["ports"]] == [of_proxy("listen")]
+    assert [port.split(":")[-1] for port in proxy["ports"]] == [read_proxy_directive("listen")]
     assert proxy["volumes"] == ["./deploy/nginx.conf:/etc/nginx/nginx.conf:ro"]
     written = re.findall(r"^\s*(?:\w+_temp_path|pid) (\S+);$", files.PROXY_CONFIG, re.MULTILINE)
     assert len(written) == 6
-    assert all(each.startswith("/tmp/") for each in written)
+    assert all(path.startswith("/tmp/") for path in written)
 
 
-def test_the_user() -> None:
-    user = of_dockerfile(r"^USER (\d+)$")
+def test_user_agrees_everywhere() -> None:
+    user = read_from_dockerfile(r"^USER (\d+)$")
     context = files.get_pod()["securityContext"]
-    assert of_dockerfile(r"--uid (\d+)") == user
+    assert read_from_dockerfile(r"--uid (\d+)") == user
     assert SERVICE["user"] == f"{user}:{user}"
     assert (str(context["runAsUser"]), str(context["runAsGroup"])) == (user, user)
 
 
-def test_the_image() -> None:
+def test_image_name_agrees_everywhere() -> None:
     image = f"gradcheckd:{files.read_version()}"
     assert (SERVICE["image"], files.get_container()["image"]) == (image, image)
 
 
-def test_memory_and_processors() -> None:
+def test_memory_and_processors_agree_everywhere() -> None:
     limits = files.get_container()["resources"]["limits"]
     assert (
         files.parse_bytes(SERVICE["mem_limit"])
@@ -86,35 +88,37 @@ def test_running_requests_are_waited_for() -> None:
     assert files.parse_seconds(SERVICE["stop_grace_period"]) > graceful
     pause = files.get_container()["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert files.get_pod()["terminationGracePeriodSeconds"] > graceful + pause
-    assert files.parse_seconds(of_proxy("proxy_read_timeout")) > graceful
+    assert files.parse_seconds(read_proxy_directive("proxy_read_timeout")) > graceful
 
 
 def test_the_proxy_takes_what_the_service_takes_and_reads_it_first() -> None:
     binary = int(SERVICE["environment"]["GRADCHECKD_MAX_BINARY_BYTES"])
-    assert files.parse_bytes(of_proxy("client_max_body_size")) == max(Settings().max_body_bytes, binary)
+    assert files.parse_bytes(read_proxy_directive("client_max_body_size")) == max(Settings().max_body_bytes, binary)
     assert ENVIRONMENT["GRADCHECKD_MAX_BINARY_BYTES"] == str(binary)
-    assert of_proxy("proxy_request_buffering") == "on"
+    assert read_proxy_directive("proxy_request_buffering") == "on"
 
 
-def known(names: Iterable[str]) -> bool:
+def are_known_settings(names: Iterable[str]) -> bool:
     settings = {PREFIX + name.upper() for name in Settings.model_fields}
     return set(names) <= settings | OF_GUNICORN
 
 
 def test_each_variable_of_a_deployment_is_a_setting() -> None:
     assert SERVICE["environment"] == ENVIRONMENT
-    assert known(ENVIRONMENT)
-    assert not known([*ENVIRONMENT, "GRADCHECKD_MAX_BYTE"])
+    assert are_known_settings(ENVIRONMENT)
+    assert not are_known_settings([*ENVIRONMENT, "GRADCHECKD_MAX_BYTE"])
 
 
-def test_a_setting_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deployed_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     assert Settings().max_bytes == int(ENVIRONMENT["GRADCHECKD_MAX_BYTES"])
 
 
 def test_probed_paths_answer() -> None:
-    probed = [files.get_container()[f"{each}Probe"]["httpGet"]["path"] for each in ("startup", "liveness", "readiness")]
+    probed = [
+        files.get_container()[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")
+    ]
     checked = re.findall(r"127\.0\.0\.1:[^/]+(/[\w/]+)", files.DOCKERFILE + SERVICE["healthcheck"]["test"][-1])
     assert len(checked) == 2
     for path in {*probed, *checked}:
@@ -122,7 +126,7 @@ def test_probed_paths_answer() -> None:
 
 
 def test_the_image_is_started_by_the_command_that_the_readme_and_the_makefile_have() -> None:
-    command = json.loads(of_dockerfile(r"^CMD (\[.*\])$"))
+    command = json.loads(read_from_dockerfile(r"^CMD (\[.*\])$"))
     assert command == ["gunicorn", "--config", "python:service.gunicorn.config", "service.app:create_app()"]
 
 

@@ -14,15 +14,15 @@ TEXTS = {"type": "array", "items": TEXT, "minItems": 1}
 TABLE = {"type": "object", "additionalProperties": TEXT}
 
 
-def table_of(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+def make_object_schema(properties: dict[str, Any], *required: str) -> dict[str, Any]:
     """An object of these keys; a key that is misspelled would do nothing, and nobody would know."""
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
-SERVICE = table_of(
+SERVICE = make_object_schema(
     {
         "image": TEXT,
-        "build": table_of({"context": TEXT, "args": TABLE}, "context"),
+        "build": make_object_schema({"context": TEXT, "args": TABLE}, "context"),
         "entrypoint": TEXTS,
         "environment": TABLE,
         "user": {"type": "string", "pattern": r"^[1-9]\d*:[1-9]\d*$"},
@@ -37,20 +37,20 @@ SERVICE = table_of(
         "pids_limit": NUMBER,
         "stop_grace_period": TEXT,
         "restart": {"enum": ["no", "always", "on-failure", "unless-stopped"]},
-        "healthcheck": table_of(
+        "healthcheck": make_object_schema(
             {"test": TEXTS, "interval": TEXT, "timeout": TEXT, "start_period": TEXT, "retries": NUMBER}, "test"
         ),
-        "depends_on": {"type": "object", "additionalProperties": table_of({"condition": TEXT}, "condition")},
+        "depends_on": {"type": "object", "additionalProperties": make_object_schema({"condition": TEXT}, "condition")},
         "ports": TEXTS,
         "volumes": TEXTS,
         "networks": TEXTS,
     },
     "image", "user", "read_only", "tmpfs", "cap_drop", "security_opt", "mem_limit", "pids_limit",
 )  # fmt: skip
-SCHEMA = table_of(
+SCHEMA = make_object_schema(
     {
         "services": {"type": "object", "additionalProperties": SERVICE},
-        "networks": {"type": "object", "additionalProperties": table_of({"internal": {"type": "boolean"}})},
+        "networks": {"type": "object", "additionalProperties": make_object_schema({"internal": {"type": "boolean"}})},
     },
     "services",
 )

@@ -21,31 +21,31 @@ def test_a_manifest_is_valid(kind: str) -> None:
 
 
 def test_manifests_are_exactly_of_the_expected_kinds() -> None:
-    assert [each["kind"] for each in files.load_manifests()] == KINDS
+    assert [manifest["kind"] for manifest in files.load_manifests()] == KINDS
 
 
-def _unknown_field(document: files.Document) -> None:
+def _add_unknown_field(document: files.Document) -> None:
     document["spec"]["replica"] = 2
 
 
-def _wrong_type(document: files.Document) -> None:
+def _set_wrong_type(document: files.Document) -> None:
     document["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"] = "8000"
 
 
-def _number_in_the_environment(document: files.Document) -> None:
+def _set_environment_number(document: files.Document) -> None:
     document["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = 2
 
 
-def _misspelled_deep_inside(document: files.Document) -> None:
+def _misspell_nested_field(document: files.Document) -> None:
     document["spec"]["template"]["spec"]["containers"][0]["securityContext"]["readOnlyRootFileSystem"] = True
 
 
-def _nothing_selected(document: files.Document) -> None:
+def _remove_selector(document: files.Document) -> None:
     del document["spec"]["selector"]
 
 
 @pytest.mark.parametrize(
-    "plant", [_unknown_field, _wrong_type, _number_in_the_environment, _misspelled_deep_inside, _nothing_selected]
+    "plant", [_add_unknown_field, _set_wrong_type, _set_environment_number, _misspell_nested_field, _remove_selector]
 )
 def test_a_planted_mistake_is_found(plant: Callable[[files.Document], None]) -> None:
     document = files.find_manifest("Deployment")
@@ -66,16 +66,16 @@ def test_the_container_is_locked_down() -> None:
 
 
 def test_writable_volumes_exist_and_metrics_are_in_memory() -> None:
-    volumes = {each["name"]: each["emptyDir"] for each in files.get_pod()["volumes"]}
-    mounted = {each["mountPath"]: volumes[each["name"]] for each in files.get_container()["volumeMounts"]}
+    volumes = {volume["name"]: volume["emptyDir"] for volume in files.get_pod()["volumes"]}
+    mounted = {mount["mountPath"]: volumes[mount["name"]] for mount in files.get_container()["volumeMounts"]}
     assert set(mounted) == {"/tmp", "/dev/shm"}
     assert mounted["/dev/shm"]["medium"] == "Memory"
-    assert all("sizeLimit" in each for each in mounted.values())
+    assert all("sizeLimit" in volume for volume in mounted.values())
 
 
 def test_selectors_match_the_pods() -> None:
     labels = files.find_manifest("Deployment")["spec"]["template"]["metadata"]["labels"]
-    spread = [each["labelSelector"]["matchLabels"] for each in files.get_pod()["topologySpreadConstraints"]]
+    spread = [constraint["labelSelector"]["matchLabels"] for constraint in files.get_pod()["topologySpreadConstraints"]]
     assert [
         files.find_manifest("Deployment")["spec"]["selector"]["matchLabels"],
         files.find_manifest("Service")["spec"]["selector"],

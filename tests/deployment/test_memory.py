@@ -14,7 +14,7 @@ IMAGE = 2**30
 """What `.ci/run` gives the image as it is."""
 
 
-def needed(environment: dict[str, str]) -> float:
+def estimate_needed_bytes(environment: dict[str, str]) -> float:
     """Bytes of all workers: loaded, with as many checks as may run, what waits for them, and answers that are sent."""
     fields = {
         name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)
@@ -35,9 +35,9 @@ OF_IMAGE = dict(re.findall(r"\b(WEB_CONCURRENCY|GRADCHECKD_\w+|MALLOC_\w+)=(\d+)
     ids=["compose", "image"],
 )
 def test_as_much_as_may_run_fits(environment: dict[str, str], memory: int) -> None:
-    assert needed(environment) <= memory
+    assert estimate_needed_bytes(environment) <= memory
     workers = environment["WEB_CONCURRENCY"]
-    assert needed({"WEB_CONCURRENCY": workers}) > memory, "so the defaults have to be lowered"
+    assert estimate_needed_bytes({"WEB_CONCURRENCY": workers}) > memory, "so the defaults have to be lowered"
 
 
 def test_each_variable_of_the_image_is_a_setting() -> None:

@@ -111,9 +111,9 @@ def _scale(draw: st.DrawFn, _: Json, place: JsonLocation) -> None:
 
 def _scale_numbers(document: Json, factor: float) -> Json:
     if isinstance(document, list):
-        return [_scale_numbers(each, factor) for each in document]
+        return [_scale_numbers(item, factor) for item in document]
     if isinstance(document, dict):
-        return {name: _scale_numbers(each, factor) for name, each in document.items()}
+        return {name: _scale_numbers(item, factor) for name, item in document.items()}
     return _clip_to_finite(document * factor) if type(document) in (int, float) and abs(document) < 1e300 else document
 
 

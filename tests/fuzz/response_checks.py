@@ -29,14 +29,14 @@ class CountingApplication:
     def _wrap_application(self, app: Flask) -> Any:
         inner = app.wsgi_app
 
-        def counted(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-            def start(status: str, *rest: Any) -> Any:
+        def call_counted(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            def start_counted_response(status: str, *rest: Any) -> Any:
                 self.statuses[int(status[:3])] += 1
                 return start_response(status, *rest)
 
-            return inner(environ, start)
+            return inner(environ, start_counted_response)
 
-        return counted
+        return call_counted
 
 
 def check_response(document: Document, response: TestResponse) -> None:

@@ -24,21 +24,23 @@ BEYOND_A_SCHEMA = [positive_data_acceptance]
 ASKED = CountingApplication()
 INTERFACE = schemathesis.openapi.from_wsgi("/openapi.json", ASKED.app)
 INTERFACE.config.phases.coverage.enabled = IS_SYSTEMATIC
-OPERATIONS = [found.ok() for found in INTERFACE.get_all_operations()]
+OPERATIONS = [operation.ok() for operation in INTERFACE.get_all_operations()]
 
 
-def cases() -> st.SearchStrategy[schemathesis.Case]:
+def draw_cases() -> st.SearchStrategy[schemathesis.Case]:
     """Requests that fit the document and such that do not, most of them with a body."""
-    with_body = [each for each in OPERATIONS if each.body]
+    with_body = [operation for operation in OPERATIONS if operation.body]
     return st.one_of(
-        *(each.as_strategy(generation_mode=mode) for each in with_body for mode in GenerationMode),
-        st.sampled_from([each for each in OPERATIONS if not each.body]).flatmap(lambda each: each.as_strategy()),
+        *(operation.as_strategy(generation_mode=mode) for operation in with_body for mode in GenerationMode),
+        st.sampled_from([operation for operation in OPERATIONS if not operation.body]).flatmap(
+            lambda operation: operation.as_strategy()
+        ),
     )
 
 
-def test_answers_are_those_that_are_described() -> None:
+def test_generated_requests_are_answered_as_described() -> None:
     @settings(max_examples=SCHEMA_REQUEST_COUNT, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(cases())
+    @given(draw_cases())
     def send(case: schemathesis.Case) -> None:
         case.call_and_validate(excluded_checks=BEYOND_A_SCHEMA)
 
@@ -51,7 +53,7 @@ def test_answers_are_those_that_are_described() -> None:
 @pytest.mark.long
 @INTERFACE.parametrize()
 @settings(max_examples=5, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-def test_each_operation_by_its_examples_and_its_keywords(case: schemathesis.Case) -> None:
+def test_examples_and_schema_keywords_are_answered_as_described(case: schemathesis.Case) -> None:
     case.call_and_validate(excluded_checks=BEYOND_A_SCHEMA)
 
 

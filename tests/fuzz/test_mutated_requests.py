@@ -26,7 +26,7 @@ WRITTEN = [
 CHECKS = [*NAMED, *WRITTEN]
 
 
-def of_first_weight(request: dict[str, Any]) -> dict[str, Any]:
+def select_first_element(request: dict[str, Any]) -> dict[str, Any]:
     name, weight = next(iter(request["weights"].items()))
     return request | {"element": {"name": name, "index": [0] * np.ndim(weight)}}
 
@@ -38,13 +38,13 @@ PLANS = [
 ]
 
 
-def judged(request: dict[str, Any]) -> dict[str, Any]:
+def make_judge_request(request: dict[str, Any]) -> dict[str, Any]:
     """A plan that was carried out on a sum of sines."""
-    found = plan_evaluations(request)
-    points = [each.array for each in found.points.values()]
-    losses = [sum(float(np.sin(each[at]).sum()) for each in points) for at in range(len(points[0]))]
-    slopes = {name: np.cos(Tensor.decode(each).array).tolist() for name, each in POINT.items()}
-    return {"plan": dict(found.plan), "losses": losses, "candidate": slopes}
+    plan_result = plan_evaluations(request)
+    points = [point.array for point in plan_result.points.values()]
+    losses = [sum(float(np.sin(point[at]).sum()) for point in points) for at in range(len(points[0]))]
+    slopes = {name: np.cos(Tensor.decode(tensor).array).tolist() for name, tensor in POINT.items()}
+    return {"plan": dict(plan_result.plan), "losses": losses, "candidate": slopes}
 
 
 OUTPUTS = {"y": [2], "s": []}
@@ -54,7 +54,7 @@ OUTPUT_PLANS = [
 ]
 
 
-def judged_outputs(request: dict[str, Any]) -> list[dict[str, Any]]:
+def make_output_judge_requests(request: dict[str, Any]) -> list[dict[str, Any]]:
     """Judgements of the products of y = (sum of sines, sum of w) and s = the product of both."""
     result = plan_evaluations(request)
     points = [tensor.array for tensor in result.points.values()]
@@ -93,7 +93,10 @@ def judged_outputs(request: dict[str, Any]) -> list[dict[str, Any]]:
     return [body | given for given in products]
 
 
-JUDGEMENTS = [*map(judged, PLANS), *(body for request in OUTPUT_PLANS for body in judged_outputs(request))]
+JUDGEMENTS = [
+    *map(make_judge_request, PLANS),
+    *(body for request in OUTPUT_PLANS for body in make_output_judge_requests(request)),
+]
 
 
 def test_the_judgements_of_outputs_pass_unchanged(counting_application: CountingApplication) -> None:
@@ -104,16 +107,17 @@ def test_the_judgements_of_outputs_pass_unchanged(counting_application: Counting
 
 ADDRESSED = (
     st.tuples(st.just("/v1/check"), mutate_requests_with_options(CHECKS))
-    | st.tuples(st.just("/v1/curve"), mutate_requests_with_options(list(map(of_first_weight, CHECKS))))
+    | st.tuples(st.just("/v1/curve"), mutate_requests_with_options(list(map(select_first_element, CHECKS))))
     | st.tuples(
-        st.just("/v1/bugs"), mutate_requests_with_options([*CHECKS, *(each | {"bug": "transposed"} for each in CHECKS)])
+        st.just("/v1/bugs"),
+        mutate_requests_with_options([*CHECKS, *(check | {"bug": "transposed"} for check in CHECKS)]),
     )
     | st.tuples(st.just("/v1/plan"), mutate_requests([*PLANS, *OUTPUT_PLANS]))
     | st.tuples(st.just("/v1/judge"), mutate_requests(JUDGEMENTS))
 )
 
 
-def test_no_change_is_too_much(counting_application: CountingApplication) -> None:
+def test_any_mutated_request_is_answered_as_described(counting_application: CountingApplication) -> None:
     @settings(max_examples=MUTATED_REQUEST_COUNT, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(ADDRESSED)
     def send(addressed: tuple[str, dict[str, Any]]) -> None:

@@ -24,7 +24,7 @@ METHODS = st.sampled_from(["POST", "GET", "HEAD", "PUT", "DELETE", "PATCH", "OPT
 
 
 @st.composite
-def damaged(draw: st.DrawFn) -> bytes:
+def draw_damaged_body(draw: st.DrawFn) -> bytes:
     """The reference example with a piece of it replaced by other bytes, or repeated."""
     first, last = sorted(draw(st.tuples(*[st.integers(0, len(EXAMPLE))] * 2)))
     piece = EXAMPLE[first:last] * draw(st.integers(0, 3))
@@ -37,31 +37,31 @@ NESTED = st.builds(
 TOKENS = st.lists(
     st.sampled_from(["{", "}", "[", "]", ",", ":", '"tensors"', '"model"', "1e999", "-0", "NaN", '"\\ud800"', "\x00"])
 )
-BODIES = st.binary(max_size=200) | damaged() | NESTED | TOKENS.map(lambda each: "".join(each).encode())
+BODIES = st.binary(max_size=200) | draw_damaged_body() | NESTED | TOKENS.map(lambda tokens: "".join(tokens).encode())
 
 
 @st.composite
-def headers(draw: st.DrawFn) -> dict[str, str]:
+def draw_headers(draw: st.DrawFn) -> dict[str, str]:
     """Mostly what is served, so that the body is looked at too."""
     usual = {"Content-Type": "application/json"}
     names = st.sampled_from(["Content-Type", "Accept", "Content-Encoding", "Content-Length", "X-Request-Id", "Host"])
     return usual | draw(st.just({}) | st.dictionaries(names, FORMS | HEADER, max_size=3))
 
 
-def ask(asked: CountingApplication, method: str, path: str, sent: dict[str, str], body: bytes) -> None:
+def send_request(asked: CountingApplication, method: str, path: str, sent: dict[str, str], body: bytes) -> None:
     # Not as an URL, which the client would take apart, and refuse some.
     address = {"PATH_INFO": path}
     response = asked.app.test_client().open(method=method, headers=sent, data=body, environ_overrides=address)
     check_response(asked.document, response)
 
 
-def test_no_bytes_are_too_much(counting_application: CountingApplication) -> None:
+def test_any_bytes_in_a_body_are_answered_as_described(counting_application: CountingApplication) -> None:
     @settings(
         max_examples=RAW_REQUEST_COUNT // 2, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
-    @given(st.sampled_from(["/v1/check", "/v1/curve", "/v1/bugs"]), headers(), BODIES)
-    def bodies(path: str, sent: dict[str, str], body: bytes) -> None:
-        ask(counting_application, "POST", path, sent, body)
+    @given(st.sampled_from(["/v1/check", "/v1/curve", "/v1/bugs"]), draw_headers(), BODIES)
+    def send_body(path: str, sent: dict[str, str], body: bytes) -> None:
+        send_request(counting_application, "POST", path, sent, body)
 
     @settings(
         max_examples=RAW_REQUEST_COUNT - RAW_REQUEST_COUNT // 2,
@@ -69,11 +69,11 @@ def test_no_bytes_are_too_much(counting_application: CountingApplication) -> Non
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(METHODS, PATHS | HEADER.map(lambda text: f"/{text}"), headers(), st.binary(max_size=20))
-    def addresses(method: str, path: str, sent: dict[str, str], body: bytes) -> None:
-        ask(counting_application, method, path, sent, body)
+    @given(METHODS, PATHS | HEADER.map(lambda text: f"/{text}"), draw_headers(), st.binary(max_size=20))
+    def send_to_address(method: str, path: str, sent: dict[str, str], body: bytes) -> None:
+        send_request(counting_application, method, path, sent, body)
 
-    bodies()
-    addresses()
+    send_body()
+    send_to_address()
     assert counting_application.statuses.total() >= RAW_REQUEST_COUNT
     assert set(counting_application.statuses) >= {400, 404, 405, 406, 415, 422}

@@ -48,7 +48,7 @@ ANSWER = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n((?:[^\r\n]+\r\n)*)\r\n")
 
 
 @st.composite
-def mutated(draw: st.DrawFn) -> bytes:
+def draw_mutated_request(draw: st.DrawFn) -> bytes:
     """A request with up to three places of it cut out, repeated or replaced."""
     sent = draw(st.sampled_from(WHOLE))
     for _ in range(draw(st.integers(0, 3))):
@@ -59,7 +59,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return sent
 
 
-def answers(server: Server, sent: bytes) -> bytes:
+def collect_answers(server: Server, sent: bytes) -> bytes:
     """All that comes, when no more is sent."""
     with raw_http.open_connection(server) as connection:
         connection.sendall(sent)
@@ -73,7 +73,7 @@ def answers(server: Server, sent: bytes) -> bytes:
         return received
 
 
-def hold(received: bytes) -> None:
+def expect_valid_answers(received: bytes) -> None:
     """Nothing, or answers: of those that refuse each a problem, and none that is ours to be sorry for."""
     assert not received or ANSWER.match(received), received[:200]
     assert b"Traceback" not in received
@@ -86,22 +86,22 @@ def hold(received: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(start_server: Callable[..., Server]) -> Server:
+def impatient_server(start_server: Callable[..., Server]) -> Server:
     return start_server(GRADCHECKD_MAX_SECONDS="0.5", GRADCHECKD_MAX_STALL_SECONDS="1")
 
 
-def test_no_bytes_on_a_socket_are_too_much(served: Server) -> None:
-    before = raw_http.list_workers(served)
+def test_any_bytes_on_a_socket_get_a_valid_answer(impatient_server: Server) -> None:
+    before = raw_http.list_workers(impatient_server)
 
     @settings(max_examples=SOCKETS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(mutated() | st.binary(max_size=300))
-    def bytes_of_any_kind(sent: bytes) -> None:
-        hold(answers(served, sent))
+    @given(draw_mutated_request() | st.binary(max_size=300))
+    def send_bytes(sent: bytes) -> None:
+        expect_valid_answers(collect_answers(impatient_server, sent))
 
-    bytes_of_any_kind()
-    raw_http.send_example(served)
-    assert raw_http.list_workers(served) == before, "no worker ended"
-    assert "Traceback" not in served.log.read_text()
+    send_bytes()
+    raw_http.send_example(impatient_server)
+    assert raw_http.list_workers(impatient_server) == before, "no worker ended"
+    assert "Traceback" not in impatient_server.log.read_text()
 
 
 @pytest.mark.parametrize(
@@ -117,4 +117,4 @@ def test_no_bytes_on_a_socket_are_too_much(served: Server) -> None:
 def test_socket_checks_find_wrong_answers(answer: bytes) -> None:
     """A negative control of what is held."""
     with pytest.raises(AssertionError):
-        hold(answer)
+        expect_valid_answers(answer)

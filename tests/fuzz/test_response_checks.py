@@ -20,20 +20,20 @@ OTHERWISE: list[tuple[str, Any, int, str]] = [
 ]
 
 
-def answering(path: str, body: Any, status: int, form: str) -> Flask:
+def make_answering_app(path: str, body: Any, status: int, form: str) -> Flask:
     app = Flask("planted")
     encoded = body if isinstance(body, str) else app.json.dumps(body)
     app.add_url_rule(path, view_func=lambda: Response(encoded, status, mimetype=form))
     return app
 
 
-def test_our_own_answers_hold(counting_application: CountingApplication) -> None:
+def test_own_answers_pass_the_response_checks(counting_application: CountingApplication) -> None:
     for path in ("/v1/ops", "/nowhere", "/v1/check"):
         check_response(counting_application.document, counting_application.app.test_client().get(path))
 
 
-def test_the_problem_that_is_planted_is_otherwise_right(counting_application: CountingApplication) -> None:
-    response = answering("/nowhere", NOT_FOUND, 404, "application/problem+json").test_client().get("/nowhere")
+def test_unaltered_problem_passes_the_check(counting_application: CountingApplication) -> None:
+    response = make_answering_app("/nowhere", NOT_FOUND, 404, "application/problem+json").test_client().get("/nowhere")
     check_response(counting_application.document, response)
 
 
@@ -41,6 +41,6 @@ def test_the_problem_that_is_planted_is_otherwise_right(counting_application: Co
 def test_undescribed_answer_is_found(
     counting_application: CountingApplication, path: str, body: Any, status: int, form: str
 ) -> None:
-    response = answering(path, body, status, form).test_client().get(path)
+    response = make_answering_app(path, body, status, form).test_client().get(path)
     with pytest.raises((AssertionError, KeyError)):
         check_response(counting_application.document, response)

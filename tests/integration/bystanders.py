@@ -37,53 +37,53 @@ class Bystander:
 def make_bystanders(server: Server, count: int) -> list[Bystander]:
     """So many, each answered once, so that a worker has its connection; asking at once spreads them."""
     connections = [raw_http.open_connection(server) for _ in range(count)]
-    for each in connections:
-        each.sendall(raw_http.WHOLE_REQUEST)
-    for each in connections:
-        raw_http.read_answer(each)
-    return [Bystander(each, raw_http.find_worker(server, each)) for each in connections]
+    for connection in connections:
+        connection.sendall(raw_http.WHOLE_REQUEST)
+    for connection in connections:
+        raw_http.read_answer(connection)
+    return [Bystander(connection, raw_http.find_worker(server, connection)) for connection in connections]
 
 
 @contextlib.contextmanager
 def run_bystanders(bystanders: list[Bystander]) -> Iterator[None]:
     """Let them run until the block ends; each was answered at least once in it, unless it was cut off."""
-    threads = [threading.Thread(target=each.run) for each in bystanders]
-    for each in threads:
-        each.start()
+    threads = [threading.Thread(target=bystander.run) for bystander in bystanders]
+    for runner in threads:
+        runner.start()
     try:
         yield
     finally:
-        for each in bystanders:
-            each.done.set()
+        for bystander in bystanders:
+            bystander.done.set()
         for thread in threads:
             thread.join(timeout=PATIENCE)
-        for each in bystanders:
-            each.connection.close()
+        for bystander in bystanders:
+            bystander.connection.close()
 
 
 @contextlib.contextmanager
 def expect_undisturbed(server: Server, count: int = 2) -> Iterator[list[Bystander]]:
     """Bystanders who must not notice anything."""
-    found = make_bystanders(server, count)
-    with run_bystanders(found):
-        yield found
-    for each in found:
-        assert each.error is None, each.error
-        assert each.answers, "asked and was answered"
+    bystanders = make_bystanders(server, count)
+    with run_bystanders(bystanders):
+        yield bystanders
+    for bystander in bystanders:
+        assert bystander.error is None, bystander.error
+        assert bystander.answers, "asked and was answered"
 
 
 def make_bystanders_per_worker(server: Server, count: int = 2) -> list[Bystander]:
     """So many at each worker: which of them takes a connection is chance."""
-    found: dict[int | None, list[Bystander]] = {worker: [] for worker in raw_http.list_workers(server)}
+    bystanders_by_worker: dict[int | None, list[Bystander]] = {worker: [] for worker in raw_http.list_workers(server)}
     for _ in range(50):
         # What is idle for long is closed.
-        for each in list(itertools.chain(*found.values())):
-            each.send_once()
-        for each in make_bystanders(server, 8):
-            if len(found[each.worker]) < count:
-                found[each.worker].append(each)
+        for bystander in list(itertools.chain(*bystanders_by_worker.values())):
+            bystander.send_once()
+        for bystander in make_bystanders(server, 8):
+            if len(bystanders_by_worker[bystander.worker]) < count:
+                bystanders_by_worker[bystander.worker].append(bystander)
             else:
-                each.connection.close()
-        if all(len(each) == count for each in found.values()):
-            return list(itertools.chain(*found.values()))
+                bystander.connection.close()
+        if all(len(bystanders) == count for bystanders in bystanders_by_worker.values()):
+            return list(itertools.chain(*bystanders_by_worker.values()))
     raise AssertionError("a worker took no connection")

@@ -53,7 +53,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
     """Start servers, by the command of the image, with settings of one's own, within a command that executes it."""
     running: list[Server] = []
 
-    def begin(*within: str, **settings: str) -> Server:
+    def start(*within: str, **settings: str) -> Server:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         environment = os.environ | {"PORT": str(port), "WEB_CONCURRENCY": "1"} | settings
@@ -66,7 +66,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
         wait_until_ready(server)
         return server
 
-    yield begin
+    yield start
     for server in running:
         if server.process.poll() is None:
             server.stop()

@@ -82,15 +82,15 @@ def open_many(server: Server, count: int, beginning: bytes) -> Iterator[list[soc
     """Connections on each of which something was begun."""
     with contextlib.ExitStack() as opened:
         connections = [opened.enter_context(open_connection(server)) for _ in range(count)]
-        for each in connections:
-            each.sendall(beginning)
+        for connection in connections:
+            connection.sendall(beginning)
         yield connections
 
 
 def list_workers(server: Server) -> list[int]:
     """Process ids of the workers."""
     task = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-    return [int(each) for each in task.read_text().split()]
+    return [int(pid) for pid in task.read_text().split()]
 
 
 def find_worker(server: Server, connection: socket.socket) -> int | None:
@@ -108,9 +108,9 @@ def find_worker(server: Server, connection: socket.socket) -> int | None:
 def list_open_files(process: int) -> set[str]:
     """List what a process holds open; what it closes during the reading is left out."""
     held = set[str]()
-    for each in Path(f"/proc/{process}/fd").iterdir():
+    for descriptor in Path(f"/proc/{process}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            held.add(each.readlink().name)
+            held.add(descriptor.readlink().name)
     return held
 
 

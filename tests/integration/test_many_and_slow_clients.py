@@ -25,11 +25,11 @@ JSON = {"Content-Type": "application/json"}
 HEAD = b"POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
-def tensor(array: Any) -> dict[str, Any]:
+def encode_tensor(array: Any) -> dict[str, Any]:
     return {"datatype": "FP64", "shape": list(array.shape), "b64": base64.b64encode(array.tobytes()).decode()}
 
 
-def long_check(size: int) -> bytes:
+def make_long_check(size: int) -> bytes:
     """A request that takes a while, seconds at size 200."""
     generator = np.random.default_rng(0)
     nodes = [
@@ -40,7 +40,7 @@ def long_check(size: int) -> bytes:
         {"name": "loss", "op": "sum", "inputs": ["t"]},
     ]
     x, w = generator.normal(size=(2, size, size))
-    request = {"tensors": {"x": tensor(x)}, "weights": {"w": tensor(w / size)}, "model": {"nodes": nodes}}
+    request = {"tensors": {"x": encode_tensor(x)}, "weights": {"w": encode_tensor(w / size)}, "model": {"nodes": nodes}}
     return json.dumps(request | {"include": []}).encode()
 
 
@@ -48,41 +48,41 @@ def post(server: Server, body: bytes) -> httpx.Response:
     return httpx.post(f"{server.url}/v1/check", content=body, headers=JSON, timeout=PATIENCE)
 
 
-def metric(server: Server, name: str) -> float:
-    found = re.search(
+def read_metric(server: Server, name: str) -> float:
+    match = re.search(
         rf"^{re.escape(name)} (\S+)$", httpx.get(f"{server.url}/metrics", timeout=PATIENCE).text, re.MULTILINE
     )
-    return float(found.group(1)) if found else 0.0
+    return float(match.group(1)) if match else 0.0
 
 
-def busy(server: Server) -> float:
-    return metric(server, 'gradcheckd_busy_places{of="checks"}')
+def count_busy_places(server: Server) -> float:
+    return read_metric(server, 'gradcheckd_busy_places{of="checks"}')
 
 
-def children(server: Server) -> set[int]:
+def list_workers(server: Server) -> set[int]:
     pid = server.process.pid
-    return {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
-def connected(server: Server, content: bytes) -> socket.socket:
+def open_connection(server: Server, content: bytes) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
     connection.sendall(content)
     return connection
 
 
-def to_the_end(connection: socket.socket) -> bytes:
+def read_to_end(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(2**16), b""))
 
 
 @pytest.fixture(scope="module")
-def patient(start_server: Callable[..., Server]) -> Server:
+def patient_server(start_server: Callable[..., Server]) -> Server:
     """A service that gives up nobody while a test runs, however busy the machine is."""
     limits = ("MAX_SECONDS", "MAX_STALL_SECONDS", "MAX_HEAD_SECONDS", "MAX_BODY_SECONDS", "SEND_TIMEOUT_SECONDS")
     return start_server(**{f"GRADCHECKD_{limit}": "600" for limit in limits})
 
 
 @pytest.fixture(scope="module")
-def small(start_server: Callable[..., Server]) -> Server:
+def small_server(start_server: Callable[..., Server]) -> Server:
     """A service with a place for two checks and one that waits, and little patience."""
     return start_server(
         GRADCHECKD_MAX_SMALL_CHECKS="0",
@@ -96,42 +96,45 @@ def small(start_server: Callable[..., Server]) -> Server:
 
 
 def test_while_all_places_are_taken_health_answers_at_once_and_further_checks_are_refused(
-    small: Server, example: dict[str, Any]
+    small_server: Server, example: dict[str, Any]
 ) -> None:
-    body, enough = long_check(200), threading.Event()
+    body, enough = make_long_check(200), threading.Event()
 
     def keep_busy() -> set[int]:
         statuses = set()
         while not enough.is_set():
-            statuses.add(post(small, body).status_code)
+            statuses.add(post(small_server, body).status_code)
         return statuses
 
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(keep_busy) for _ in range(2)]
         try:
-            wait_until(lambda: busy(small) == 2)
+            wait_until(lambda: count_busy_places(small_server) == 2)
             for path in ("/health/ready", "/health/live", "/metrics"):
-                wait_until(lambda path=path: _answers_before_a_check_ends(small, path))
+                wait_until(lambda path=path: _is_answered_during_checks(small_server, path))
             wait_until(
-                lambda: (refused := post(small, json.dumps(example).encode())).status_code == 503 and _is_full(refused)
+                lambda: (
+                    (refused := post(small_server, json.dumps(example).encode())).status_code == 503
+                    and _is_full(refused)
+                )
             )
         finally:
             enough.set()
     # One of them may have lost its place to the check that was to be refused.
-    assert all({200} <= each.result() <= {200, 503} for each in running)
-    assert busy(small) == 0
-    assert metric(small, 'gradcheckd_refusals_total{reason="full"}') >= 1
+    assert all({200} <= future.result() <= {200, 503} for future in running)
+    assert count_busy_places(small_server) == 0
+    assert read_metric(small_server, 'gradcheckd_refusals_total{reason="full"}') >= 1
 
 
-def _answers_before_a_check_ends(server: Server, path: str) -> bool:
+def _is_answered_during_checks(server: Server, path: str) -> bool:
     """Whether a path is answered while both places are taken, and none of the checks in them comes to its end."""
 
-    def state() -> tuple[float, float]:
-        return busy(server), metric(server, 'gradcheckd_checks_total{outcome="pass"}')
+    def read_state() -> tuple[float, float]:
+        return count_busy_places(server), read_metric(server, 'gradcheckd_checks_total{outcome="pass"}')
 
-    before = state()
+    before = read_state()
     assert httpx.get(f"{server.url}{path}", timeout=PATIENCE).status_code == 200
-    return before[0] == 2 and state() == before
+    return before[0] == 2 and read_state() == before
 
 
 def _is_full(refused: httpx.Response) -> bool:
@@ -140,30 +143,30 @@ def _is_full(refused: httpx.Response) -> bool:
     return "All 2 places for checks are taken" in refused.json()["detail"]
 
 
-def _halves(server: Server) -> list[socket.socket]:
+def _open_half_requests(server: Server) -> list[socket.socket]:
     """More connections than there are threads, on each of which half a request was sent, or nothing."""
-    halves = [connected(server, content) for content in (b"", b"POST /v1/ch", HEAD) for _ in range(40)]
-    return halves + [connected(server, HEAD + b'Content-Length: 100\r\n\r\n{"tens') for _ in range(8)]
+    halves = [open_connection(server, content) for content in (b"", b"POST /v1/ch", HEAD) for _ in range(40)]
+    return halves + [open_connection(server, HEAD + b'Content-Length: 100\r\n\r\n{"tens') for _ in range(8)]
 
 
-def test_incomplete_requests_delay_no_other(patient: Server) -> None:
+def test_incomplete_requests_delay_no_other(patient_server: Server) -> None:
     with ExitStack() as opened:
-        halves = [opened.enter_context(each) for each in _halves(patient)]
-        wait_until(lambda: metric(patient, 'gradcheckd_busy_places{of="bodies"}') == 8)
-        assert httpx.get(f"{patient.url}/health/ready", timeout=PATIENCE).status_code == 200
+        halves = [opened.enter_context(connection) for connection in _open_half_requests(patient_server)]
+        wait_until(lambda: read_metric(patient_server, 'gradcheckd_busy_places{of="bodies"}') == 8)
+        assert httpx.get(f"{patient_server.url}/health/ready", timeout=PATIENCE).status_code == 200
         halves[-1].setblocking(False)
         with pytest.raises(BlockingIOError):
             halves[-1].recv(1)
 
 
-def test_incomplete_requests_are_given_up(small: Server) -> None:
+def test_incomplete_requests_are_given_up(small_server: Server) -> None:
     with ExitStack() as opened:
-        halves = [opened.enter_context(each) for each in _halves(small)]
-        answers = [to_the_end(each) for each in halves]
-    assert {each[:12] for each in answers[:40]} == {b""}
-    assert {each[:12] for each in answers[40:]} == {b"HTTP/1.1 408"}
-    assert all(b"application/problem+json" in each for each in answers[40:])
-    assert all(b"stopped coming" in each for each in answers[-8:])
+        halves = [opened.enter_context(connection) for connection in _open_half_requests(small_server)]
+        answers = [read_to_end(half) for half in halves]
+    assert {answer[:12] for answer in answers[:40]} == {b""}
+    assert {answer[:12] for answer in answers[40:]} == {b"HTTP/1.1 408"}
+    assert all(b"application/problem+json" in answer for answer in answers[40:])
+    assert all(b"stopped coming" in answer for answer in answers[-8:])
 
 
 def test_excess_concurrent_bodies_are_refused_until_others_end(
@@ -171,8 +174,8 @@ def test_excess_concurrent_bodies_are_refused_until_others_end(
 ) -> None:
     server = start_server(GRADCHECKD_MAX_CONCURRENT_READS="1")
     body = json.dumps(example).encode()
-    with connected(server, HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:5]) as half:
-        wait_until(lambda: metric(server, 'gradcheckd_busy_places{of="bodies"}') == 1)
+    with open_connection(server, HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:5]) as half:
+        wait_until(lambda: read_metric(server, 'gradcheckd_busy_places{of="bodies"}') == 1)
         refused = post(server, body)
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
         half.sendall(body[5:])
@@ -183,8 +186,8 @@ def test_excess_concurrent_bodies_are_refused_until_others_end(
 @pytest.mark.parametrize(
     "begun", [b"", HEAD, HEAD + b"Content-Length: 1000\r\n\r\n", HEAD + b"Transfer-Encoding: chunked\r\n\r\n"]
 )
-def test_request_sent_byte_by_byte_has_a_deadline(small: Server, begun: bytes) -> None:
-    with connected(small, begun or b"POST /") as connection:
+def test_request_sent_byte_by_byte_has_a_deadline(small_server: Server, begun: bytes) -> None:
+    with open_connection(small_server, begun or b"POST /") as connection:
         connection.settimeout(0.2)
         answer = b""
         for _ in range(100):
@@ -198,34 +201,36 @@ def test_request_sent_byte_by_byte_has_a_deadline(small: Server, begun: bytes) -
 
 
 @pytest.mark.long
-def test_a_client_that_takes_nothing_of_its_answers_is_cut_off(small: Server) -> None:
+def test_a_client_that_takes_nothing_of_its_answers_is_cut_off(small_server: Server) -> None:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect(("127.0.0.1", small.port))
-        size, asked = len(httpx.get(f"{small.url}/openapi.json", timeout=PATIENCE).content), 100
+        connection.connect(("127.0.0.1", small_server.port))
+        size, asked = len(httpx.get(f"{small_server.url}/openapi.json", timeout=PATIENCE).content), 100
         assert asked * size > 16 * 2**20, "more than the kernel keeps"
         connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * asked)
-        wait_until(lambda: "was cut off" in small.log.read_text())
-    assert "Traceback" not in small.log.read_text()
+        wait_until(lambda: "was cut off" in small_server.log.read_text())
+    assert "Traceback" not in small_server.log.read_text()
 
 
-def test_requests_in_one_go_are_answered_in_their_order(small: Server) -> None:
+def test_requests_in_one_go_are_answered_in_their_order(small_server: Server) -> None:
     ask = b"GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: %s\r\n\r\n"
     paths = [(b"/health/live", b"keep-alive"), (b"/nowhere", b"keep-alive"), (b"/health/ready", b"close")]
-    with connected(small, b"".join(ask % path for path in paths)) as connection:
-        answers = to_the_end(connection)
+    with open_connection(small_server, b"".join(ask % path for path in paths)) as connection:
+        answers = read_to_end(connection)
     assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"404", b"200"]
 
 
 @pytest.mark.long
-def test_a_client_that_takes_its_time_within_the_limits_is_served(patient: Server, example: dict[str, Any]) -> None:
+def test_a_client_that_takes_its_time_within_the_limits_is_served(
+    patient_server: Server, example: dict[str, Any]
+) -> None:
     body = json.dumps(example).encode()
     content = HEAD + f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
-    with connected(patient, content[:7]) as connection:
+    with open_connection(patient_server, content[:7]) as connection:
         for begin in range(7, len(content), 60):
             time.sleep(0.1)
             connection.sendall(content[begin : begin + 60])
-        assert to_the_end(connection).startswith(b"HTTP/1.1 200")
+        assert read_to_end(connection).startswith(b"HTTP/1.1 200")
 
 
 def test_counts_are_those_of_all_workers_and_survive_them(
@@ -235,27 +240,29 @@ def test_counts_are_those_of_all_workers_and_survive_them(
     body = json.dumps(example).encode()
     count = 'gradcheckd_checks_total{outcome="pass"}'
     with ThreadPoolExecutor(8) as pool:
-        assert {each.status_code for each in pool.map(lambda _: post(server, body), range(40))} == {200}
-        assert metric(server, count) == 40
-        before = children(server)
+        assert {response.status_code for response in pool.map(lambda _: post(server, body), range(40))} == {200}
+        assert read_metric(server, count) == 40
+        before = list_workers(server)
         os.kill(min(before), signal.SIGKILL)
-        wait_until(lambda: len(children(server) - {min(before)}) == 2)
+        wait_until(lambda: len(list_workers(server) - {min(before)}) == 2)
         # Those who are in the other worker do not notice.
-        assert {each.status_code for each in pool.map(lambda _: post(server, body), range(40))} == {200}
-    assert metric(server, count) == 80
-    assert children(server) & before == {max(before)}
-    (place,) = _written_by(server)
+        assert {response.status_code for response in pool.map(lambda _: post(server, body), range(40))} == {200}
+    assert read_metric(server, count) == 80
+    assert list_workers(server) & before == {max(before)}
+    (place,) = _list_metrics_directories(server)
     assert (place / "counter_dead.db").exists()
     assert server.stop() == 0
     assert not place.exists()
 
 
-def _written_by(server: Server) -> set[Path]:
+def _list_metrics_directories(server: Server) -> set[Path]:
     """Directories in which workers of a server count."""
-    return {file.parent for pid in children(server) for file in Path("/dev/shm").glob(f"gradcheckd-*/counter_{pid}.db")}
+    return {
+        file.parent for pid in list_workers(server) for file in Path("/dev/shm").glob(f"gradcheckd-*/counter_{pid}.db")
+    }
 
 
-def _once_it_stops(server: Server, act: Callable[[], Any]) -> Any:
+def _act_while_stopping(server: Server, act: Callable[[], Any]) -> Any:
     """What an act comes to when the service has been told to stop, and knows."""
     wait_until(lambda: httpx.get(f"{server.url}/health/ready", timeout=PATIENCE).status_code == 503)
     return act()
@@ -266,10 +273,10 @@ def test_sigterm_finishes_what_runs_and_refuses_what_is_new(
 ) -> None:
     server = start_server(WEB_CONCURRENCY="2")
     with ThreadPoolExecutor(1) as pool:
-        running: Future[httpx.Response] = pool.submit(post, server, long_check(200))
-        wait_until(lambda: busy(server) == 1)
+        running: Future[httpx.Response] = pool.submit(post, server, make_long_check(200))
+        wait_until(lambda: count_busy_places(server) == 1)
         server.process.terminate()
-        refused = _once_it_stops(server, lambda: post(server, json.dumps(example).encode()))
+        refused = _act_while_stopping(server, lambda: post(server, json.dumps(example).encode()))
         alive = httpx.get(f"{server.url}/health/live", timeout=PATIENCE).status_code
         assert not running.done()
         assert running.result().json()["outcome"] == "pass"
@@ -282,12 +289,12 @@ def test_sigterm_finishes_what_runs_and_refuses_what_is_new(
 
 def test_service_survives_the_end_of_a_worker(start_server: Callable[..., Server], example: dict[str, Any]) -> None:
     server = start_server(WEB_CONCURRENCY="2")
-    body, before = json.dumps(example).encode(), children(server)
+    body, before = json.dumps(example).encode(), list_workers(server)
     os.kill(min(before), signal.SIGTERM)
     for _ in range(20):
         assert httpx.get(f"{server.url}/health/ready", timeout=PATIENCE).status_code == 200
         assert post(server, body).status_code == 200
-    wait_until(lambda: len(children(server)) == 2 and min(before) not in children(server))
+    wait_until(lambda: len(list_workers(server)) == 2 and min(before) not in list_workers(server))
 
 
 def test_every_line_of_the_log_is_json_and_a_request_has_one(
@@ -298,7 +305,7 @@ def test_every_line_of_the_log_is_json_and_a_request_has_one(
     keyed = {"Authorization": "Bearer sesame", "X-Request-ID": "run-7"}
     assert httpx.post(f"{server.url}/v1/check", json=example, headers=keyed, timeout=PATIENCE).status_code == 200
     assert httpx.get(f"{server.url}{forged}").status_code == 401
-    connected(server, b"NONSENSE\r\n\r\n").close()
+    open_connection(server, b"NONSENSE\r\n\r\n").close()
     assert server.stop() == 0
     text = server.log.read_text()
     lines = [json.loads(line) for line in text.splitlines()]

@@ -18,7 +18,7 @@ from tests.tensor_bodies import encode_request, read_body
 CORRECT = {"w1": [[-0.1342557202950444, -0.18325792430503762], [-0.2812623323250241, -0.3302645363350174]]}
 
 
-def test_the_reference_example(client: httpx.Client, example: dict[str, Any]) -> None:
+def test_reference_example_has_its_known_numbers(client: httpx.Client, example: dict[str, Any]) -> None:
     response = client.post("/v1/check", json=example)
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "application/json"
@@ -50,17 +50,17 @@ def test_the_same_request_has_the_same_answer_in_every_worker(
 ) -> None:
     server = start_server(WEB_CONCURRENCY="2")
 
-    def answer(_: int) -> str:
+    def fetch_report(_: int) -> str:
         report = httpx.post(f"{server.url}/v1/check", json=example, timeout=PATIENCE).json()
         del report["cost"]["seconds"], report["cost"]["stages"]
         return json.dumps(report)
 
     with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(answer, range(32)))) == 1
+        assert len(set(pool.map(fetch_report, range(32)))) == 1
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"])
-def test_health(client: httpx.Client, path: str) -> None:
+def test_health_routes_answer(client: httpx.Client, path: str) -> None:
     assert client.get(path).status_code == 200
 
 
@@ -103,33 +103,33 @@ def test_unknown_paths_and_methods_are_problem_documents(
 
 
 @pytest.fixture(scope="module")
-def strict(start_server: Callable[..., Server]) -> Server:
+def strict_server(start_server: Callable[..., Server]) -> Server:
     """A service that takes little, and gives no time."""
     return start_server(
         GRADCHECKD_MAX_BODY_BYTES="1000", GRADCHECKD_MAX_BINARY_BYTES="2000", GRADCHECKD_MAX_SECONDS="0.000001"
     )
 
 
-def test_a_body_too_large_is_refused_announced_or_not(strict: Server) -> None:
+def test_a_body_too_large_is_refused_announced_or_not(strict_server: Server) -> None:
     headers = {"Content-Type": "application/json"}
 
-    def chunks() -> Iterator[bytes]:
+    def send_chunks() -> Iterator[bytes]:
         for _ in range(30):
             yield b" " * 100
 
-    for content in (b" " * 3000, chunks()):
-        response = httpx.post(f"{strict.url}/v1/check", content=content, headers=headers, timeout=PATIENCE)
+    for content in (b" " * 3000, send_chunks()):
+        response = httpx.post(f"{strict_server.url}/v1/check", content=content, headers=headers, timeout=PATIENCE)
         assert response.status_code == 413
         assert "1000 bytes" in response.json()["detail"]
-    small = httpx.post(f"{strict.url}/v1/check", content=iter([b"{", b"}"]), headers=headers, timeout=PATIENCE)
+    small = httpx.post(f"{strict_server.url}/v1/check", content=iter([b"{", b"}"]), headers=headers, timeout=PATIENCE)
     assert small.status_code == 422
 
 
-def test_client_that_is_still_sending_gets_the_refusal(strict: Server) -> None:
+def test_client_that_is_still_sending_gets_the_refusal(strict_server: Server) -> None:
     """A connection that is closed while there is something to read is reset, and the answer lost."""
     head = b"POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     piece = bytes(2**18)
-    with socket.create_connection(("127.0.0.1", strict.port), timeout=PATIENCE) as connection:
+    with socket.create_connection(("127.0.0.1", strict_server.port), timeout=PATIENCE) as connection:
         connection.sendall(head % 2**30)
         for _ in range(40):
             connection.sendall(piece)
@@ -137,11 +137,11 @@ def test_client_that_is_still_sending_gets_the_refusal(strict: Server) -> None:
         assert connection.recv(2**16).startswith(b"HTTP/1.1 413")
 
 
-def test_a_binary_body_has_a_limit_of_its_own_announced_or_not(strict: Server) -> None:
+def test_a_binary_body_has_a_limit_of_its_own_announced_or_not(strict_server: Server) -> None:
     for size, status in ((1500, 400), (3000, 413)):
         for content in (bytes(size), iter([bytes(100)] * (size // 100))):
             response = httpx.post(
-                f"{strict.url}/v1/check",
+                f"{strict_server.url}/v1/check",
                 content=content,
                 headers={"Content-Type": "application/vnd.safetensors"},
                 timeout=PATIENCE,
@@ -150,7 +150,7 @@ def test_a_binary_body_has_a_limit_of_its_own_announced_or_not(strict: Server) -
             assert ("2000 bytes" in response.json()["detail"]) is (status == 413)
 
 
-def test_tensors_come_and_go_as_bytes(client: httpx.Client, example: dict[str, Any]) -> None:
+def test_tensors_are_exchanged_as_bytes(client: httpx.Client, example: dict[str, Any]) -> None:
     headers = dict.fromkeys(("Content-Type", "Accept"), "application/vnd.safetensors")
     answer = client.post("/v1/check", content=encode_request(example), headers=headers)
     entries, metadata = read_body(answer.content)
@@ -159,8 +159,8 @@ def test_tensors_come_and_go_as_bytes(client: httpx.Client, example: dict[str, A
     assert np.frombuffer(entries["gradients/w1/analytic"][2]).reshape(2, 2).tolist() == by_w1
 
 
-def test_a_check_over_time_is_stopped(strict: Server, example: dict[str, Any]) -> None:
-    response = httpx.post(f"{strict.url}/v1/check", json=example, timeout=PATIENCE)
+def test_a_check_over_time_is_stopped(strict_server: Server, example: dict[str, Any]) -> None:
+    response = httpx.post(f"{strict_server.url}/v1/check", json=example, timeout=PATIENCE)
     assert response.status_code == 422
     assert response.json()["errors"][0]["pointer"] == "/with_respect_to"
     assert "out of time" in response.json()["detail"]

@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration import raw_http
 from tests.integration.conftest import PATIENCE, Server
-from tests.integration.test_failing_clients_and_workers import until
+from tests.integration.test_failing_clients_and_workers import wait_until
 
 DESCRIPTORS = 256
 MANY = 400
@@ -24,13 +24,13 @@ SHM_OF_OURS = 'mount -t tmpfs -o size=1m tmpfs /dev/shm; {first} exec "$@"'
 
 
 @contextlib.contextmanager
-def idle(server: Server, count: int) -> Iterator[list[socket.socket]]:
+def open_idle_connections(server: Server, count: int) -> Iterator[list[socket.socket]]:
     """Connections that are made and say nothing, as far as the kernel takes them."""
     with contextlib.ExitStack() as opened:
         yield [opened.enter_context(raw_http.open_connection(server)) for _ in range(count)]
 
 
-def descriptors(worker: int) -> int:
+def count_descriptors(worker: int) -> int:
     return len(list(Path(f"/proc/{worker}/fd").iterdir()))
 
 
@@ -40,11 +40,11 @@ def test_excess_connections_lock_out_no_client_and_end_no_worker(
 ) -> None:
     server = start_server(*LIMITED, WEB_CONCURRENCY="2", GUNICORN_CMD_ARGS=more)
     before = raw_http.list_workers(server)
-    with idle(server, MANY):
-        until(lambda: max(map(descriptors, raw_http.list_workers(server))) > DESCRIPTORS // 4)
+    with open_idle_connections(server, MANY):
+        wait_until(lambda: max(map(count_descriptors, raw_http.list_workers(server))) > DESCRIPTORS // 4)
         for _ in range(10):
             raw_http.send_example(server)
-        assert max(map(descriptors, before)) <= DESCRIPTORS
+        assert max(map(count_descriptors, before)) <= DESCRIPTORS
         assert raw_http.list_workers(server) == before
     raw_http.send_example(server)
     short = "no connection is accepted" in server.log.read_text()
@@ -55,12 +55,12 @@ def test_the_soft_limit_is_raised(start_server: Callable[..., Server]) -> None:
     server = start_server("sh", "-c", 'ulimit -S -n 128; exec "$@"', "sh")
     for process in (server.process.pid, *raw_http.list_workers(server)):
         (line,) = [
-            each for each in Path(f"/proc/{process}/limits").read_text().splitlines() if each.startswith("Max open")
+            row for row in Path(f"/proc/{process}/limits").read_text().splitlines() if row.startswith("Max open")
         ]
         assert int(line.split()[3]) > 128
 
 
-def of_own_shm(first: str = "") -> tuple[str, ...]:
+def make_shm_command(first: str = "") -> tuple[str, ...]:
     """A command that runs another where /dev/shm is small and its own."""
     within = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-Urm")
     if subprocess.run([*within, "true"], check=False, capture_output=True).returncode:
@@ -75,40 +75,43 @@ def fill(place: Path) -> None:
 
 
 @pytest.fixture
-def filled(start_server: Callable[..., Server]) -> Server:
+def server_with_full_shm(start_server: Callable[..., Server]) -> Server:
     """A service whose /dev/shm has become full since it was started."""
-    server = start_server(*of_own_shm(), WEB_CONCURRENCY="2")
+    server = start_server(*make_shm_command(), WEB_CONCURRENCY="2")
     place = Path(f"/proc/{server.process.pid}/root/dev/shm")
     assert list(place.glob("gradcheckd-*/*.db")), "the metrics are there"
     fill(place)
     return server
 
 
-def test_a_full_shm_ends_neither_worker_nor_master(filled: Server) -> None:
-    before = raw_http.list_workers(filled)
+def test_a_full_shm_ends_neither_worker_nor_master(server_with_full_shm: Server) -> None:
+    before = raw_http.list_workers(server_with_full_shm)
     for _ in range(20):
-        raw_http.send_example(filled)
+        raw_http.send_example(server_with_full_shm)
         # Each is another row of the metrics.
         for method, path in (("PUT", "/v1/check"), ("DELETE", "/"), ("PATCH", "/v1/ops"), ("GET", "/none")):
-            assert httpx.request(method, f"{filled.url}{path}", timeout=PATIENCE).status_code in {404, 405}
-    assert "gradcheckd_requests_total" in httpx.get(f"{filled.url}/metrics", timeout=PATIENCE).text
-    assert raw_http.list_workers(filled) == before
-    assert filled.process.poll() is None
+            assert httpx.request(method, f"{server_with_full_shm.url}{path}", timeout=PATIENCE).status_code in {
+                404,
+                405,
+            }
+    assert "gradcheckd_requests_total" in httpx.get(f"{server_with_full_shm.url}/metrics", timeout=PATIENCE).text
+    assert raw_http.list_workers(server_with_full_shm) == before
+    assert server_with_full_shm.process.poll() is None
 
 
-def test_with_a_full_shm_a_worker_that_ends_is_followed_by_another(filled: Server) -> None:
-    killed, left = raw_http.list_workers(filled)
+def test_with_a_full_shm_a_worker_that_ends_is_followed_by_another(server_with_full_shm: Server) -> None:
+    killed, left = raw_http.list_workers(server_with_full_shm)
     os.kill(killed, signal.SIGKILL)
-    until(lambda: len(set(raw_http.list_workers(filled)) - {killed}) == 2)
+    wait_until(lambda: len(set(raw_http.list_workers(server_with_full_shm)) - {killed}) == 2)
     time.sleep(0.5)
     for _ in range(20):
-        raw_http.send_example(filled)
-    assert left in raw_http.list_workers(filled)
-    assert httpx.get(f"{filled.url}/metrics", timeout=PATIENCE).status_code == 200
+        raw_http.send_example(server_with_full_shm)
+    assert left in raw_http.list_workers(server_with_full_shm)
+    assert httpx.get(f"{server_with_full_shm.url}/metrics", timeout=PATIENCE).status_code == 200
 
 
 def test_a_shm_that_is_full_from_the_beginning_is_not_used(start_server: Callable[..., Server]) -> None:
-    server = start_server(*of_own_shm("cat /dev/zero > /dev/shm/filling 2> /dev/null;"), WEB_CONCURRENCY="1")
+    server = start_server(*make_shm_command("cat /dev/zero > /dev/shm/filling 2> /dev/null;"), WEB_CONCURRENCY="1")
     raw_http.send_example(server)
     assert not list(Path(f"/proc/{server.process.pid}/root/dev/shm").glob("gradcheckd-*"))
     assert 'gradcheckd_checks_total{outcome="pass"}' in httpx.get(f"{server.url}/metrics", timeout=PATIENCE).text

@@ -18,26 +18,26 @@ MANY = 30
 
 
 @pytest.fixture(scope="module")
-def hurried(start_server: Callable[..., Server]) -> Server:
+def hurried_server(start_server: Callable[..., Server]) -> Server:
     """A service that soon loses patience."""
     return start_server(WEB_CONCURRENCY="2", GRADCHECKD_MAX_HEAD_SECONDS="4", GRADCHECKD_MAX_BODY_SECONDS="4")
 
 
 @contextlib.contextmanager
-def dripping(connections: list[socket.socket], drop: bytes) -> Iterator[None]:
+def drip_slowly(connections: list[socket.socket], drop: bytes) -> Iterator[None]:
     """Send a drop on each connection, again and again, until all are closed or the block ends."""
     done = threading.Event()
 
-    def drip() -> None:
-        for each in connections:
+    def send_drop() -> None:
+        for connection in connections:
             with contextlib.suppress(OSError):
-                each.sendall(drop)
+                connection.sendall(drop)
 
-    def drips() -> None:
+    def send_drops() -> None:
         while not done.wait(0.2):
-            drip()
+            send_drop()
 
-    thread = threading.Thread(target=drips)
+    thread = threading.Thread(target=send_drops)
     thread.start()
     try:
         yield
@@ -46,7 +46,7 @@ def dripping(connections: list[socket.socket], drop: bytes) -> Iterator[None]:
         thread.join()
 
 
-def cut_off(connection: socket.socket) -> bool:
+def is_cut_off(connection: socket.socket) -> bool:
     """Whether the connection comes to its end, with word that it took too long or that there is no room, or without."""
     try:
         status, _ = raw_http.read_answer(connection)
@@ -66,11 +66,15 @@ def cut_off(connection: socket.socket) -> bool:
     ],
     ids=["half a head", "a head by drops", "half a body", "a body by drops"],
 )
-def test_slow_clients_are_cut_off_and_others_served(hurried: Server, beginning: bytes, drop: bytes) -> None:
-    with raw_http.open_many(hurried, MANY, beginning) as slow, dripping(slow, drop), expect_undisturbed(hurried):
-        assert httpx.get(f"{hurried.url}/health/live", timeout=PATIENCE).status_code == 200
-        assert all(map(cut_off, slow))
-    raw_http.send_example(hurried)
+def test_slow_clients_are_cut_off_and_others_served(hurried_server: Server, beginning: bytes, drop: bytes) -> None:
+    with (
+        raw_http.open_many(hurried_server, MANY, beginning) as slow,
+        drip_slowly(slow, drop),
+        expect_undisturbed(hurried_server),
+    ):
+        assert httpx.get(f"{hurried_server.url}/health/live", timeout=PATIENCE).status_code == 200
+        assert all(map(is_cut_off, slow))
+    raw_http.send_example(hurried_server)
 
 
 def test_client_that_hesitates_after_connecting_is_served(server: Server) -> None:

@@ -12,14 +12,14 @@ import numpy as np
 from tests.integration import raw_http
 from tests.integration.conftest import Server
 from tests.integration.raw_http import list_workers, wait_until
-from tests.integration.test_many_and_slow_clients import metric
+from tests.integration.test_many_and_slow_clients import read_metric
 
 SIZE = 90
 COMPUTED_SECONDS = 0.5
 """Processor time after which the long check has evaluated its loss hundreds of times."""
 
 
-def long_check() -> bytes:
+def make_long_check() -> bytes:
     """Every element of w reaches every term of the loss: minutes, if nobody stops it."""
     w = np.random.default_rng(0).normal(size=(SIZE, SIZE)) / SIZE**0.5
     nodes = [
@@ -34,11 +34,11 @@ def long_check() -> bytes:
     return raw_http.make_head(f"Content-Length: {len(body)}") + body
 
 
-def busy(server: Server, of: str) -> float:
-    return metric(server, f'gradcheckd_busy_places{{of="{of}"}}')
+def count_busy_places(server: Server, of: str) -> float:
+    return read_metric(server, f'gradcheckd_busy_places{{of="{of}"}}')
 
 
-def serving(start: Callable[..., Server], small: int) -> Server:
+def start_with_lane(start: Callable[..., Server], small: int) -> Server:
     """One place, that nobody waits for, and so many for small checks; a check may take as long as the test does."""
     return start(
         GRADCHECKD_MAX_CHECKS="1",
@@ -56,35 +56,35 @@ def measure_cpu_seconds(server: Server) -> float:
 
 
 @contextmanager
-def all_places_taken(server: Server) -> Iterator[socket.socket]:
+def occupy_all_places(server: Server) -> Iterator[socket.socket]:
     """A long check runs inside, from before to behind, and is left then."""
-    ended, begun = metric(server, "gradcheckd_loss_evaluations_total"), measure_cpu_seconds(server)
+    ended, begun = read_metric(server, "gradcheckd_loss_evaluations_total"), measure_cpu_seconds(server)
     with raw_http.open_connection(server) as connection:
-        connection.sendall(long_check())
-        wait_until(lambda: busy(server, "checks") == 1)
+        connection.sendall(make_long_check())
+        wait_until(lambda: count_busy_places(server, "checks") == 1)
         yield connection
         assert not raw_http.has_input(connection)
-        assert busy(server, "checks") == 1
+        assert count_busy_places(server, "checks") == 1
         # On a busy machine the others may be done before it evaluates anything.
         wait_until(lambda: measure_cpu_seconds(server) > begun + COMPUTED_SECONDS)
-    wait_until(lambda: busy(server, "checks") == 0)
-    assert metric(server, "gradcheckd_loss_evaluations_total") > ended
+    wait_until(lambda: count_busy_places(server, "checks") == 0)
+    assert read_metric(server, "gradcheckd_loss_evaluations_total") > ended
 
 
 def test_small_checks_go_on_beside_a_long_one(start_server: Callable[..., Server]) -> None:
-    server = serving(start_server, 1)
-    with all_places_taken(server), raw_http.open_connection(server) as connection:
+    server = start_with_lane(start_server, 1)
+    with occupy_all_places(server), raw_http.open_connection(server) as connection:
         for _ in range(20):
             connection.sendall(raw_http.WHOLE_REQUEST)
             raw_http.check_reference_answer(*raw_http.read_answer(connection))
-        assert busy(server, "small checks") == 0
-        connection.sendall(long_check())
+        assert count_busy_places(server, "small checks") == 0
+        connection.sendall(make_long_check())
         status, body = raw_http.read_answer(connection)
         assert (status, b"All 1 places for checks are taken" in body) == (503, True)
 
 
-def test_without_their_place_they_do_not(start_server: Callable[..., Server]) -> None:
-    server = serving(start_server, 0)
-    with all_places_taken(server), raw_http.open_connection(server) as connection:
+def test_small_checks_without_a_lane_wait(start_server: Callable[..., Server]) -> None:
+    server = start_with_lane(start_server, 0)
+    with occupy_all_places(server), raw_http.open_connection(server) as connection:
         connection.sendall(raw_http.WHOLE_REQUEST)
         assert raw_http.read_answer(connection)[0] == 503

@@ -80,19 +80,19 @@ def test_a_request_that_is_refused_before_its_body_is_read_has_one_answer_and_wa
             assert raw_http.read_answer(connection)[0] == 404, "where the body has come the connection is kept"
 
 
-def unreadable(server: Server) -> int:
+def count_unreadable_requests(server: Server) -> int:
     """How many lines of the log say that no request could be read."""
     lines = map(json.loads, server.log.read_text().splitlines())
     return sum({"route": "none", "method": "other", "reason": "bad-request"}.items() <= line.items() for line in lines)
 
 
 def test_log_names_an_unreadable_request_without_its_bytes(server: Server) -> None:
-    before = unreadable(server)
+    before = count_unreadable_requests(server)
     with raw_http.open_connection(server) as connection:
         connection.sendall(b"the-secret-of-line-17\r\n\r\n")
         assert raw_http.read_answer(connection)[0] == 400
     deadline = time.monotonic() + PATIENCE
-    while unreadable(server) == before and time.monotonic() < deadline:
+    while count_unreadable_requests(server) == before and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert unreadable(server) == before + 1
+    assert count_unreadable_requests(server) == before + 1
     assert "the-secret-of-line-17" not in server.log.read_text()

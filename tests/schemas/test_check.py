@@ -20,7 +20,7 @@ LEAST = {"tensors": {"x": [1]}, "weights": {}}
 TANH = {"name": "t", "op": "tanh", "inputs": ["x"]}
 
 
-def test_defaults() -> None:
+def test_request_has_its_defaults() -> None:
     request = Request.model_validate(LEAST)
     assert request.model_dump(exclude={"tensors"}) == {
         "weights": {},
@@ -46,7 +46,7 @@ ACCEPTED: list[tuple[str, Any]] = [
     ("model", {"nodes": [TANH | {"inputs": {"tensors": ["x", 2]}}]}),
     ("with_respect_to", ["x", "w"]),
     ("candidate", {"x": ["NaN"]}),
-    *[("candidate_dtype", each) for each in ("FP64", "FP32", "TF32", "FP16", "BF16", "float64", "bfloat16")],
+    *[("candidate_dtype", name) for name in ("FP64", "FP32", "TF32", "FP16", "BF16", "float64", "bfloat16")],
     ("dtype", "float32"),
     ("finite_difference", {"method": "central"}),
     ("finite_difference", {"method": "forward", "step": 1}),
@@ -60,7 +60,7 @@ ACCEPTED: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("field", "value"), ACCEPTED)
-def test_accepted(field: str, value: Any) -> None:
+def test_valid_fields_are_accepted(field: str, value: Any) -> None:
     request = Request.model_validate(LEAST | {field: value})
     assert field in request.model_fields_set
     assert Draft202012Validator(Request.model_json_schema()).is_valid(LEAST | {field: value})
@@ -76,8 +76,8 @@ REFUSED: list[tuple[str, Any]] = [
     ("model", {"nodes": [TANH], "loss": "t"}),
     ("model", {"nodes": [TANH | {"name": ""}]}),
     *[
-        ("model", {"nodes": [TANH | {"inputs": each}]})
-        for each in ("x", None, 1, [["x", None]], [True], [[["x"]]], {"input": [None]}, [float("inf")], [{}])
+        ("model", {"nodes": [TANH | {"inputs": inputs}]})
+        for inputs in ("x", None, 1, [["x", None]], [True], [[["x"]]], {"input": [None]}, [float("inf")], [{}])
     ],
     ("with_respect_to", "w"),
     ("with_respect_to", [""]),
@@ -89,25 +89,25 @@ REFUSED: list[tuple[str, Any]] = [
     ("dtype", "int64"),
     ("finite_difference", "central"),
     ("finite_difference", {"method": "complex"}),
-    *[("finite_difference", {"method": "central", "step": each}) for each in (0, -1, float("inf"), "1e-3", True)],
-    *[("tolerance", {"rtol": each}) for each in (-1e-9, float("inf"), float("nan"), "0", False, None)],
+    *[("finite_difference", {"method": "central", "step": step}) for step in (0, -1, float("inf"), "1e-3", True)],
+    *[("tolerance", {"rtol": rtol}) for rtol in (-1e-9, float("inf"), float("nan"), "0", False, None)],
     ("tolerance", {"tol": 1}),
     ("include", ["metrics"]),
     ("include", "gradients"),
     ("encoding", "base64"),
-    *[("seed", each) for each in (-1, 2**63, 1.5, "0", True)],
+    *[("seed", seed) for seed in (-1, 2**63, 1.5, "0", True)],
     ("seeds", 0),
 ]
 
 
 @pytest.mark.parametrize(("field", "value"), REFUSED)
-def test_refused(field: str, value: Any) -> None:
+def test_invalid_fields_are_refused(field: str, value: Any) -> None:
     with pytest.raises(ValidationError) as error:
         Request.model_validate(LEAST | {field: value})
-    assert {each["loc"][0] for each in error.value.errors()} == {field}
+    assert {entry["loc"][0] for entry in error.value.errors()} == {field}
 
 
-def test_the_schema_is_one_and_asks_for_what_is_required() -> None:
+def test_schema_requires_tensors_and_weights() -> None:
     schema = Request.model_json_schema()
     Draft202012Validator.check_schema(schema)
     assert sorted(schema["required"]) == ["tensors", "weights"]

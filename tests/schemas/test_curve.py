@@ -29,7 +29,7 @@ def test_an_element_is_a_name_and_an_index():
         {"name": "w", "index": [0], "tile": 0},
     ],
 )
-def test_nothing_else_is(element):
+def test_anything_else_is_refused(element):
     with pytest.raises(ValidationError):
         ElementSpec.model_validate(element)
 

@@ -14,7 +14,7 @@ ALL_BITS = np.arange(2**16, dtype=np.uint16)
 LARGEST = 255 * 2.0**120
 
 
-def nearest(value: float) -> float:
+def find_nearest_bfloat16(value: float) -> float:
     """The bfloat16 next to a number, ties to even, worked out in fractions."""
     if value == 0:
         return value
@@ -40,7 +40,7 @@ def test_rounding_to_bfloat16_is_to_nearest(value: float) -> None:
     with np.errstate(over="ignore"):
         rounded = round_to_bfloat16(np.array([value]))
     assert rounded.dtype == np.float32
-    assert rounded[0] == nearest(value)
+    assert rounded[0] == find_nearest_bfloat16(value)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -73,9 +73,7 @@ STORED = [
 
 
 @pytest.mark.parametrize(("name", "packing", "values", "dtype"), STORED, ids=[row[0] for row in STORED])
-def test_elements_come_back_from_little_endian_bytes(
-    name: str, packing: str, values: list[float], dtype: type[np.generic]
-) -> None:
+def test_little_endian_bytes_are_decoded(name: str, packing: str, values: list[float], dtype: type[np.generic]) -> None:
     restored = DATATYPES[name].from_storage(struct.pack(packing, *values))
     expected = [1.0, -0.0, LARGEST] if name == "BF16" else values
     assert restored.dtype == np.dtype(dtype)
@@ -101,8 +99,8 @@ def test_table_has_every_datatype_of_the_wire_under_both_names() -> None:
         assert BY_ANY_NAME[name] is datatype
         assert BY_ANY_NAME[datatype.numpy_name] is datatype
     plain = [datatype for datatype in DATATYPES.values() if datatype.name != "BF16"]
-    assert {np.dtype(each.numpy_name) for each in plain} == {each.storage_dtype for each in plain}
-    assert {(each.name, each.kind) for each in DATATYPES.values() if each.kind != "float"} == {
+    assert {np.dtype(datatype.numpy_name) for datatype in plain} == {datatype.storage_dtype for datatype in plain}
+    assert {(entry.name, entry.kind) for entry in DATATYPES.values() if entry.kind != "float"} == {
         ("INT64", "integer"),
         ("INT32", "integer"),
         ("BOOL", "boolean"),

@@ -27,23 +27,23 @@ NUMBERS = st.floats(allow_nan=False) | st.sampled_from(
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 
 
-def at_once(array: Any, encoding: Any) -> Any:
+def encode_at_once(array: Any, encoding: Any) -> Any:
     return json.loads(orjson.dumps(encode_tensor(array, encoding), option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 @given(arrays.arrays(np.float64, SHAPES, elements=NUMBERS), st.sampled_from(["nested", "b64"]))
 def test_an_array_that_is_written_late_is_the_same_text(array: Any, encoding: Any) -> None:
-    assert json.loads(write_json({"x": defer_tensor(array, encoding)}))["x"] == at_once(array, encoding)
+    assert json.loads(write_json({"x": defer_tensor(array, encoding)}))["x"] == encode_at_once(array, encoding)
 
 
 @pytest.mark.parametrize("name", ["FP32", "FP16", "BF16"])
 @pytest.mark.parametrize("encoding", ["nested", "b64"])
-def test_so_is_one_of_a_narrower_type(name: str, encoding: Any) -> None:
+def test_narrow_tensor_is_written_in_its_encoding(name: str, encoding: Any) -> None:
     array = np.array(
         [[1.5, np.inf], [np.nan, -np.inf]], np.float32 if name == "BF16" else DATATYPES[name].storage_dtype
     )
-    found = json.loads(write_json({"x": defer_tensor(array, encoding, DATATYPES[name])}))["x"]
-    assert found == json.loads(orjson.dumps(encode_tensor(array, encoding, DATATYPES[name])))
+    tensor = json.loads(write_json({"x": defer_tensor(array, encoding, DATATYPES[name])}))["x"]
+    assert tensor == json.loads(orjson.dumps(encode_tensor(array, encoding, DATATYPES[name])))
 
 
 def test_deferred_parts_may_hold_deferred_parts() -> None:
@@ -56,7 +56,7 @@ def test_unencodable_value_is_a_type_error() -> None:
         write_json({"x": object()})
 
 
-def peak_of(make: Any) -> int:
+def measure_peak(make: Any) -> int:
     tracemalloc.start()
     try:
         made = make()
@@ -70,9 +70,9 @@ def test_writer_holds_the_text_of_one_array_at_a_time() -> None:
     array[::2] = np.random.default_rng(0).normal(size=50_000)
     late = {str(number): defer_tensor(array, "nested") for number in range(10)}
     # Beside the text itself: what it may grow by, and one array.
-    assert peak_of(lambda: write_json(late)) < 15e6
+    assert measure_peak(lambda: write_json(late)) < 15e6
     assert (
-        peak_of(lambda: orjson.dumps({str(number): encode_tensor(array, "nested") for number in range(10)})) > 30e6
+        measure_peak(lambda: orjson.dumps({str(number): encode_tensor(array, "nested") for number in range(10)})) > 30e6
     ), "the negative control"
 
 

@@ -28,7 +28,7 @@ POINTERS = [
 
 
 @pytest.mark.parametrize(("path", "expected"), POINTERS)
-def test_pointer(path: tuple[str | int, ...], expected: str) -> None:
+def test_json_pointer_escapes_its_parts(path: tuple[str | int, ...], expected: str) -> None:
     assert to_json_pointer(*path) == expected
     assert error_at("wrong", *path) == {"pointer": expected, "detail": "wrong"}
 
@@ -67,7 +67,7 @@ def test_a_problem_has_the_members_of_the_rfc() -> None:
 @pytest.mark.parametrize(("count", "listed"), [(1, 1), (100, 100), (101, 100), (5000, 100)])
 def test_problem_lists_the_first_hundred_errors(count: int, listed: int) -> None:
     document = make_problem(422, "Invalid request", "", [error_at("wrong", number) for number in range(count)])
-    assert [each["pointer"] for each in document["errors"]] == [f"/{number}" for number in range(listed)]
+    assert [error["pointer"] for error in document["errors"]] == [f"/{number}" for number in range(listed)]
     assert document["total_errors"] == count
 
 
@@ -91,7 +91,7 @@ class Body(StrictModel):
 SHAPES = {"op": "square", "side": 1}
 
 
-def known_fields(path: Sequence[str | int]) -> dict[str, FieldInfo]:
+def list_known_fields(path: Sequence[str | int]) -> dict[str, FieldInfo]:
     return Square.model_fields | Round.model_fields if path else Body.model_fields
 
 
@@ -139,7 +139,9 @@ INVALID: dict[str, tuple[Any, dict[str, str]]] = {
 def test_each_error_is_placed_where_the_request_is_wrong(body: Any, expected: dict[str, str]) -> None:
     with pytest.raises(ValidationError) as error:
         TypeAdapter(Body).validate_python(body)
-    found = {each["pointer"]: each["detail"] for each in place_validation_errors(error.value, body, known_fields)}
-    assert set(found) == set(expected)
+    details = {
+        entry["pointer"]: entry["detail"] for entry in place_validation_errors(error.value, body, list_known_fields)
+    }
+    assert set(details) == set(expected)
     for place, words in expected.items():
-        assert words in found[place]
+        assert words in details[place]

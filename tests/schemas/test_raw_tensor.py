@@ -60,7 +60,7 @@ def test_invalid_raw_tensor_is_refused_with_its_reason(stored: RawTensor, words:
 
 
 @pytest.mark.parametrize("dtype", ["F64", "F32", "F16", "BF16"])
-def test_a_candidate_may_be_anything_that_floats_can_be(dtype: str) -> None:
+def test_candidate_may_hold_any_float(dtype: str) -> None:
     datatype = BY_SHORT_NAME[dtype]
     values = np.array([np.nan, np.inf, -np.inf, 1.5])
     raw = bytearray(datatype.to_storage(values).tobytes())

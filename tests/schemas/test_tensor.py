@@ -14,17 +14,17 @@ from pydantic_core import PydanticCustomError
 from schemas.tensor import AnyTensor, Tensor, make_tensor_schema
 
 
-def declared(datatype: Any, shape: Any, **data: Any) -> dict[str, Any]:
+def make_tensor(datatype: Any, shape: Any, **data: Any) -> dict[str, Any]:
     return {"datatype": datatype, "shape": shape, **data}
 
 
-def b64(values: Any, dtype: str) -> str:
+def encode_b64(values: Any, dtype: str) -> str:
     return b64encode(np.array(values, dtype=dtype).tobytes()).decode()
 
 
-def nested(depth: int) -> Any:
+def nest_number(depth: int) -> Any:
     """A number inside so many lists."""
-    return [nested(depth - 1)] if depth else 1.5
+    return [nest_number(depth - 1)] if depth else 1.5
 
 
 F64, F32, F16, I64 = np.float64, np.float32, np.float16, np.int64
@@ -36,32 +36,32 @@ ACCEPTED = {
     "integers": ([[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [4, 5, 6]], I64, True),
     "integers among floats": ([1, 2.5], [1.0, 2.5], F64, False),
     "one element": ([[[7.0]]], [[[7.0]]], F64, False),
-    "32 dimensions": (nested(32), nested(32), F64, False),
+    "32 dimensions": (nest_number(32), nest_number(32), F64, False),
     "extremes": ([1.7976931348623157e308, 5e-324], [1.7976931348623157e308, 5e-324], F64, False),
     "integer beyond int64": ([2**63, 1], [2.0**63, 1.0], F64, True),
-    "nested": (declared("FP64", [2, 1], data=[[1], [2.5]]), [[1.0], [2.5]], F64, False),
-    "flat": (declared("FP64", [2, 2], data=[1, 2, 3, 4.5]), [[1, 2], [3, 4.5]], F64, False),
-    "declared number": (declared("FP64", [], data=0.5), 0.5, F64, False),
-    "declared number in a list": (declared("FP64", [], data=[0.5]), 0.5, F64, False),
-    "integers of a float datatype": (declared("FP64", [2], data=[1, 2]), [1.0, 2.0], F64, False),
-    "NumPy name": (declared("float64", [1], data=[0.1]), [0.1], F64, False),
-    "FP32": (declared("FP32", [1], data=[0.1]), [0.10000000149011612], F32, False),
-    "float32": (declared("float32", [1], data=[0.1]), [0.10000000149011612], F32, False),
-    "FP16": (declared("FP16", [1], data=[0.1]), [0.0999755859375], F16, False),
-    "BF16": (declared("BF16", [1], data=[0.1]), [0.10009765625], F32, False),
-    "bfloat16 rounds once": (declared("bfloat16", [1], data=[1 + 2**-8 + 2**-40]), [1 + 2**-7], F32, False),
-    "INT64": (declared("INT64", [2], data=[2**53 + 1, -(2**63)]), [2**53 + 1, -(2**63)], I64, False),
-    "INT32": (declared("int32", [1], data=[-(2**31)]), [-(2**31)], np.int32, False),
-    "BOOL": (declared("BOOL", [2], data=[True, False]), [True, False], np.bool_, False),
-    "BOOL as 0 and 1": (declared("bool", [2], data=[0, 1]), [False, True], np.bool_, False),
-    "b64 FP64": (declared("FP64", [1, 2], b64=b64([0.1, -2], "<f8")), [[0.1, -2.0]], F64, False),
-    "b64 FP32": (declared("FP32", [1], b64=b64([0.1], "<f4")), [0.10000000149011612], F32, False),
-    "b64 FP16": (declared("FP16", [1], b64=b64([0.5], "<f2")), [0.5], F16, False),
-    "b64 BF16": (declared("BF16", [2], b64=b64([0x3F80, 0xC000], "<u2")), [1.0, -2.0], F32, False),
-    "b64 INT64": (declared("INT64", [1], b64=b64([2**62 + 1], "<i8")), [2**62 + 1], I64, False),
-    "b64 INT32": (declared("INT32", [1], b64=b64([-5], "<i4")), [-5], np.int32, False),
-    "b64 BOOL": (declared("BOOL", [2], b64=b64([1, 0], "u1")), [True, False], np.bool_, False),
-    "b64 number": (declared("FP64", [], b64=b64(0.1, "<f8")), 0.1, F64, False),
+    "nested": (make_tensor("FP64", [2, 1], data=[[1], [2.5]]), [[1.0], [2.5]], F64, False),
+    "flat": (make_tensor("FP64", [2, 2], data=[1, 2, 3, 4.5]), [[1, 2], [3, 4.5]], F64, False),
+    "declared number": (make_tensor("FP64", [], data=0.5), 0.5, F64, False),
+    "declared number in a list": (make_tensor("FP64", [], data=[0.5]), 0.5, F64, False),
+    "integers of a float datatype": (make_tensor("FP64", [2], data=[1, 2]), [1.0, 2.0], F64, False),
+    "NumPy name": (make_tensor("float64", [1], data=[0.1]), [0.1], F64, False),
+    "FP32": (make_tensor("FP32", [1], data=[0.1]), [0.10000000149011612], F32, False),
+    "float32": (make_tensor("float32", [1], data=[0.1]), [0.10000000149011612], F32, False),
+    "FP16": (make_tensor("FP16", [1], data=[0.1]), [0.0999755859375], F16, False),
+    "BF16": (make_tensor("BF16", [1], data=[0.1]), [0.10009765625], F32, False),
+    "bfloat16 rounds once": (make_tensor("bfloat16", [1], data=[1 + 2**-8 + 2**-40]), [1 + 2**-7], F32, False),
+    "INT64": (make_tensor("INT64", [2], data=[2**53 + 1, -(2**63)]), [2**53 + 1, -(2**63)], I64, False),
+    "INT32": (make_tensor("int32", [1], data=[-(2**31)]), [-(2**31)], np.int32, False),
+    "BOOL": (make_tensor("BOOL", [2], data=[True, False]), [True, False], np.bool_, False),
+    "BOOL as 0 and 1": (make_tensor("bool", [2], data=[0, 1]), [False, True], np.bool_, False),
+    "b64 FP64": (make_tensor("FP64", [1, 2], b64=encode_b64([0.1, -2], "<f8")), [[0.1, -2.0]], F64, False),
+    "b64 FP32": (make_tensor("FP32", [1], b64=encode_b64([0.1], "<f4")), [0.10000000149011612], F32, False),
+    "b64 FP16": (make_tensor("FP16", [1], b64=encode_b64([0.5], "<f2")), [0.5], F16, False),
+    "b64 BF16": (make_tensor("BF16", [2], b64=encode_b64([0x3F80, 0xC000], "<u2")), [1.0, -2.0], F32, False),
+    "b64 INT64": (make_tensor("INT64", [1], b64=encode_b64([2**62 + 1], "<i8")), [2**62 + 1], I64, False),
+    "b64 INT32": (make_tensor("INT32", [1], b64=encode_b64([-5], "<i4")), [-5], np.int32, False),
+    "b64 BOOL": (make_tensor("BOOL", [2], b64=encode_b64([1, 0], "u1")), [True, False], np.bool_, False),
+    "b64 number": (make_tensor("FP64", [], b64=encode_b64(0.1, "<f8")), 0.1, F64, False),
 }
 
 
@@ -80,9 +80,9 @@ NOT_FINITE = {
     "NaN": (["NaN", 1.0], [0]),
     "Infinity": ([[1, 2], [3, "Infinity"]], [1, 1]),
     "-Infinity": ("-Infinity", []),
-    "declared": (declared("FP32", [2], data=[1, "-Infinity"]), [1]),
-    "b64": (declared("FP64", [2, 1], b64=b64([1, np.nan], "<f8")), [1, 0]),
-    "b64 BF16": (declared("BF16", [1], b64=b64([0x7F80], "<u2")), [0]),
+    "declared": (make_tensor("FP32", [2], data=[1, "-Infinity"]), [1]),
+    "b64": (make_tensor("FP64", [2, 1], b64=encode_b64([1, np.nan], "<f8")), [1, 0]),
+    "b64 BF16": (make_tensor("BF16", [1], b64=encode_b64([0x7F80], "<u2")), [0]),
 }
 
 
@@ -97,7 +97,7 @@ def test_nan_and_infinities_are_for_candidates_alone(wire: Any, index: list[int]
     assert np.count_nonzero(~np.isfinite(array)) == 1
 
 
-def test_spelled_numbers_are_what_they_say() -> None:
+def test_spelled_numbers_are_decoded() -> None:
     array = Tensor.decode_any([["NaN", "Infinity"], ["-Infinity", 1]]).array
     np.testing.assert_array_equal(array, [[np.nan, np.inf], [-np.inf, 1]])
 
@@ -118,48 +118,48 @@ REFUSED = {
     "object among numbers": ([[1], [{}]], "an object among numbers, at index [1, 0]"),
     "empty": ([], "empty"),
     "empty further in": ([[], []], "empty"),
-    "empty by its shape": (declared("FP32", [0, 2**60], data=[]), "empty"),
-    "too deep": (nested(33), "32"),
+    "empty by its shape": (make_tensor("FP32", [0, 2**60], data=[]), "empty"),
+    "too deep": (nest_number(33), "32"),
     "integer too large": ([10**400], "integer"),
     "empty object": ({}, "datatype"),
     "no datatype": ({"shape": [1], "data": [1]}, "datatype"),
     "no shape": ({"datatype": "FP32", "data": [1]}, "shape"),
-    "neither data nor b64": (declared("FP32", [1]), "data or b64"),
-    "both": (declared("FP32", [1], data=[1], b64=""), "data or b64"),
-    "another field": (declared("FP32", [1], data=[1], name="w"), "'name'"),
-    "unknown datatype": (declared("FP8", [1], data=[1]), "BF16, INT64, INT32, BOOL, or the NumPy name; 'FP8' was"),
-    "datatype in small letters": (declared("fp32", [1], data=[1]), "FP64"),
-    "datatype null": (declared(None, [1], data=[1]), "datatype"),
-    "datatype list": (declared(["FP32"], [1], data=[1]), "datatype"),
-    "shape number": (declared("FP32", 1, data=[1]), "shape"),
-    "shape negative": (declared("FP32", [-1], data=[1]), "shape"),
-    "shape of floats": (declared("FP32", [1.0], data=[1]), "shape"),
-    "shape of booleans": (declared("FP32", [True], data=[1]), "shape"),
-    "shape of 33 dimensions": (declared("FP32", [1] * 33, data=[1]), "32"),
-    "shape too large": (declared("FP32", [3], data=[1, 2]), "[3] does not fit data of shape [2]"),
-    "shape of other order": (declared("FP32", [2, 1], data=[[1, 2]]), "[2, 1] does not fit data of shape [1, 2]"),
-    "shape of another rank": (declared("FP32", [4], data=[[1, 2], [3, 4]]), "[4] does not fit data of shape [2, 2]"),
-    "data null": (declared("FP32", [1], data=None), "null"),
-    "data string": (declared("FP32", [1], data=["a"]), "'a'"),
-    "true in floats": (declared("FP32", [1], data=[True]), "true or false"),
-    "true in integers": (declared("INT32", [1], data=[True]), "true or false"),
-    "too large for FP16": (declared("FP16", [2], data=[1, 65520]), "FP16"),
-    "too large for BF16": (declared("BF16", [1], data=[3.4e38]), "BF16"),
-    "too large for FP32": (declared("FP32", [1], data=[-1e39]), "FP32"),
-    "fraction in INT64": (declared("INT64", [1], data=[1.5]), "INT64"),
-    "float in INT32": (declared("INT32", [1], data=[1.0]), "INT32"),
-    "too large for INT32": (declared("INT32", [1], data=[2**31]), "INT32"),
-    "too large for INT64": (declared("INT64", [1], data=[2**63]), "INT64"),
-    "NaN in INT64": (declared("INT64", [1], data=["NaN"]), "INT64"),
-    "2 in BOOL": (declared("BOOL", [1], data=[2]), "BOOL"),
-    "fraction in BOOL": (declared("BOOL", [1], data=[1.0]), "BOOL"),
-    "b64 no string": (declared("FP32", [1], b64=1), "b64 must be a string"),
-    "b64 not base64": (declared("FP32", [1], b64="%%%%%%=="), "not base64"),
-    "b64 not ASCII": (declared("FP32", [1], b64="é"), "not base64"),
-    "b64 short": (declared("FP32", [2], b64=b64([1], "<f4")), "8 bytes; b64 holds 4"),
-    "b64 long": (declared("BF16", [1], b64=b64([1], "<f4")), "2 bytes; b64 holds 4"),
-    "b64 BOOL of 2": (declared("BOOL", [1], b64=b64([2], "u1")), "BOOL"),
-    "b64 of a shape beyond memory": (declared("FP32", [2**63] * 32, b64=""), "b64 holds 0"),
+    "neither data nor b64": (make_tensor("FP32", [1]), "data or b64"),
+    "both": (make_tensor("FP32", [1], data=[1], b64=""), "data or b64"),
+    "another field": (make_tensor("FP32", [1], data=[1], name="w"), "'name'"),
+    "unknown datatype": (make_tensor("FP8", [1], data=[1]), "BF16, INT64, INT32, BOOL, or the NumPy name; 'FP8' was"),
+    "datatype in small letters": (make_tensor("fp32", [1], data=[1]), "FP64"),
+    "datatype null": (make_tensor(None, [1], data=[1]), "datatype"),
+    "datatype list": (make_tensor(["FP32"], [1], data=[1]), "datatype"),
+    "shape number": (make_tensor("FP32", 1, data=[1]), "shape"),
+    "shape negative": (make_tensor("FP32", [-1], data=[1]), "shape"),
+    "shape of floats": (make_tensor("FP32", [1.0], data=[1]), "shape"),
+    "shape of booleans": (make_tensor("FP32", [True], data=[1]), "shape"),
+    "shape of 33 dimensions": (make_tensor("FP32", [1] * 33, data=[1]), "32"),
+    "shape too large": (make_tensor("FP32", [3], data=[1, 2]), "[3] does not fit data of shape [2]"),
+    "shape of other order": (make_tensor("FP32", [2, 1], data=[[1, 2]]), "[2, 1] does not fit data of shape [1, 2]"),
+    "shape of another rank": (make_tensor("FP32", [4], data=[[1, 2], [3, 4]]), "[4] does not fit data of shape [2, 2]"),
+    "data null": (make_tensor("FP32", [1], data=None), "null"),
+    "data string": (make_tensor("FP32", [1], data=["a"]), "'a'"),
+    "true in floats": (make_tensor("FP32", [1], data=[True]), "true or false"),
+    "true in integers": (make_tensor("INT32", [1], data=[True]), "true or false"),
+    "too large for FP16": (make_tensor("FP16", [2], data=[1, 65520]), "FP16"),
+    "too large for BF16": (make_tensor("BF16", [1], data=[3.4e38]), "BF16"),
+    "too large for FP32": (make_tensor("FP32", [1], data=[-1e39]), "FP32"),
+    "fraction in INT64": (make_tensor("INT64", [1], data=[1.5]), "INT64"),
+    "float in INT32": (make_tensor("INT32", [1], data=[1.0]), "INT32"),
+    "too large for INT32": (make_tensor("INT32", [1], data=[2**31]), "INT32"),
+    "too large for INT64": (make_tensor("INT64", [1], data=[2**63]), "INT64"),
+    "NaN in INT64": (make_tensor("INT64", [1], data=["NaN"]), "INT64"),
+    "2 in BOOL": (make_tensor("BOOL", [1], data=[2]), "BOOL"),
+    "fraction in BOOL": (make_tensor("BOOL", [1], data=[1.0]), "BOOL"),
+    "b64 no string": (make_tensor("FP32", [1], b64=1), "b64 must be a string"),
+    "b64 not base64": (make_tensor("FP32", [1], b64="%%%%%%=="), "not base64"),
+    "b64 not ASCII": (make_tensor("FP32", [1], b64="é"), "not base64"),
+    "b64 short": (make_tensor("FP32", [2], b64=encode_b64([1], "<f4")), "8 bytes; b64 holds 4"),
+    "b64 long": (make_tensor("BF16", [1], b64=encode_b64([1], "<f4")), "2 bytes; b64 holds 4"),
+    "b64 BOOL of 2": (make_tensor("BOOL", [1], b64=encode_b64([2], "u1")), "BOOL"),
+    "b64 of a shape beyond memory": (make_tensor("FP32", [2**63] * 32, b64=""), "b64 holds 0"),
 }
 
 
@@ -176,7 +176,7 @@ def test_tensor_has_one_error_not_one_per_element() -> None:
     adapter = TypeAdapter(dict[str, Tensor])
     with pytest.raises(ValidationError) as error:
         adapter.validate_python({"a": [None] * 10_000, "b": [["x"]] * 10_000, "c": [1.0]})
-    assert [each["loc"] for each in error.value.errors()] == [("a",), ("b",)]
+    assert [entry["loc"] for entry in error.value.errors()] == [("a",), ("b",)]
 
 
 JSON = st.recursive(
@@ -199,7 +199,7 @@ def test_any_value_is_decoded_to_a_finite_tensor_or_refused(wire: Any) -> None:
 
 
 def test_the_schema_tells_finite_tensors_from_others() -> None:
-    schemas = [TypeAdapter(each).json_schema() for each in (Tensor, AnyTensor)]
+    schemas = [TypeAdapter(kind).json_schema() for kind in (Tensor, AnyTensor)]
     assert [Draft202012Validator(schema).is_valid("NaN") for schema in schemas] == [False, True]
     for schema in schemas:
         Draft202012Validator.check_schema(schema)

@@ -16,7 +16,7 @@ from schemas.datatype import DATATYPES
 from schemas.tensor import Tensor, encode_number, encode_tensor
 
 
-def declared(datatype: str, shape: list[int], **data: Any) -> dict[str, Any]:
+def make_tensor(datatype: str, shape: list[int], **data: Any) -> dict[str, Any]:
     return {"datatype": datatype, "shape": shape, **data}
 
 
@@ -28,7 +28,7 @@ FLOATS = st.sampled_from(["FP64", "FP32", "FP16"]).flatmap(
 )
 
 
-def through_json(document: Any) -> Any:
+def pass_through_json(document: Any) -> Any:
     return json.loads(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
@@ -36,7 +36,7 @@ def through_json(document: Any) -> Any:
 def test_an_answer_reads_back_as_exactly_what_it_was(named: tuple[str, Any], encoding: str) -> None:
     name, array = named
     with np.errstate(invalid="ignore"):  # widening a signalling NaN
-        wire = through_json(encode_tensor(array, encoding))
+        wire = pass_through_json(encode_tensor(array, encoding))
         read = Tensor.decode_any(wire).array
     if encoding == "b64":
         assert {key: wire[key] for key in ("datatype", "shape")} == {"datatype": name, "shape": list(array.shape)}
@@ -52,9 +52,9 @@ def test_all_encodings_of_a_tensor_hold_the_same_values(named: tuple[str, Any]) 
     shape = list(array.shape)
     wide = array.astype(np.float64)
     forms = [
-        declared(name, shape, data=wide.tolist()),
-        declared(name, shape, data=wide.ravel().tolist()),
-        declared(DATATYPES[name].numpy_name, shape, data=wide.tolist()),
+        make_tensor(name, shape, data=wide.tolist()),
+        make_tensor(name, shape, data=wide.ravel().tolist()),
+        make_tensor(DATATYPES[name].numpy_name, shape, data=wide.tolist()),
         encode_tensor(array, "b64"),
     ]
     assert {Tensor.decode(form).array.tobytes() for form in forms} == {array.tobytes()}
@@ -64,13 +64,13 @@ def test_all_encodings_of_a_tensor_hold_the_same_values(named: tuple[str, Any]) 
 @pytest.mark.parametrize(
     ("value", "spelling"), [(np.nan, "NaN"), (np.inf, "Infinity"), (-np.inf, "-Infinity"), (0.1, 0.1), (3, 3)]
 )
-def test_spelling(value: float, spelling: float | str) -> None:
+def test_numbers_are_encoded_as_spelled(value: float, spelling: float | str) -> None:
     assert encode_number(value) == spelling
 
 
-def test_bfloat16_goes_out_as_it_came() -> None:
+def test_bfloat16_tensor_is_encoded_unchanged() -> None:
     raw = struct.pack("<3H", 0x3F80, 0x7FC0, 0xFF80)
-    wire = declared("BF16", [3], b64=b64encode(raw).decode())
+    wire = make_tensor("BF16", [3], b64=b64encode(raw).decode())
     tensor = Tensor.decode_any(wire)
     assert encode_tensor(tensor.array, "b64", tensor.datatype) == wire
     assert encode_tensor(tensor.array, "nested", tensor.datatype) == [1.0, "NaN", "-Infinity"]
@@ -78,8 +78,8 @@ def test_bfloat16_goes_out_as_it_came() -> None:
 
 @pytest.mark.parametrize("name", ["FP64", "FP32", "FP16", "BF16"])
 def test_a_tensor_without_dimensions_is_a_number(name: str) -> None:
-    tensor = Tensor.decode_any(declared(name, [], data=0.5))
-    number = through_json(encode_tensor(tensor.array, "nested"))
+    tensor = Tensor.decode_any(make_tensor(name, [], data=0.5))
+    number = pass_through_json(encode_tensor(tensor.array, "nested"))
     assert isinstance(number, float)
     assert number == 0.5
     wire = encode_tensor(tensor.array, "b64", tensor.datatype)
