@@ -52,12 +52,12 @@ def _format_ratio(count: Mapping[str, int], part: str, whole: str) -> str:
 
 def _compute_totals(rows: list[list[str]]) -> list[str]:
     """Percentages over all cells, column by column."""
-    found: list[str] = []
+    totals: list[str] = []
     for column in range(1, len(rows[0])):
-        pairs = [[tuple(map(int, each.split("/"))) for each in row[column].split(", ")] for row in rows]
+        pairs = [[tuple(map(int, fraction.split("/"))) for fraction in row[column].split(", ")] for row in rows]
         sums = [[sum(pair[kind][i] for pair in pairs) for i in (0, 1)] for kind in (0, 1)]
-        found.append(", ".join(f"{100 * part / whole:.3g}" for part, whole in sums))
-    return found
+        totals.append(", ".join(f"{100 * part / whole:.3g}" for part, whole in sums))
+    return totals
 
 
 def _write_notes(document: Document) -> str:
@@ -78,22 +78,28 @@ def _write_service_table(document: Document) -> str:
     """What only the service can be asked: how much of what is right it decides on, and arithmetics below float32."""
     cells: Mapping[str, Any] = document["cells"]
     decided = [
-        [name, *(_format_percent(cell["ours"]["decided"].get(each)) for each in _ALL_ARITHMETICS)]
+        [name, *(_format_percent(cell["ours"]["decided"].get(arithmetic)) for arithmetic in _ALL_ARITHMETICS)]
         for name, cell in cells.items()
     ]
     narrow = [
         [
             name,
-            *(_format_ratio_or_dash(cell["ours"]["counts"][each], "alarms", "correct") for each in _NARROW_ARITHMETICS),
-            *(_format_ratio_or_dash(cell["ours"]["counts"][each], "misses", "wrong") for each in _NARROW_ARITHMETICS),
+            *(
+                _format_ratio_or_dash(cell["ours"]["counts"][arithmetic], "alarms", "correct")
+                for arithmetic in _NARROW_ARITHMETICS
+            ),
+            *(
+                _format_ratio_or_dash(cell["ours"]["counts"][arithmetic], "misses", "wrong")
+                for arithmetic in _NARROW_ARITHMETICS
+            ),
         ]
         for name, cell in cells.items()
     ]
-    kinds = [f"{each} {kind}" for kind in ("false alarms", "misses") for each in _NARROW_ARITHMETICS]
+    kinds = [f"{arithmetic} {kind}" for kind in ("false alarms", "misses") for arithmetic in _NARROW_ARITHMETICS]
     return "\n\n".join(
         [
             wrap_prose("How many of the correct tensors gradcheckd decides on; the others are inconclusive:"),
-            write_table(["gradcheckd", *(f"{each} decided" for each in _ALL_ARITHMETICS)], decided),
+            write_table(["gradcheckd", *(f"{arithmetic} decided" for arithmetic in _ALL_ARITHMETICS)], decided),
             wrap_prose("And in the arithmetics that only gradcheckd can be asked about:"),
             write_table(["gradcheckd", *kinds], narrow),
         ]

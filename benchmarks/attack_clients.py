@@ -102,8 +102,8 @@ class AttackClients:
         """Hang up: what runs for nobody is stopped."""
         self._ended.set()
         with self._lock:
-            for each in self._open_sockets:
-                each.shutdown(socket.SHUT_RDWR)
+            for connection in self._open_sockets:
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _count_status(self, status: int) -> None:
         with self._lock:
@@ -130,13 +130,13 @@ class AttackClients:
 def run_attackers(port: int, requests: Sequence[Request], readers: int = 0) -> Iterator[AttackClients]:
     """Let one client send each of these requests, and so many read a large answer slowly, until the block ends."""
     attackers, slow = AttackClients(port), json.dumps(build_large_answer()).encode()
-    ways = [(json.dumps(each).encode(), None) for each in requests] + [(slow, DRIP_BYTES)] * readers
+    ways = [(json.dumps(request).encode(), None) for request in requests] + [(slow, DRIP_BYTES)] * readers
     threads = [threading.Thread(target=attackers.send_repeatedly, args=way) for way in ways]
-    for each in threads:
-        each.start()
+    for thread in threads:
+        thread.start()
     try:
         yield attackers
     finally:
         attackers.stop()
-        for each in threads:
-            each.join()
+        for thread in threads:
+            thread.join()

@@ -62,10 +62,10 @@ class _JaxLosses:
         self.losses = {model: jax.jit(self._compile_loss(loss)) for model, loss in LOSSES.items()}
 
     def _compile_loss(self, loss: Any) -> Any:
-        def masked(tensors: Any, masks: Any, rest: Any) -> Any:
+        def compute_masked_loss(tensors: Any, masks: Any, rest: Any) -> Any:
             return loss(self.jax.numpy, rest | {name: self._apply_mask(tensors[name], masks[name]) for name in masks})
 
-        return masked
+        return compute_masked_loss
 
 
 @cache
@@ -75,8 +75,8 @@ def _get_jax_losses() -> _JaxLosses:
 
 def accepts_by_check_vjp(model: str, leaves: Leaves, masks: Leaves, dtype: str) -> bool:
     jax, losses = _get_jax_losses().jax, _get_jax_losses().losses
-    given = {name: jax.numpy.asarray(each) for name, each in _convert_leaves(leaves, dtype).items()}
-    rest = {name: each for name, each in given.items() if name not in masks}
+    given = {name: jax.numpy.asarray(leaf) for name, leaf in _convert_leaves(leaves, dtype).items()}
+    rest = {name: value for name, value in given.items() if name not in masks}
     factors = _convert_leaves(masks, dtype)
 
     def loss(tensors: Any) -> Any:
@@ -93,8 +93,8 @@ def accepts_by_check_grads(model: str, leaves: Leaves, masks: Leaves, dtype: str
     from autograd.test_util import check_grads
 
     masked = primitive(lambda tensor, mask: tensor + 0)
-    defvjp(masked, lambda found, tensor, mask: lambda gradient: gradient * mask, argnums=(0,))
-    defjvp(masked, lambda moved, found, tensor, mask: moved, argnums=(0,))
+    defvjp(masked, lambda output, tensor, mask: lambda gradient: gradient * mask, argnums=(0,))
+    defjvp(masked, lambda moved, output, tensor, mask: moved, argnums=(0,))
     given, factors = _convert_leaves(leaves, dtype), _convert_leaves(masks, dtype)
 
     def loss(*tensors: Any) -> Any:
@@ -121,7 +121,7 @@ def accepts_by_check_grad(model: str, leaves: Leaves, masks: Leaves, dtype: str)
 
 
 def _convert_leaves(leaves: Leaves, dtype: str) -> dict[str, Array]:
-    return {name: each if each.dtype.kind == "i" else each.astype(dtype) for name, each in leaves.items()}
+    return {name: leaf if leaf.dtype.kind == "i" else leaf.astype(dtype) for name, leaf in leaves.items()}
 
 
 def _raises_nothing(run_check: Callable[[], None]) -> bool:

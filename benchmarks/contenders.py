@@ -43,15 +43,15 @@ def make_peer(problem: BenchmarkProblem, row: str, ready: PreparedPeer) -> Conte
     """A peer that was set up."""
     last: list[Any] = [None]
 
-    def turn() -> Mapping[str, float]:
+    def take_turn() -> Mapping[str, float]:
         seconds, last[0] = measure_seconds(ready.run)
         return {row: seconds}
 
     def finish() -> Mapping[str, Any]:
-        found = ready.gradient(last[0])
-        return {} if found is None else {"error": compute_error(problem, found)}
+        gradient = ready.gradient(last[0])
+        return {} if gradient is None else {"error": compute_error(problem, gradient)}
 
-    return Contender(turn, finish)
+    return Contender(take_turn, finish)
 
 
 def extrapolate_torch_slow(problem: BenchmarkProblem, row: str) -> Contender:
@@ -67,17 +67,17 @@ def extrapolate_torch_slow(problem: BenchmarkProblem, row: str) -> Contender:
     single = make_gradcheck_call(lambda factor: problem.torch_loss(x, w1 * factor, w2), (one,), fast=False)
     count = problem.flat_inputs.size
 
-    def turn() -> Mapping[str, float]:
+    def take_turn() -> Mapping[str, float]:
         least, _ = measure_seconds(single)
         most, _ = measure_seconds(all_of_w1)
         return {row: least + (most - least) / (w1.numel() - 1) * (count - 1)}
 
-    return Contender(turn, lambda: {"extrapolated": True})
+    return Contender(take_turn, lambda: {"extrapolated": True})
 
 
 def make_unlimited() -> Limits:
     """Limits that no benchmark meets; whatever is limited, now or later."""
-    return Limits(**{each.name: getattr(Limits(), each.name) * 10**6 for each in fields(Limits)})
+    return Limits(**{field.name: getattr(Limits(), field.name) * 10**6 for field in fields(Limits)})
 
 
 def make_service_contender(
@@ -87,18 +87,18 @@ def make_service_contender(
     request = {**problem.request, "finite_difference": {"method": method}}
     last: list[Any] = [None]
 
-    def turn() -> Mapping[str, float]:
+    def take_turn() -> Mapping[str, float]:
         part, last[0] = measure_cpu_share(lambda: check(request, make_unlimited()))
         return {row: part * seconds(last[0]["cost"]) for row, seconds in rows.items()}
 
-    return Contender(turn, lambda: _get_gradients(problem, last[0]))
+    return Contender(take_turn, lambda: _get_gradients(problem, last[0]))
 
 
 def _get_gradients(problem: BenchmarkProblem, report: Mapping[str, Any]) -> Mapping[str, Any]:
     gradients = [report["gradients"][name]["finite_difference"]["b64"] for name in problem.inputs]
     counts = [report["verdicts"][name]["elements"] for name in problem.inputs]
-    total, undecided = (sum(each[key] for each in counts) for key in ("total", "inconclusive"))
-    if any(each["fail"] or each["not_examined"] for each in counts) or total != problem.flat_inputs.size:
+    total, undecided = (sum(count[key] for count in counts) for key in ("total", "inconclusive"))
+    if any(count["fail"] or count["not_examined"] for count in counts) or total != problem.flat_inputs.size:
         raise DisagreementError(f"{problem.name}: {report['summary']}")
     return {
         "error": compute_error(problem, np.frombuffer(b"".join(map(b64decode, gradients)))),

@@ -27,8 +27,8 @@ def add_wrong_candidates(request: Mapping[str, Any]) -> dict[str, Any]:
     generator = np.random.default_rng(5)
     right = check({**request, "include": ["gradients"], "encoding": "nested"}, make_unlimited())["gradients"]
     candidate = {
-        name: (each["analytic"] * generator.uniform(1.1, 2, np.shape(each["analytic"]))).tolist()
-        for name, each in right.items()
+        name: (gradient["analytic"] * generator.uniform(1.1, 2, np.shape(gradient["analytic"]))).tolist()
+        for name, gradient in right.items()
     }
     return {**request, "candidate": candidate, "include": []}
 
@@ -37,20 +37,20 @@ def measure_diagnosis(name: str) -> dict[str, float]:
     """Median milliseconds of the diagnosis, and of the rest of the check."""
     request = add_wrong_candidates(PROBLEMS[name]().request)
     costs = [check(request, make_unlimited())["cost"] for _ in range(TURNS_BY_PROBLEM[name] + 1)][1:]
-    diagnosis = statistics.median(each["stages"]["diagnosis"] for each in costs)
-    rest = statistics.median(each["seconds"] - each["stages"]["diagnosis"] for each in costs)
+    diagnosis = statistics.median(cost["stages"]["diagnosis"] for cost in costs)
+    rest = statistics.median(cost["seconds"] - cost["stages"]["diagnosis"] for cost in costs)
     return {"diagnosis": round(1e3 * diagnosis, 3), "rest": round(1e3 * rest, 3)}
 
 
 def write_markdown(result: Mapping[str, Any]) -> str:
     """The table that a document quotes."""
-    found = result["milliseconds"]
+    milliseconds = result["milliseconds"]
     rows = [
-        ["diagnosis", *(tables.format_duration(each["diagnosis"] / 1e3) for each in found.values())],
-        ["the rest of the check", *(tables.format_duration(each["rest"] / 1e3) for each in found.values())],
-        ["part", *(f"{each['diagnosis'] / each['rest']:.2f}" for each in found.values())],
+        ["diagnosis", *(tables.format_duration(times["diagnosis"] / 1e3) for times in milliseconds.values())],
+        ["the rest of the check", *(tables.format_duration(times["rest"] / 1e3) for times in milliseconds.values())],
+        ["part", *(f"{times['diagnosis'] / times['rest']:.2f}" for times in milliseconds.values())],
     ]
-    return f"{tables.write_table(['median', *found], rows)}\n\n{tables.describe_origin(result)}\n"
+    return f"{tables.write_table(['median', *milliseconds], rows)}\n\n{tables.describe_origin(result)}\n"
 
 
 def main() -> None:

@@ -64,16 +64,20 @@ class CheckerCounts:
 
 def count_service_alarms(model: str, variant: str, seeds: Iterable[int]) -> dict[str, Any]:
     """The service: counts by arithmetic, and the part of the correct tensors that it decides on."""
-    found = [each for seed in seeds for each in judged_cells.judge_problem(model, variant, seed)]
+    judged_tensors = [tensor for seed in seeds for tensor in judged_cells.judge_problem(model, variant, seed)]
     counts = {source.arithmetic: CheckerCounts() for source in (*WIDE_SOURCES, *NARROW_SOURCES)}
-    for (_, source, kind), tensors in groupby(found, lambda each: (str(each.problem), each.source, each.kind)):
-        outcome = max(each.verdict.outcome for each in tensors)
+    for (_, source, kind), tensors in groupby(
+        judged_tensors, lambda tensor: (str(tensor.problem), tensor.source, tensor.kind)
+    ):
+        outcome = max(tensor.verdict.outcome for tensor in tensors)
         accepted = outcome == Outcome.PASS if kind else outcome != Outcome.FAIL
         counts[source.split()[0]].add(accepted, kind is None)
     decided = {
-        name: part for name in counts if (part := judged_cells.compute_decided_fraction(found, name)) is not None
+        name: part
+        for name in counts
+        if (part := judged_cells.compute_decided_fraction(judged_tensors, name)) is not None
     }
-    return {"counts": {name: asdict(each) for name, each in counts.items()}, "decided": decided}
+    return {"counts": {name: asdict(count) for name, count in counts.items()}, "decided": decided}
 
 
 def count_checker_alarms(model: str, variant: str, seeds: range) -> dict[str, Any]:
@@ -85,7 +89,10 @@ def count_checker_alarms(model: str, variant: str, seeds: range) -> dict[str, An
             for name in (name for name, most in PROBLEMS_BY_CHECKER.items() if number < most):
                 accepted = CHECKERS[name](model, leaves, masks, DTYPE_BY_ARITHMETIC[arithmetic])
                 counts[name][arithmetic].add(accepted, correct)
-    return {name: {arithmetic: asdict(count) for arithmetic, count in each.items()} for name, each in counts.items()}
+    return {
+        name: {arithmetic: asdict(count) for arithmetic, count in by_arithmetic.items()}
+        for name, by_arithmetic in counts.items()
+    }
 
 
 def _make_candidates(model: str, leaves: Leaves, number: int) -> Iterator[tuple[str, bool, Leaves]]:
@@ -96,11 +103,11 @@ def _make_candidates(model: str, leaves: Leaves, number: int) -> Iterator[tuple[
     )
     assert exact is not None
     assert extended is not None
-    right = {name: np.ones(each.shape) for name, each in exact.items()}
+    right = {name: np.ones(array.shape) for name, array in exact.items()}
     for arithmetic in DTYPE_BY_ARITHMETIC:
         yield arithmetic, True, right
         errors = list(plant_errors(arithmetic, exact, extended, generator))
-        yield from ((arithmetic, False, _plant_error(each, right)) for each in errors[number % 4 : number % 4 + 1])
+        yield from ((arithmetic, False, _plant_error(error, right)) for error in errors[number % 4 : number % 4 + 1])
 
 
 def _plant_error(error: Any, right: Gradients) -> Gradients:
@@ -142,11 +149,11 @@ def main() -> None:
     np.random.seed(seed % 2**32)  # noqa: NPY002
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    found = measure_document(seed, given.problems)
-    text = alarm_tables.write_markdown(found)
+    document = measure_document(seed, given.problems)
+    text = alarm_tables.write_markdown(document)
     print(text)
     if given.problems == SERVICE_PROBLEMS:
-        saved_results.save_results("false_alarms", found, text, text)
+        saved_results.save_results("false_alarms", document, text, text)
 
 
 if __name__ == "__main__":

@@ -218,7 +218,7 @@ def _describe_right(name: str, cell: Mapping[str, Any]) -> list[str]:
 
 def _describe_wrong(name: str, cell: Mapping[str, Any]) -> list[str]:
     counts = [cell["misses"][kind] for kind in ERROR_KINDS]
-    return [name, *(f"{each['missed']}/{each['trials']} ({each['stated']:.2g})" for each in counts)]
+    return [name, *(f"{count['missed']}/{count['trials']} ({count['stated']:.2g})" for count in counts)]
 
 
 def main() -> None:

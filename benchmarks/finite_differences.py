@@ -94,14 +94,14 @@ class PeerTimings:
 
 def measure_problem(problem: BenchmarkProblem, peers: PeerTimings, patience: MeasuringBudget) -> dict[str, Any]:
     """All rows of one problem."""
-    found = {row: peers.prepare_contender(problem, row) for row in PEERS}
+    contenders = {row: peers.prepare_contender(problem, row) for row in PEERS}
     own = [make_central(problem), make_adaptive(problem)]
-    for each in own:
-        warm_up(each, patience)
-    taking_part = [each for each in found.values() if isinstance(each, Contender)]
+    for contender in own:
+        warm_up(contender, patience)
+    taking_part = [contender for contender in contenders.values() if isinstance(contender, Contender)]
     run_in_turns([*taking_part, *own])
-    rows: dict[str, Any] = {row: {"note": each} for row, each in found.items() if isinstance(each, str)}
-    rows |= {row: figures for each in [*taking_part, *own] for row, figures in each.rows}
+    rows: dict[str, Any] = {row: {"note": note} for row, note in contenders.items() if isinstance(note, str)}
+    rows |= {row: figures for contender in [*taking_part, *own] for row, figures in contender.rows}
     peers.record_timings(problem, rows)
     rows = {row: rows[row] for row in (*PEERS, *tables.SERVICE_ROWS)}
     return {"description": problem.description, "scalars": problem.flat_inputs.size, "rows": rows}
@@ -116,8 +116,8 @@ def measure_extrapolation(problem: BenchmarkProblem, patience: MeasuringBudget) 
 
 
 def measure_memory() -> dict[str, Any] | None:
-    found = {method: measure_extra_bytes(EXTRAPOLATED_PROBLEM, method) for method in ("central", "adaptive")}
-    return None if None in found.values() else {"problem": EXTRAPOLATED_PROBLEM, "bytes": found}
+    extra_bytes = {method: measure_extra_bytes(EXTRAPOLATED_PROBLEM, method) for method in ("central", "adaptive")}
+    return None if None in extra_bytes.values() else {"problem": EXTRAPOLATED_PROBLEM, "bytes": extra_bytes}
 
 
 def measure_document(names: Sequence[str], patience: MeasuringBudget) -> dict[str, Any]:
@@ -145,16 +145,16 @@ def main() -> None:
     if not set(names) <= set(ALL_PROBLEMS):
         parser.error(f"the problems are {', '.join(ALL_PROBLEMS)}")
     torch.set_num_threads(1)
-    part, found = measure_cpu_share(
+    part, document = measure_cpu_share(
         lambda: measure_document(names, QUICK_BUDGET if options.quick else MeasuringBudget())
     )
-    found["share"] = round(part, 3)
+    document["share"] = round(part, 3)
     if EXTRAPOLATED_PROBLEM in names:
-        found["memory"] = measure_memory()
-    print(tables.write_all_tables(found))
+        document["memory"] = measure_memory()
+    print(tables.write_all_tables(document))
     if names == list(ALL_PROBLEMS) and not options.quick:
         saved_results.save_results(
-            "finite_differences", found, tables.write_all_tables(found), tables.write_speed_tables(found)
+            "finite_differences", document, tables.write_all_tables(document), tables.write_speed_tables(document)
         )
 
 

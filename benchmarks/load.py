@@ -84,14 +84,14 @@ def write_markdown(document: Document) -> str:
     head = ["clients", "answers a second", "p50", "p99", "refused (503)", "wrong, failed, dropped"]
     rows = [
         [
-            str(each["clients"]),
-            tables.format_number(each["throughput"]),
-            tables.format_duration(each["p50"]),
-            tables.format_duration(each["p99"]),
-            f"{each['refused']:,}",
-            f"{each['wrong'] + each['failed'] + each['dropped']:,}",
+            str(row["clients"]),
+            tables.format_number(row["throughput"]),
+            tables.format_duration(row["p50"]),
+            tables.format_duration(row["p99"]),
+            f"{row['refused']:,}",
+            f"{row['wrong'] + row['failed'] + row['dropped']:,}",
         ]
-        for each in document["rows"]
+        for row in document["rows"]
     ]
     parts = [
         tables.write_table(head, rows),

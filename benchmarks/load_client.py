@@ -142,7 +142,7 @@ class LoadClient:
 
 async def run_together(clients: Sequence[LoadClient], should_continue: Callable[[], bool]) -> None:
     """Let all of them ask at once."""
-    await asyncio.gather(*(each.run(should_continue) for each in clients))
+    await asyncio.gather(*(client.run(should_continue) for client in clients))
 
 
 def count_answers(
@@ -160,9 +160,9 @@ def answer_is_right(
     """The same, where nothing may go amiss."""
     tally = count_answers(port, request, expected, clients, go_on)
     if tally.error_count or not tally.seconds:
-        found = (
+        counts = (
             f"{len(tally.seconds)} right, {tally.wrong} wrong, {tally.failed} failed, "
             f"{tally.dropped_connections} dropped"
         )
-        raise SystemExit(f"{clients} clients: {found}")
+        raise SystemExit(f"{clients} clients: {counts}")
     return tally

@@ -24,7 +24,7 @@ class RunningService:
 
     def read_resident_bytes(self) -> dict[int, int]:
         """Resident bytes of each worker, by its process id."""
-        return {each: _read_process_bytes(each) for each in self.workers()}
+        return {worker: _read_process_bytes(worker) for worker in self.workers()}
 
     def workers(self) -> list[int]:
         """Process ids of the workers."""
@@ -33,7 +33,7 @@ class RunningService:
 
 def list_children(process: int) -> list[int]:
     """Process ids of those that a process has begun."""
-    return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def _read_process_bytes(process: int) -> int:

@@ -19,5 +19,5 @@ def describe_machine() -> dict[str, str | int | None]:
 
 def list_versions(names: Sequence[str] = MEASURED_PACKAGES) -> dict[str, str]:
     """Of Python, and of those of the packages that are installed."""
-    installed = {each.metadata["Name"]: each.version for each in metadata.distributions()}
+    installed = {distribution.metadata["Name"]: distribution.version for distribution in metadata.distributions()}
     return {"python": platform.python_version()} | {name: installed[name] for name in names if name in installed}

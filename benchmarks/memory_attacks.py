@@ -118,9 +118,9 @@ def run_control() -> int:
     return most.bytes - before
 
 
-def is_control_seen(found: int) -> bool:
+def is_control_seen(byte_count: int) -> bool:
     """Whether a control tells what was planted, within a twentieth."""
-    return abs(found - PLANTED_BYTES) < PLANTED_BYTES / 20
+    return abs(byte_count - PLANTED_BYTES) < PLANTED_BYTES / 20
 
 
 def render_markdown(document: Document) -> str:
@@ -130,8 +130,8 @@ def render_markdown(document: Document) -> str:
         *(f"{what}, {setting}" for setting in SETTINGS for what in ("memory", "p99, refused")),
     ]
     rows = [
-        [name, *chain.from_iterable(_format_cells(found[setting]) for setting in SETTINGS)]
-        for name, found in document["rows"].items()
+        [name, *chain.from_iterable(_format_cells(row[setting]) for setting in SETTINGS)]
+        for name, row in document["rows"].items()
     ]
     return (
         "\n\n".join(
@@ -145,21 +145,21 @@ def render_markdown(document: Document) -> str:
     )
 
 
-def _format_cells(found: Document) -> tuple[str, str]:
-    too_large = " (422)" if set(found["statuses"]) == {"422"} else ""
-    p99 = "-" if found["p99"] is None else tables.format_duration(found["p99"])
-    sent = found["answered"] + found["refused"] + found["amiss"]
-    return f"{found['bytes'] / 1e6:.0f} MB{too_large}", f"{p99}, {found['refused']:,} of {sent:,}"
+def _format_cells(result: Document) -> tuple[str, str]:
+    too_large = " (422)" if set(result["statuses"]) == {"422"} else ""
+    p99 = "-" if result["p99"] is None else tables.format_duration(result["p99"])
+    sent = result["answered"] + result["refused"] + result["amiss"]
+    return f"{result['bytes'] / 1e6:.0f} MB{too_large}", f"{p99}, {result['refused']:,} of {sent:,}"
 
 
 def describe_results(document: Document) -> str:
     """What the figures come to."""
     rows = document["rows"].values()
-    most = max(found["image"]["bytes"] for found in rows)
-    each = [found[setting] for found in rows for setting in SETTINGS]
-    slowest = max(found["p99"] for found in each if found["p99"] is not None)
-    starved = sum(found["p99"] is None for found in each)
-    amiss, seen = sum(found["amiss"] for found in each), document["control"] / 2**20
+    most = max(row["image"]["bytes"] for row in rows)
+    results = [row[setting] for row in rows for setting in SETTINGS]
+    slowest = max(result["p99"] for result in results if result["p99"] is not None)
+    starved = sum(result["p99"] is None for result in results)
+    amiss, seen = sum(result["amiss"] for result in results), document["control"] / 2**20
     return (
         f"Attacks of {document['seconds']:g} s each on {WORKERS} workers, with the limits of the image and the default "
         f"ones, while {SMALL_CLIENTS} clients send the reference example: the most that master and workers hold "
@@ -169,7 +169,7 @@ def describe_results(document: Document) -> str:
         f"of the image {most / 1e6:.0f} MB at most (within 1 GiB: {tables.describe_target(most <= WANTED_BYTES)}); p99 "
         f"{tables.format_duration(slowest)} at most "
         f"(below 2 s: {tables.describe_target(slowest < WANTED_SECONDS and not starved)}); at "
-        f"{starved} of {len(each)} attacks no small check had a place; of these checks {amiss} went amiss. The "
+        f"{starved} of {len(results)} attacks no small check had a place; of these checks {amiss} went amiss. The "
         f"negative control, {PLANTED_BYTES / 2**20:.0f} MiB that a process of its own takes "
         f"meanwhile, is seen as {seen:.0f} MiB ({tables.describe_target(is_control_seen(document['control']))})."
     )
@@ -179,8 +179,8 @@ def main() -> None:
     """Print the table and keep it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory_attacks", description=__doc__)
     parser.add_argument("--seconds", type=float, default=ATTACK_SECONDS, help="for each attack under each setting")
-    found = measure_attacks(parser.parse_args().seconds)
-    result = {**found, "machine": describe_machine(), "versions": list_versions(("gunicorn", "numpy", "torch"))}
+    document = measure_attacks(parser.parse_args().seconds)
+    result = {**document, "machine": describe_machine(), "versions": list_versions(("gunicorn", "numpy", "torch"))}
     print(render_markdown(result))
     saved_results.save_results("pressure", result, render_markdown(result), render_markdown(result))
 

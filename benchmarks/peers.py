@@ -37,12 +37,12 @@ class NotApplicableError(Exception):
 
 
 def make_torch_inputs(problem: BenchmarkProblem) -> tuple[torch.Tensor, ...]:
-    return tuple(torch.from_numpy(each.copy()).requires_grad_() for each in problem.inputs.values())
+    return tuple(torch.from_numpy(array.copy()).requires_grad_() for array in problem.inputs.values())
 
 
 def differentiate_by_torch(loss: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...]) -> Array:
-    found = torch.autograd.grad(loss(*inputs), inputs)
-    return np.concatenate([each.numpy().ravel() for each in found])
+    gradients = torch.autograd.grad(loss(*inputs), inputs)
+    return np.concatenate([gradient.numpy().ravel() for gradient in gradients])
 
 
 def make_gradcheck_call(
@@ -91,7 +91,7 @@ def prepare_jax_vmap(problem: BenchmarkProblem) -> PreparedPeer:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    inputs = tuple(jax.numpy.asarray(each) for each in problem.inputs.values())
+    inputs = tuple(jax.numpy.asarray(array) for array in problem.inputs.values())
     calls = [
         call for position in range(len(inputs)) for call in _compile_jax_calls(jax, problem.jax_loss, inputs, position)
     ]
@@ -101,17 +101,17 @@ def prepare_jax_vmap(problem: BenchmarkProblem) -> PreparedPeer:
 def _compile_jax_calls(jax: Any, loss: Any, inputs: tuple[Any, ...], position: int) -> list[Callable[[], Any]]:
     """Compiled calls, each for a block of elements of one input, so that what is not perturbed is not batched."""
 
-    def moved(inputs: tuple[Any, ...], index: Any, step: float) -> Any:
+    def evaluate_moved(inputs: tuple[Any, ...], index: Any, step: float) -> Any:
         flat = inputs[position].ravel().at[index].add(step)
         return loss(*inputs[:position], flat.reshape(inputs[position].shape), *inputs[position + 1 :])
 
-    def difference(inputs: tuple[Any, ...], index: Any) -> Any:
-        return (moved(inputs, index, JAX_STEP) - moved(inputs, index, -JAX_STEP)) / (2 * JAX_STEP)
+    def difference_element(inputs: tuple[Any, ...], index: Any) -> Any:
+        return (evaluate_moved(inputs, index, JAX_STEP) - evaluate_moved(inputs, index, -JAX_STEP)) / (2 * JAX_STEP)
 
-    batched = jax.jit(jax.vmap(difference, in_axes=(None, 0)))
+    batched = jax.jit(jax.vmap(difference_element, in_axes=(None, 0)))
     indices = np.arange(inputs[position].size)
     blocks = [indices[start : start + JAX_BLOCK_SIZE] for start in range(0, indices.size, JAX_BLOCK_SIZE)]
-    compiled = {size: batched.lower(inputs, np.arange(size)).compile() for size in {len(each) for each in blocks}}
+    compiled = {size: batched.lower(inputs, np.arange(size)).compile() for size in {len(lines) for lines in blocks}}
     return [partial(compiled[len(block)], inputs, block) for block in blocks]
 
 

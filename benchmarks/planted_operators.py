@@ -118,7 +118,10 @@ def _multiply(
     if not outputs:
         return []
     gradients: Any = torch.autograd.grad(outputs, inputs, cotangents, create_graph=create_graph, allow_unused=True)
-    return [torch.zeros_like(tensor) if each is None else each for each, tensor in zip(gradients, inputs, strict=True)]
+    return [
+        torch.zeros_like(tensor) if gradient is None else gradient
+        for gradient, tensor in zip(gradients, inputs, strict=True)
+    ]
 
 
 def _draw_like(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -47,13 +47,13 @@ class BenchmarkProblem:
     @property
     def flat_inputs(self) -> Array:
         """All inputs in one vector."""
-        return np.concatenate([each.ravel() for each in self.inputs.values()])
+        return np.concatenate([array.ravel() for array in self.inputs.values()])
 
     def split_inputs(self, flat: Array) -> list[Array]:
         """Take the inputs out of the vector again."""
-        ends = np.cumsum([each.size for each in self.inputs.values()])[:-1]
+        ends = np.cumsum([array.size for array in self.inputs.values()])[:-1]
         parts = np.split(flat, ends)
-        return [part.reshape(each.shape) for part, each in zip(parts, self.inputs.values(), strict=True)]
+        return [part.reshape(array.shape) for part, array in zip(parts, self.inputs.values(), strict=True)]
 
     def compute_terms(self, flat: Array) -> Array:
         """Terms of the loss at a vector."""
@@ -72,8 +72,8 @@ def encode_array(array: Array) -> dict[str, Any]:
 
 def _build_request(tensors: Mapping[str, Array], weights: Mapping[str, Array], **fields: Any) -> dict[str, Any]:
     return {
-        "tensors": {name: encode_array(each) for name, each in tensors.items()},
-        "weights": {name: encode_array(each) for name, each in weights.items()},
+        "tensors": {name: encode_array(tensor) for name, tensor in tensors.items()},
+        "weights": {name: encode_array(weight) for name, weight in weights.items()},
         "encoding": "b64",
         **fields,
     }
@@ -93,7 +93,7 @@ def make_convolution(name: str, size: int, kernel: int) -> BenchmarkProblem:
 def make_reference() -> BenchmarkProblem:
     """The reference example itself."""
     preset = PRESETS["conv_tanh_scale_sigmoid"]
-    arrays = {name: np.array(each, dtype=float) for name, each in {**preset.tensors, **preset.weights}.items()}
+    arrays = {name: np.array(values, dtype=float) for name, values in {**preset.tensors, **preset.weights}.items()}
     return _build_convolution("S0", arrays["x"], arrays["w1"], arrays["w2"], arrays["y"])
 
 

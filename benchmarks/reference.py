@@ -55,7 +55,7 @@ def measure_medians(contenders: dict[str, Callable[[], object]]) -> dict[str, fl
             call()
             if turn >= 20:
                 times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(each) for name, each in times.items()}
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def write_markdown(result: Mapping[str, Any]) -> str:
@@ -72,17 +72,17 @@ def main() -> None:
     torch.set_num_threads(1)
     body = json.loads(EXAMPLE_REQUEST)
     with run_server() as serving:
-        found = measure_medians(
+        medians = measure_medians(
             {
                 "torch.autograd.gradcheck": make_gradcheck_call(body),
                 "check, called": lambda: check(body),
                 "check, over HTTP": make_post_call(serving.port),
             }
         )
-    base = found["torch.autograd.gradcheck"]
+    base = medians["torch.autograd.gradcheck"]
     result = {
-        "milliseconds": {name: round(seconds * 1e3, 3) for name, seconds in found.items()},
-        "ratio_to_gradcheck": {name: round(seconds / base, 2) for name, seconds in found.items()},
+        "milliseconds": {name: round(seconds * 1e3, 3) for name, seconds in medians.items()},
+        "ratio_to_gradcheck": {name: round(seconds / base, 2) for name, seconds in medians.items()},
         "rounds": ROUNDS,
         "machine": describe_machine(),
         "versions": list_versions(("numpy", "torch")),

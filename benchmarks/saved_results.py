@@ -13,8 +13,8 @@ DOCUMENTS = ROOT / "docs"
 
 def extract_marked(name: str, text: str) -> str:
     """What stands between the marks of a name."""
-    (found,) = re.findall(_make_marker_pattern(name), text, re.DOTALL)
-    return found[1]
+    (match,) = re.findall(_make_marker_pattern(name), text, re.DOTALL)
+    return match[1]
 
 
 def _make_marker_pattern(name: str) -> str:
@@ -34,4 +34,4 @@ def save_results(name: str, document: Mapping[str, Any], markdown: str, quoted: 
     (RESULTS / f"{name}.md").write_text(markdown)
     page = find_document(name)
     pattern = _make_marker_pattern(name)
-    page.write_text(re.sub(pattern, lambda found: found[1] + quoted + found[3], page.read_text(), flags=re.DOTALL))
+    page.write_text(re.sub(pattern, lambda match: match[1] + quoted + match[3], page.read_text(), flags=re.DOTALL))

@@ -19,8 +19,8 @@ def measure_growth(patience: MeasuringBudget, sizes: Sequence[int] = INPUT_SIZES
     """Seconds and evaluations for each size, and the exponent of the seconds in the number of elements."""
     problems = [make_convolution(f"{size}x{size}", size, KERNEL_SIZE) for size in sizes]
     contenders = [make_adaptive(problem) for problem in problems]
-    for each in contenders:
-        warm_up(each, patience)
+    for entry in contenders:
+        warm_up(entry, patience)
     run_in_turns(contenders)
     rows = [
         {"size": size, "elements": problem.flat_inputs.size, **dict(contender.rows)["adaptive"]}

@@ -69,10 +69,10 @@ def compute_ratio(document: Document, row: str, problem: str) -> float | None:
 
 def _write_seconds_table(document: Document) -> str:
     problems = document["problems"]
-    scalars = ["scalars", *(f"{each['scalars']:,}" for each in problems.values())]
-    names = dict.fromkeys(name for each in problems.values() for name in each["rows"])
+    scalars = ["scalars", *(f"{problem['scalars']:,}" for problem in problems.values())]
+    names = dict.fromkeys(name for problem in problems.values() for name in problem["rows"])
     rows = [
-        [ROW_LABELS.get(name, name), *(_format_cell(each["rows"][name]) for each in problems.values())]
+        [ROW_LABELS.get(name, name), *(_format_cell(problem["rows"][name]) for problem in problems.values())]
         for name in names
     ]
     counts = [[f"loss evaluations, {name}", *_list_evaluations(problems.values(), name)] for name in SERVICE_ROWS[:2]]
@@ -86,29 +86,29 @@ def _format_cell(figures: Mapping[str, Any]) -> str:
 
 
 def _list_evaluations(problems: Iterable[Mapping[str, Any]], name: str) -> list[str]:
-    return [f"{each['rows'][name]['evaluations']:,}" for each in problems]
+    return [f"{problem['rows'][name]['evaluations']:,}" for problem in problems]
 
 
 def _write_ratio_table(document: Document) -> str:
     problems = document["problems"]
     rows: list[list[str]] = []
     for name in SERVICE_ROWS:
-        found = {problem: compute_ratio(document, name, problem) for problem in problems}
+        ratios = {problem: compute_ratio(document, name, problem) for problem in problems}
         rows.append(
             [
                 ROW_LABELS.get(name, name),
-                *("-" if each is None else f"{format_number(each)}x" for each in found.values()),
+                *("-" if ratio is None else f"{format_number(ratio)}x" for ratio in ratios.values()),
             ]
         )
         rows.append(
             [
                 "- at least",
-                *(_compare_to_target(each, TARGET_RATIOS[name].get(problem)) for problem, each in found.items()),
+                *(_compare_to_target(ratio, TARGET_RATIOS[name].get(problem)) for problem, ratio in ratios.items()),
             ]
         )
-    decided = [each["rows"]["adaptive"]["decided"] for each in problems.values()]
-    rows.append(["elements decided, adaptive", *(_format_percent(each) for each in decided)])
-    rows.append(["- at least", *(f"99.99 %, {describe_target(each >= TARGET_DECIDED)}" for each in decided)])
+    decided = [entry["rows"]["adaptive"]["decided"] for entry in problems.values()]
+    rows.append(["elements decided, adaptive", *(_format_percent(fraction) for fraction in decided)])
+    rows.append(["- at least", *(f"99.99 %, {describe_target(fraction >= TARGET_DECIDED)}" for fraction in decided)])
     return write_table([f"{TORCH_SLOW}: times as long as", *problems], rows)
 
 
@@ -136,12 +136,12 @@ def _write_notes(document: Document) -> str:
         "clock. Planning is included, compiling (jax) and setting up tensors is not. The whole check is `cost.seconds` "
         "of a request in base64, with all three gradients, rounding allowances, verdict and report."
     ]
-    if any(row.get("note", "").startswith(">") for each in problems for row in each["rows"].values()):
+    if any(row.get("note", "").startswith(">") for problem in problems for row in problem["rows"].values()):
         lines.append(
             "`> 60 s`: stopped after a minute, or not begun where the next smaller size and the ratio of the scalars "
             "alone said so."
         )
-    if any(row.get("extrapolated") for each in problems for row in each["rows"].values()):
+    if any(row.get("extrapolated") for problem in problems for row in problem["rows"].values()):
         lines.append(f"(e): extrapolated from gradcheck with respect to w1 alone{_describe_extrapolation(document)}.")
     if document.get("memory"):
         lines.append(_describe_memory(document["memory"]))
@@ -157,10 +157,10 @@ def wrap_prose(text: str) -> str:
 
 def _describe_extrapolation(document: Document) -> str:
     """How the extrapolation does where the whole was measured too."""
-    found = document["problems"].get("S2", {})
-    if "extrapolated_slow" not in found:
+    problem = document["problems"].get("S2", {})
+    if "extrapolated_slow" not in problem:
         return ""
-    guess, real = found["extrapolated_slow"], found["rows"][TORCH_SLOW]["seconds"]
+    guess, real = problem["extrapolated_slow"], problem["rows"][TORCH_SLOW]["seconds"]
     return f"; the same for S2 gives {format_duration(guess)}, where {format_duration(real)} were measured"
 
 
@@ -212,10 +212,12 @@ def describe_origin(document: Document) -> str:
 
 def _write_error_table(document: Document) -> str:
     problems = document["problems"]
-    names = dict.fromkeys(name for each in problems.values() for name, row in each["rows"].items() if "error" in row)
+    names = dict.fromkeys(
+        name for problem in problems.values() for name, row in problem["rows"].items() if "error" in row
+    )
     del names["whole check"]
     rows = [
-        [ROW_LABELS.get(name, name), *(_format_error(each["rows"][name]) for each in problems.values())]
+        [ROW_LABELS.get(name, name), *(_format_error(problem["rows"][name]) for problem in problems.values())]
         for name in names
     ]
     return write_table(["largest error / largest element", *problems], rows)
@@ -226,7 +228,7 @@ def _format_error(figures: Mapping[str, Any]) -> str:
 
 
 def _list_descriptions(document: Document) -> list[str]:
-    lines = [f"- {name}: {each['description']}" for name, each in document["problems"].items()]
+    lines = [f"- {name}: {problem['description']}" for name, problem in document["problems"].items()]
     beside = (
         "Beside the gradient that torch gradcheck checks, the reverse mode of the same function in float64; the worst "
         "of the inputs. gradcheck itself returns no values."

@@ -45,13 +45,13 @@ class Contender:
     @property
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Figures of each row."""
-        found = self.finish()
+        result = self.finish()
         for row in self.samples[0]:
             low, median, high = np.quantile([sample[row] for sample in self.samples], [0.25, 0.5, 0.75])
             quartiles = [round_significant(low), round_significant(high)]
             yield (
                 row,
-                {"seconds": round_significant(median), "quartiles": quartiles, "turns": len(self.samples), **found},
+                {"seconds": round_significant(median), "quartiles": quartiles, "turns": len(self.samples), **result},
             )
 
 
@@ -137,8 +137,8 @@ def warm_up(contender: Contender, patience: MeasuringBudget) -> None:
 
 def run_in_turns(contenders: list[Contender]) -> None:
     """Let each have its turns, those of few turns spread among those of many."""
-    rounds = max((each.repeats for each in contenders), default=0)
+    rounds = max((contender.repeats for contender in contenders), default=0)
     for number in range(rounds):
-        for each in contenders:
-            if (number + 1) * each.repeats // rounds > number * each.repeats // rounds:
-                each.samples.append(each.run_turn())
+        for contender in contenders:
+            if (number + 1) * contender.repeats // rounds > number * contender.repeats // rounds:
+                contender.samples.append(contender.run_turn())

@@ -99,19 +99,19 @@ def make_contender(wire_format: WireFormat, dtype: str, elements: int) -> Conten
     """Write and read in one turn; what was read is what was written."""
     array = make_tensor(dtype, elements)
     request = make_request(wire_format.write(array, dtype))
-    found: list[Array] = []
+    readings: list[Array] = []
 
-    def turn() -> Mapping[str, float]:
+    def take_turn() -> Mapping[str, float]:
         encoding, _ = measure_seconds(lambda: wire_format.write(array, dtype))
         decoding, read = measure_seconds(lambda: wire_format.read(request))
-        found[:] = [read]
+        readings[:] = [read]
         return {"decode": decoding, "encode": encoding}
 
     def finish() -> Mapping[str, Any]:
-        assert np.array_equal(found[0], array)
+        assert np.array_equal(readings[0], array)
         return {"bytes": len(request)}
 
-    return Contender(turn, finish)
+    return Contender(take_turn, finish)
 
 
 def measure_formats(elements: int, patience: MeasuringBudget) -> dict[str, Any]:
@@ -119,8 +119,8 @@ def measure_formats(elements: int, patience: MeasuringBudget) -> dict[str, Any]:
     taking_part = {
         (name, dtype): make_contender(form, dtype, elements) for dtype in DTYPES for name, form in WIRE_FORMATS.items()
     }
-    for each in taking_part.values():
-        warm_up(each, patience)
+    for contender in taking_part.values():
+        warm_up(contender, patience)
     run_in_turns(list(taking_part.values()))
     return {dtype: {name: dict(taking_part[name, dtype].rows) for name in WIRE_FORMATS} for dtype in DTYPES}
 

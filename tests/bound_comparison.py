@@ -53,7 +53,7 @@ class BoundComparison:
     def describe_element(self, element: int) -> str:
         """One element, with what it takes to see it again."""
         shape = self.problem.leaves[self.name].shape[1:]
-        index = tuple(int(each) for each in np.unravel_index(element, shape))
+        index = tuple(int(position) for position in np.unravel_index(element, shape))
         return (
             f"{self.problem} {self.name}{list(index)}: difference {self.value[element]:.17g}, "
             f"bound {self.bound[element]:.3g}, truth {self.truth[element]:.17g}, "
@@ -69,12 +69,12 @@ def compare_to_truth(
         BoundComparison(
             problem,
             name,
-            each.value.ravel(),
-            each.error_bound.ravel(),
+            difference.value.ravel(),
+            difference.error_bound.ravel(),
             expected[name].astype(np.float64).ravel(),
-            truth.compute_distance(each.value, expected[name]).ravel(),
+            truth.compute_distance(difference.value, expected[name]).ravel(),
         )
-        for name, each in differences.items()
+        for name, difference in differences.items()
     ]
 
 
@@ -107,9 +107,11 @@ class BoundSummary:
 
 def summarize_bounds(tensors: Sequence[BoundComparison]) -> BoundSummary:
     """Sum up tensors."""
-    bounds, factors = (np.concatenate([getattr(each, of) for each in tensors]) for of in ("bound", "error_to_bound"))
+    bounds, factors = (
+        np.concatenate([getattr(tensor, of) for tensor in tensors]) for of in ("bound", "error_to_bound")
+    )
     undecided, relative = (
-        np.concatenate([of(each) for each in tensors])
+        np.concatenate([of(tensor) for tensor in tensors])
         for of in (BoundComparison.find_undecided, BoundComparison.compute_relative_bounds)
     )
     unbounded = np.isposinf(bounds)
@@ -128,9 +130,9 @@ def summarize_bounds(tensors: Sequence[BoundComparison]) -> BoundSummary:
 
 def describe_misses(tensors: Sequence[BoundComparison], count: int) -> list[str]:
     """The worst elements whose bound is false, in words, from the worst on."""
-    found = [
-        (each.error_to_bound[i], each.describe_element(i))
-        for each in tensors
-        for i in np.flatnonzero(each.error_to_bound > 1)
+    ratios = [
+        (tensor.error_to_bound[i], tensor.describe_element(i))
+        for tensor in tensors
+        for i in np.flatnonzero(tensor.error_to_bound > 1)
     ]
-    return [words for _, words in sorted(found, key=lambda each: -each[0])[:count]]
+    return [words for _, words in sorted(ratios, key=lambda entry: -entry[0])[:count]]

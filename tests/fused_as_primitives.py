@@ -111,11 +111,11 @@ def write_channel_norm(w: GraphWriter, op: Any, x: str, weight: str | None, bias
         z = w("reshape", write_normalization(w, groups, [-1], op.eps, centred=True), shape=list(shape))
     column = [-1, *(1,) * (len(shape) - 2)]
     return write_scale_and_shift(
-        w, z, *(None if each is None else w("reshape", each, shape=column) for each in (weight, bias))
+        w, z, *(None if tensor is None else w("reshape", tensor, shape=column) for tensor in (weight, bias))
     )
 
 
-def attention_scores(w: GraphWriter, op: Any, q: str, k: str, mask: str | None) -> str:
+def write_attention_scores(w: GraphWriter, op: Any, q: str, k: str, mask: str | None) -> str:
     scale = w.compute_value(q).shape[-1] ** -0.5 if op.scale is None else op.scale
     scores = w("mul", w("matmul", q, w("transpose", k, dim0=-1, dim1=-2)), scale)
     return scores if mask is None else w("add", scores, mask)
@@ -125,12 +125,12 @@ def attention_scores(w: GraphWriter, op: Any, q: str, k: str, mask: str | None) 
 def write_attention(w: GraphWriter, op: Any, q: str, k: str, v: str, mask: str | None) -> str | None:
     if op.is_causal or (mask is not None and w.leaves[mask].dtype == np.bool_):
         return None
-    _, e, total = write_exponentials(w, attention_scores(w, op, q, k, mask), [-1])
+    _, e, total = write_exponentials(w, write_attention_scores(w, op, q, k, mask), [-1])
     return w("matmul", w("div", e, total), v)
 
 
 @register_form("scaled_dot_product_attention")
-def attention_normalised_last(w: GraphWriter, op: Any, q: str, k: str, v: str, mask: str | None) -> str | None:
+def write_attention_normalised_last(w: GraphWriter, op: Any, q: str, k: str, v: str, mask: str | None) -> str | None:
     """Sums of exponentials times values, which are divided by the sum of the exponentials: as kernels take them."""
     if write_attention(w, op, q, k, v, mask) is None:
         return None
@@ -258,22 +258,22 @@ def write_huber_loss(w: GraphWriter, op: Any, a: str, b: str) -> str:
 
 @register_form("cosine_embedding_loss")
 def write_cosine_embedding_loss(w: GraphWriter, op: Any, a: str, b: str, target: str) -> str:
-    def dot(first: str, second: str) -> str:
+    def write_dot_product(first: str, second: str) -> str:
         return w("sum", w("mul", first, second), dim=-1)
 
-    lengths = (w("sqrt", w("add", dot(each, each), 1e-12)) for each in (a, b))
-    cosine = w("div", dot(a, b), w("mul", *lengths))
+    lengths = (w("sqrt", w("add", write_dot_product(vector, vector), 1e-12)) for vector in (a, b))
+    cosine = w("div", write_dot_product(a, b), w("mul", *lengths))
     far = w("relu", w("sub", cosine, op.margin))
     return write_reduction(w, op, w("where", w.add_constant(w.compute_value(target) == 1), w("sub", 1.0, cosine), far))
 
 
 @register_form("triplet_margin_loss")
 def write_triplet_margin_loss(w: GraphWriter, op: Any, anchor: str, positive: str, negative: str) -> str:
-    def distance(x: str, y: str) -> str:
+    def write_distance(x: str, y: str) -> str:
         return w("vector_norm", w("add", w("sub", x, y), op.eps), ord=op.p, dim=-1)
 
-    near, far = distance(anchor, positive), distance(anchor, negative)
-    far = w("minimum", far, distance(positive, negative)) if op.swap else far
+    near, far = write_distance(anchor, positive), write_distance(anchor, negative)
+    far = w("minimum", far, write_distance(positive, negative)) if op.swap else far
     return write_reduction(w, op, w("relu", w("add", w("sub", near, far), op.margin)))
 
 
@@ -310,6 +310,6 @@ def build_pair(
     if output is None:
         return None
     nodes = [*w.nodes, Node("loss", OP_REGISTRY["half_squared_error"](reduction="sum"), (output, "goal"))]
-    read = {operand for each in nodes for operand in each.operands}
+    read = {operand for line in nodes for operand in line.operands}
     w.leaves = {name: leaf for name, leaf in w.leaves.items() if name in read}
     return (fused, leaves), (Graph(nodes, list_shapes(w.leaves), list_kinds(w.leaves)), w.leaves)

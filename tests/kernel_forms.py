@@ -18,7 +18,7 @@ from service.numerics.model.rounding import ROUNDING_ROUNDS, SAFETY_FACTOR
 from service.numerics.ops import OP_REGISTRY
 from service.numerics.ops.axes import normalize_axes
 from service.numerics.ops.op import Op, OpExample
-from tests.fused_as_primitives import PRIMITIVE_FORMS, GraphWriter, attention_scores, write_exponentials
+from tests.fused_as_primitives import PRIMITIVE_FORMS, GraphWriter, write_attention_scores, write_exponentials
 from tests.op_graphs import build_op_graph, list_kinds, list_shapes
 
 Kernel = Callable[..., dict[str, str]]
@@ -60,21 +60,21 @@ def differentiate_attention(
 
     Dao et al., FlashAttention (2022), algorithm 4.
     """
-    largest, _, total = write_exponentials(w, attention_scores(w, op, q, k, mask), [-1])
+    largest, _, total = write_exponentials(w, write_attention_scores(w, op, q, k, mask), [-1])
     logarithm = w("add", largest, w("log", total))
-    p = w("exp", w("sub", attention_scores(w, op, q, k, mask), logarithm))
+    p = w("exp", w("sub", write_attention_scores(w, op, q, k, mask), logarithm))
     mean = w("sum", w("mul", g, y), dim=-1, keepdim=True)
     by_scores = w("mul", p, w("sub", w("matmul", g, transpose_axes(w, v)), mean))
     by_product = w("mul", by_scores, w.compute_value(q).shape[-1] ** -0.5 if op.scale is None else op.scale)
-    found = {q: w("matmul", by_product, k), k: w("matmul", transpose_axes(w, by_product), q)}
-    return found | {v: w("matmul", transpose_axes(w, p), g)}
+    gradients = {q: w("matmul", by_product, k), k: w("matmul", transpose_axes(w, by_product), q)}
+    return gradients | {v: w("matmul", transpose_axes(w, p), g)}
 
 
 def transpose_axes(w: GraphWriter, x: str) -> str:
     return w("transpose", x, dim0=-1, dim1=-2)
 
 
-def kernel_allowances(
+def estimate_kernel_allowances(
     op: type[Op], case: OpExample, seed: int, change: Callable[[NamedArrays], NamedArrays], precision: Precision
 ) -> NamedArrays:
     """What the gradients of a kernel, in primitives, may be off by, under the loss of `primitives.pair`."""
@@ -87,13 +87,13 @@ def kernel_allowances(
     y = PRIMITIVE_FORMS[op.name][0](w, own, *node.operands)
     if y is None:
         return {}
-    found = written(w, own, w("sub", y, "goal"), y, *node.operands)
-    sums = [w("sum", each) for each in found.values()]
+    gradients = written(w, own, w("sub", y, "goal"), y, *node.operands)
+    sums = [w("sum", term) for term in gradients.values()]
     w.nodes.append(Node("loss", OP_REGISTRY["sum"](), (w("stack", *sums, dim=0),)))
-    read = {operand for each in w.nodes for operand in each.operands}
+    read = {operand for line in w.nodes for operand in line.operands}
     w.leaves = {name: leaf for name, leaf in w.leaves.items() if name in read}
     return measure_spreads(
-        Graph(w.nodes, list_shapes(w.leaves), list_kinds(w.leaves)), w.leaves, found, seed, precision
+        Graph(w.nodes, list_shapes(w.leaves), list_kinds(w.leaves)), w.leaves, gradients, seed, precision
     )
 
 
@@ -106,10 +106,10 @@ def measure_spreads(
     for _ in range(ROUNDING_ROUNDS):
         values = graph.forward(perturb_leaves(leaves, precision, observer), observer)
         moves = {name: values[node][1:] - values[node][0] for name, node in names.items()}
-        rounds.append({name: compute_root_mean_square(each) for name, each in moves.items()})
+        rounds.append({name: compute_root_mean_square(move) for name, move in moves.items()})
     return {
         name: SAFETY_FACTOR
         * observer.spread_scale
-        * compute_root_mean_square(np.array([each[name] for each in rounds]))
+        * compute_root_mean_square(np.array([spreads[name] for spreads in rounds]))
         for name in names
     }

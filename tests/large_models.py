@@ -33,11 +33,11 @@ def build_model(
     """The sum of the squares of one op: of tensors as weights, given by their shapes, and of others as they are."""
     weights: dict[str, Any] = {}
     tensors: dict[str, Any] = {}
-    for number, each in enumerate(shapes):
-        if isinstance(each, dict):
-            tensors[f"t{number}"] = each
+    for number, shape in enumerate(shapes):
+        if isinstance(shape, dict):
+            tensors[f"t{number}"] = shape
         else:
-            weights[f"t{number}"] = _draw_floats(each, low, high, number)
+            weights[f"t{number}"] = _draw_floats(shape, low, high, number)
     inputs = [f"t{number}" for number in range(len(shapes))]
     nodes: list[dict[str, Any]] = [{"name": "y", "op": op, "inputs": inputs, **(attributes or {})}]
     if squared:
@@ -241,7 +241,7 @@ def draw_model(n: int, seed: int) -> Request:
     weights["m"] = _draw_floats((8, 8), -0.3, 0.3, count)
     known, nodes = list(weights)[:-1], list[dict[str, Any]]()
     for number in range(int(generator.integers(6, 14))):
-        first, second = (str(each) for each in generator.choice(known, 2))
+        first, second = (str(operand) for operand in generator.choice(known, 2))
         name, kind = f"n{number}", generator.integers(4)
         if kind == 0:
             nodes.append({"name": name, "op": str(generator.choice(UNARY)), "inputs": [known[-1]]})

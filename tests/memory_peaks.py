@@ -87,9 +87,9 @@ def main(n: int, only: str = "") -> None:
     run_check(build_model("tanh", (16,)))
     run_check(build_model("conv2d", (1, 1, 5, 5), (1, 1, 2, 2)))
     for name, request in [*build_models(n), *make_variants(n)]:
-        if any(each in name for each in only.split("|")):
-            found = measure_growth(lambda request=request: run_check(request))
-            print(json.dumps([name, estimate_request_bytes(request), found]), flush=True)
+        if any(part in name for part in only.split("|")):
+            growth = measure_growth(lambda request=request: run_check(request))
+            print(json.dumps([name, estimate_request_bytes(request), growth]), flush=True)
 
 
 if __name__ == "__main__":

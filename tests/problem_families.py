@@ -99,7 +99,7 @@ def _build_layer_norm(generator: Generator) -> Any:
 def _build_transformer(generator: Generator) -> Any:
     """One block, pre-norm, of attention in two heads and a layer of GELU, on five embedded tokens."""
 
-    def heads(name: str) -> list[Node]:
+    def make_heads(name: str) -> list[Node]:
         return [
             make_node(f"{name}_flat", "linear", "normal1", f"w_{name}", None),
             make_node(f"{name}_split", "reshape", f"{name}_flat", shape=[5, 2, 3]),
@@ -109,7 +109,7 @@ def _build_transformer(generator: Generator) -> Any:
     nodes = [
         make_node("embedded", "linear", "x", "w_embed", None),
         make_node("normal1", "layer_norm", "embedded", "gain1", "shift1", normalized_shape=6),
-        *(each for name in ("query", "key", "value") for each in heads(name)),
+        *(head for name in ("query", "key", "value") for head in make_heads(name)),
         make_node("attended", "scaled_dot_product_attention", "query", "key", "value", None, is_causal=True),
         make_node("together", "permute", "attended", dims=[1, 0, 2]),
         make_node("merged", "flatten", "together", start_dim=1),
@@ -147,13 +147,13 @@ def _build_attention(generator: Generator) -> Any:
 
 
 def _make_reference_family(x: tuple[int, int], w1: tuple[int, int]) -> Family:
-    def body(generator: Generator) -> Any:
+    def make_problem(generator: Generator) -> Any:
         graph, tiles = build_reference_model(x, w1, seed=generator)
         leaves = {name: tiles[name][0] for name in ("w1", "x", "w2")}
         *nodes, last, _ = graph.listed_nodes
         return [*nodes, make_node("output", last.op.name, *last.operands)], leaves
 
-    return Family(body, "half_squared_error", None)
+    return Family(make_problem, "half_squared_error", None)
 
 
 FAMILIES = {
@@ -257,5 +257,5 @@ def _make_confident(family: Family, tiles: NamedArrays, values: NamedArrays, gen
     logits = generator.normal(size=values["output"][0].shape) / 4
     logits[np.arange(len(logits)), tiles["y"][0]] += generator.uniform(23, 32, len(logits))
     extended = np.column_stack([rows, np.ones(len(rows))])
-    found = np.linalg.lstsq(extended, logits, rcond=None)[0].T
-    tiles |= {weight: add_batch_axis(found[:, :-1]), bias: add_batch_axis(found[:, -1])}
+    solution = np.linalg.lstsq(extended, logits, rcond=None)[0].T
+    tiles |= {weight: add_batch_axis(solution[:, :-1]), bias: add_batch_axis(solution[:, -1])}

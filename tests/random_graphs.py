@@ -57,22 +57,22 @@ def draw_graph(seed: int) -> tuple[Graph, NamedArrays]:
 
 
 def _draw_node(name: str, known: list[str], generator: np.random.Generator) -> Node:
-    def chosen() -> str:
+    def choose_operand() -> str:
         return known[-1] if generator.random() < 0.5 else str(generator.choice(known))
 
     kind = generator.choice(["unary", "binary", "shaped", "linear"], p=[0.4, 0.3, 0.15, 0.15])
     if kind == "unary":
-        return Node(name, OP_REGISTRY[str(generator.choice(UNARY_OPS))](), (chosen(),))
+        return Node(name, OP_REGISTRY[str(generator.choice(UNARY_OPS))](), (choose_operand(),))
     if kind == "binary":
         op = str(generator.choice(BINARY_OPS))
         # Halved, sums do not grow.
-        other = 0.5 if op == "mul" else chosen()
-        return Node(name, OP_REGISTRY[op](), (chosen(), other))
+        other = 0.5 if op == "mul" else choose_operand()
+        return Node(name, OP_REGISTRY[op](), (choose_operand(), other))
     if kind == "linear":
-        return Node(name, OP_REGISTRY["linear"](), (chosen(), "w", None))
+        return Node(name, OP_REGISTRY["linear"](), (choose_operand(), "w", None))
     op, attributes = SHAPE_OPS[int(generator.integers(len(SHAPE_OPS)))]
     weights = (None,) * (len(OP_REGISTRY[op].slots) - 1)
-    return Node(name, OP_REGISTRY[op](**attributes), (chosen(), *weights))
+    return Node(name, OP_REGISTRY[op](**attributes), (choose_operand(), *weights))
 
 
 def _find_unread_nodes(nodes: list[Node], leaves: list[str]) -> list[str]:

@@ -39,8 +39,8 @@ class RandomProblem:
         """What PyTorch makes of it, in an arithmetic."""
         tensors = {name: torch.tensor(leaf).to(TORCH_DTYPES[arithmetic]) for name, leaf in self.leaves.items()}
         weight = tensors["w"].requires_grad_()
-        (found,) = torch.autograd.grad(self.loss({**tensors, "w": weight}), weight)
-        return found.double().numpy()
+        (gradient,) = torch.autograd.grad(self.loss({**tensors, "w": weight}), weight)
+        return gradient.double().numpy()
 
 
 def _make_node(name: str, op: str, *inputs: str, **attributes: Any) -> Mapping[str, Any]:
@@ -56,7 +56,7 @@ def _draw_elementwise(generator: Generator, decades: float) -> RandomProblem:
     """sum a sin w: a gradient whose elements have nothing to do with one another."""
     leaves = {"w": generator.normal(size=8), "a": _draw_spread(generator, decades, 8)}
     lines = _make_node("s", "sin", "w"), _make_node("p", "mul", "s", "a"), _make_node("loss", "sum", "p")
-    return RandomProblem(lines, leaves, lambda each: (torch.sin(each["w"]) * each["a"]).sum())
+    return RandomProblem(lines, leaves, lambda arrays: (torch.sin(arrays["w"]) * arrays["a"]).sum())
 
 
 def _draw_cancelling(generator: Generator, decades: float) -> RandomProblem:
@@ -65,7 +65,7 @@ def _draw_cancelling(generator: Generator, decades: float) -> RandomProblem:
     small = large * 10 ** generator.uniform(-16, 0, 4)
     leaves = {"w": generator.normal(size=4), "x": generator.permuted(np.array([large, -large, small]), axis=0)}
     lines = _make_node("p", "mul", "w", "x"), _make_node("loss", "sum", "p")
-    return RandomProblem(lines, leaves, lambda each: (each["w"] * each["x"]).sum())
+    return RandomProblem(lines, leaves, lambda arrays: (arrays["w"] * arrays["x"]).sum())
 
 
 def _draw_least_squares(generator: Generator, decades: float) -> RandomProblem:
@@ -75,7 +75,7 @@ def _draw_least_squares(generator: Generator, decades: float) -> RandomProblem:
     y = x @ w + generator.normal(size=9) * 10 ** generator.uniform(-9, 0)
     lines = _make_node("z", "linear", "x", "w"), _make_node("loss", "mse_loss", "z", "y")
     return RandomProblem(
-        lines, {"w": w, "x": x, "y": y}, lambda each: functional.mse_loss(each["x"] @ each["w"], each["y"])
+        lines, {"w": w, "x": x, "y": y}, lambda arrays: functional.mse_loss(arrays["x"] @ arrays["w"], arrays["y"])
     )
 
 
@@ -83,7 +83,7 @@ def _draw_softmax(generator: Generator, decades: float) -> RandomProblem:
     """A cross-entropy, up to where it is sure of itself."""
     leaves = {"w": generator.normal(size=(2, 5)) * 10 ** generator.uniform(-1, 1.5), "y": generator.random((2, 5))}
     lines = (_make_node("loss", "cross_entropy", "w", "y"),)
-    return RandomProblem(lines, leaves, lambda each: functional.cross_entropy(each["w"], each["y"]))
+    return RandomProblem(lines, leaves, lambda arrays: functional.cross_entropy(arrays["w"], arrays["y"]))
 
 
 def _draw_attention(generator: Generator, decades: float) -> RandomProblem:
@@ -95,11 +95,11 @@ def _draw_attention(generator: Generator, decades: float) -> RandomProblem:
         _make_node("loss", "sum", "p"),
     )
 
-    def loss(each: Mapping[str, Any]) -> Any:
-        scores = each["w"] @ each["k"].T / 3**0.5
-        return ((torch.softmax(scores, -1) @ each["v"]) * each["a"]).sum()
+    def compute_loss(arrays: Mapping[str, Any]) -> Any:
+        scores = arrays["w"] @ arrays["k"].T / 3**0.5
+        return ((torch.softmax(scores, -1) @ arrays["v"]) * arrays["a"]).sum()
 
-    return RandomProblem(lines, leaves, loss)
+    return RandomProblem(lines, leaves, compute_loss)
 
 
 def _draw_zero_gradient(generator: Generator, decades: float) -> RandomProblem:
@@ -115,7 +115,9 @@ def _draw_zero_gradient(generator: Generator, decades: float) -> RandomProblem:
         _make_node("p", "mul", "s", "a"),
         _make_node("loss", "sum", "p"),
     )
-    return RandomProblem(lines, leaves, lambda each: (torch.softmax(each["x"] + each["w"], -1) * each["a"]).sum())
+    return RandomProblem(
+        lines, leaves, lambda arrays: (torch.softmax(arrays["x"] + arrays["w"], -1) * arrays["a"]).sum()
+    )
 
 
 PROBLEM_FAMILIES = (

@@ -61,9 +61,9 @@ class SolvedProblem:
 
     def list_bug_names(self, candidate: Mapping[str, Array], datatype: str | None = None) -> dict[str, set[str]]:
         """Names of the bugs of the candidates that fail."""
-        verdicts, found = self.judge_candidates(candidate, datatype)
-        failed = {name for name, each in verdicts.items() if each.outcome == Outcome.FAIL}
-        return {name: {each.bug_name for each in found.get(name, [])} for name in failed}
+        verdicts, explanations = self.judge_candidates(candidate, datatype)
+        failed = {name for name, verdict in verdicts.items() if verdict.outcome == Outcome.FAIL}
+        return {name: {explanation.bug_name for explanation in explanations.get(name, [])} for name in failed}
 
 
 @lru_cache

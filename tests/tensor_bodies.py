@@ -63,7 +63,7 @@ def read_body(raw: bytes) -> tuple[dict[str, Entry], dict[str, str]]:
     header = json.loads(raw[8 : 8 + length])
     metadata = header.pop("__metadata__", {})
     entries: dict[str, Entry] = {}
-    for name, each in header.items():
-        start, stop = each["data_offsets"]
-        entries[name] = each["dtype"], each["shape"], raw[8 + length + start : 8 + length + stop]
+    for name, array in header.items():
+        start, stop = array["data_offsets"]
+        entries[name] = array["dtype"], array["shape"], raw[8 + length + start : 8 + length + stop]
     return entries, metadata

@@ -18,14 +18,14 @@ TORCH: dict[str, Any] = {
 }
 
 
-def in_request(inputs: list[Any], op: str) -> tuple[list[Any], dict[str, Any]]:
+def split_attributes(inputs: list[Any], op: str) -> tuple[list[Any], dict[str, Any]]:
     """Inputs and attributes: PyTorch takes the equation of einsum first."""
     return (inputs[1:], {"equation": inputs[0]}) if op == "einsum" else (inputs, {})
 
 
-def answered(op: str, inputs: list[Any], leaves: dict[str, Any], dtype: str = "float64", **attributes: Any) -> Any:
+def check_op(op: str, inputs: list[Any], leaves: dict[str, Any], dtype: str = "float64", **attributes: Any) -> Any:
     """Report on the sum of the squares of an op's output, all leaves being weights."""
-    inputs, more = in_request(inputs, op)
+    inputs, more = split_attributes(inputs, op)
     nodes = [
         {"name": "out", "op": op, "inputs": inputs, **attributes, **more},
         {"name": "square", "op": "pow", "inputs": ["out"], "exponent": 2},
@@ -34,16 +34,22 @@ def answered(op: str, inputs: list[Any], leaves: dict[str, Any], dtype: str = "f
     return check({"tensors": {}, "weights": leaves, "model": {"nodes": nodes}, "dtype": dtype})
 
 
-def by_torch(op: str, inputs: list[Any], leaves: dict[str, Any], dtype: str, **attributes: Any) -> dict[str, Any]:
+def differentiate_by_torch(
+    op: str, inputs: list[Any], leaves: dict[str, Any], dtype: str, **attributes: Any
+) -> dict[str, Any]:
     """The same by PyTorch: gradients by name."""
     tensors = {
         name: torch.tensor(leaf, dtype=getattr(torch, dtype), requires_grad=True) for name, leaf in leaves.items()
     }
-    operands = [tensors.get(each, each) if isinstance(each, str) else torch.tensor(each) for each in inputs]
+    operands = [
+        tensors.get(operand, operand) if isinstance(operand, str) else torch.tensor(operand) for operand in inputs
+    ]
     function = TORCH.get(op) or getattr(functional, op, None) or getattr(torch, op)
     (function(*operands, **attributes) ** 2).sum().backward()
-    gradients = {name: torch.zeros_like(each) if each.grad is None else each.grad for name, each in tensors.items()}
-    return {name: each.double().numpy() for name, each in gradients.items()}
+    gradients = {
+        name: torch.zeros_like(tensor) if tensor.grad is None else tensor.grad for name, tensor in tensors.items()
+    }
+    return {name: gradient.double().numpy() for name, gradient in gradients.items()}
 
 
 VECTOR = [0.3, -1.2, 0.7]
@@ -84,13 +90,13 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_gradients_are_those_of_pytorch(case: Any, dtype: str) -> None:
     op, inputs, leaves, attributes = case
-    report = answered(op, inputs, leaves, dtype, **attributes)
+    report = check_op(op, inputs, leaves, dtype, **attributes)
     assert report["outcome"] == "pass"
-    for name, expected in by_torch(op, inputs, leaves, dtype, **attributes).items():
+    for name, expected in differentiate_by_torch(op, inputs, leaves, dtype, **attributes).items():
         for route in ("analytic", "autograd"):
-            found = np.asarray(report["gradients"][name][route])
-            assert found.shape == expected.shape
-            np.testing.assert_allclose(found, expected, rtol=1e-12 if dtype == "float64" else 1e-5, atol=1e-15)
+            gradient = np.asarray(report["gradients"][name][route])
+            assert gradient.shape == expected.shape
+            np.testing.assert_allclose(gradient, expected, rtol=1e-12 if dtype == "float64" else 1e-5, atol=1e-15)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
@@ -102,7 +108,7 @@ def test_all_routes_are_at_one_point_where_a_constant_meets_an_element(
     op: str, inputs: list[Any], attributes: dict[str, Any], dtype: str
 ) -> None:
     """0.1 is no number of any dtype; x is made of it, and what is left of their difference is nothing."""
-    assert answered(op, inputs, {"x": [0.1, 0.25, 0.5]}, dtype, **attributes)["outcome"] == "pass"
+    assert check_op(op, inputs, {"x": [0.1, 0.25, 0.5]}, dtype, **attributes)["outcome"] == "pass"
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1e-6, 1e-4, 1e-2])
@@ -111,7 +117,7 @@ def test_a_norm_of_small_elements_does_not_fail(order: float, scale: float) -> N
     """Steps larger than an element must not be taken across 0, where the norm turns round."""
     for seed in range(3):
         x = (np.random.default_rng(seed).normal(size=(3, 4)) * scale).tolist()
-        assert answered("vector_norm", ["x"], {"x": x}, ord=order, dim=1)["outcome"] != "fail"
+        assert check_op("vector_norm", ["x"], {"x": x}, ord=order, dim=1)["outcome"] != "fail"
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -135,8 +141,8 @@ def test_labels_that_are_ignored_have_the_gradients_of_pytorch(
     assert x.grad is not None
     for route in ("analytic", "autograd"):
         np.testing.assert_allclose(float(report["loss"][route]), loss.item(), rtol=1e-6)
-        found = np.asarray(report["gradients"]["x"][route]).astype(np.float64)
-        np.testing.assert_allclose(found, x.grad.double().numpy(), rtol=1e-5, atol=1e-7)
+        gradient = np.asarray(report["gradients"]["x"][route]).astype(np.float64)
+        np.testing.assert_allclose(gradient, x.grad.double().numpy(), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("shift", [1e2, -1e4, 1e6, -1e8])
@@ -145,4 +151,4 @@ def test_scores_that_are_all_large_pass(op: str, shift: float) -> None:
     """What comes out of softmax is never far from what it was: no step looks too large by that."""
     for seed in range(4):
         x = (np.random.default_rng(seed).normal(size=(3, 5)) + shift).tolist()
-        assert answered(op, ["x"], {"x": x}, dim=1)["outcome"] == "pass"
+        assert check_op(op, ["x"], {"x": x}, dim=1)["outcome"] == "pass"

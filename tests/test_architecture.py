@@ -11,11 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def imported_by(statement: str) -> set[str]:
+def list_imported_modules(statement: str) -> set[str]:
     """Top-level modules in memory after a statement, in a process of its own."""
     code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
-    return set(found.stdout.split())
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    return set(process.stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -41,22 +41,22 @@ def imported_by(statement: str) -> set[str]:
     ],
 )
 def test_an_import_brings_no_more_than_it_needs(statement: str, absent: set[str]) -> None:
-    assert imported_by(statement) & absent == set()
+    assert list_imported_modules(statement) & absent == set()
 
 
 def test_the_probe_sees_torch_where_it_is() -> None:
-    assert "torch" in imported_by(
+    assert "torch" in list_imported_modules(
         "import service.checks.graph.check as c, json; c.check(json.load(open('examples/reference.json')))"
     )
 
 
-def _broken(root: Path) -> str:
+def _check_contracts(root: Path) -> str:
     """What is said of contracts that do not hold, or nothing."""
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache", "--config", "pyproject.toml"]
     # The copy of the client, not the one that is installed; and no line is to be broken.
     environment = os.environ | {"PYTHONPATH": str(root / "client"), "COLUMNS": "1000"}
-    found = subprocess.run(command, cwd=root, env=environment, check=False, capture_output=True, text=True)
-    return found.stdout if found.returncode else ""
+    process = subprocess.run(command, cwd=root, env=environment, check=False, capture_output=True, text=True)
+    return process.stdout if process.returncode else ""
 
 
 PLANTED = [
@@ -116,38 +116,38 @@ PLANTED = [
 ]
 
 
-def _copied(tmp_path: Path) -> Path:
+def _copy_sources(tmp_path: Path) -> Path:
     packages = ("service", "schemas", "client/gradcheckd")
-    for source in [ROOT / "pyproject.toml", *(path for each in packages for path in (ROOT / each).rglob("*.py"))]:
+    for source in [ROOT / "pyproject.toml", *(path for package in packages for path in (ROOT / package).rglob("*.py"))]:
         target = tmp_path / source.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
     return tmp_path
 
 
-def test_the_contracts_hold_as_it_is(tmp_path: Path) -> None:
-    assert _broken(_copied(tmp_path)) == ""
+def test_import_contracts_hold(tmp_path: Path) -> None:
+    assert _check_contracts(_copy_sources(tmp_path)) == ""
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory) -> str:
-    root = _copied(tmp_path_factory.mktemp("planted"))
+def broken_contracts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = _copy_sources(tmp_path_factory.mktemp("planted"))
     for module, line in PLANTED:
         with (root / module).open("a") as file:
             file.write(f"\n{line}\n")
-    return _broken(root)
+    return _check_contracts(root)
 
 
 @pytest.mark.parametrize(("module", "line"), PLANTED)
-def test_a_planted_import_breaks_a_contract(broken: str, module: str, line: str) -> None:
+def test_a_planted_import_breaks_a_contract(broken_contracts: str, module: str, line: str) -> None:
     importer = module.removeprefix("client/").removesuffix(".py").replace("/", ".")
     imported = line.removeprefix("import ")
-    assert f"{importer} -> {imported} (l." in broken
+    assert f"{importer} -> {imported} (l." in broken_contracts
 
 
-def test_every_contract_is_broken_by_a_planted_import(broken: str) -> None:
+def test_every_contract_is_broken_by_a_planted_import(broken_contracts: str) -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    assert [contract["name"] for contract in contracts if f"{contract['name']} BROKEN" not in broken] == []
+    assert [contract["name"] for contract in contracts if f"{contract['name']} BROKEN" not in broken_contracts] == []
 
 
 def test_every_package_is_tested_where_it_lies() -> None:

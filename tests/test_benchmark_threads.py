@@ -24,8 +24,8 @@ def test_only_a_benchmark_run_as_a_program_takes_one_core(before: str, cores: in
     code = f"{before}import benchmarks.one_thread\n{TOLD}"
     environment = os.environ | {"OMP_NUM_THREADS": "7"}
     command = [sys.executable, "-c", code]
-    found = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
-    assert found.stdout.split() == [str(cores), threads]
+    process = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+    assert process.stdout.split() == [str(cores), threads]
 
 
 def test_none_of_the_tests_has_taken_a_core_away() -> None:

@@ -30,45 +30,45 @@ RENDERED: Mapping[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
 
 
 @pytest.fixture
-def document() -> dict[str, Any]:
+def saved_document() -> dict[str, Any]:
     return json.loads((saved_results.RESULTS / "finite_differences.json").read_text())
 
 
 @pytest.mark.parametrize("name", RENDERED)
 def test_the_speed_that_is_quoted_was_measured(name: str) -> None:
     whole, quoted = RENDERED[name]
-    found = json.loads((saved_results.RESULTS / f"{name}.json").read_text())
-    assert (saved_results.RESULTS / f"{name}.md").read_text() == whole(found)
-    assert saved_results.extract_marked(name, saved_results.find_document(name).read_text()) == quoted(found)
+    document = json.loads((saved_results.RESULTS / f"{name}.json").read_text())
+    assert (saved_results.RESULTS / f"{name}.md").read_text() == whole(document)
+    assert saved_results.extract_marked(name, saved_results.find_document(name).read_text()) == quoted(document)
 
 
-def test_a_figure_that_was_changed_by_hand_is_seen(document: dict[str, Any]) -> None:
-    document["problems"]["S1"]["rows"]["adaptive"]["seconds"] *= 2
+def test_a_figure_that_was_changed_by_hand_is_seen(saved_document: dict[str, Any]) -> None:
+    saved_document["problems"]["S1"]["rows"]["adaptive"]["seconds"] *= 2
     assert saved_results.extract_marked(
         "finite_differences", saved_results.find_document("finite_differences").read_text()
-    ) != tables.write_speed_tables(document)
+    ) != tables.write_speed_tables(saved_document)
 
 
-def test_tables_fit_a_terminal(document: dict[str, Any]) -> None:
-    assert max(map(len, tables.write_all_tables(document).splitlines())) < 120
+def test_tables_fit_a_terminal(saved_document: dict[str, Any]) -> None:
+    assert max(map(len, tables.write_all_tables(saved_document).splitlines())) < 120
 
 
-def test_a_target_is_met_at_itself_and_missed_below(document: dict[str, Any]) -> None:
-    rows = document["problems"]["S1"]["rows"]
+def test_a_target_is_met_at_itself_and_missed_below(saved_document: dict[str, Any]) -> None:
+    rows = saved_document["problems"]["S1"]["rows"]
     rows[tables.TORCH_SLOW]["seconds"], rows["central"]["seconds"] = 50.0, 1.0
-    assert "50x, met" in tables.write_speed_tables(document)
+    assert "50x, met" in tables.write_speed_tables(saved_document)
     rows["central"]["seconds"] = 1.001
-    assert "50x, missed" in tables.write_speed_tables(document)
+    assert "50x, missed" in tables.write_speed_tables(saved_document)
 
 
-def test_nearly_all_is_not_all(document: dict[str, Any]) -> None:
-    document["problems"]["S1"]["rows"]["adaptive"]["decided"] = 0.999899
-    assert "99.989 %" in tables.write_speed_tables(document)
-    assert "99.99 %, missed" in tables.write_speed_tables(document)
+def test_nearly_all_is_not_all(saved_document: dict[str, Any]) -> None:
+    saved_document["problems"]["S1"]["rows"]["adaptive"]["decided"] = 0.999899
+    assert "99.989 %" in tables.write_speed_tables(saved_document)
+    assert "99.99 %, missed" in tables.write_speed_tables(saved_document)
 
 
 @pytest.mark.parametrize(
-    "problem", [example(), make_convolution("small", 6, 3), make_perceptron()], ids=lambda each: each.name
+    "problem", [example(), make_convolution("small", 6, 3), make_perceptron()], ids=lambda problem: problem.name
 )
 def test_a_problem_is_the_same_function_for_all(problem: BenchmarkProblem) -> None:
     truth = differentiate_by_torch(problem.torch_loss, make_torch_inputs(problem))
@@ -94,9 +94,9 @@ def test_the_structure_is_that_of_the_terms() -> None:
 def test_a_peer_finds_the_gradient(row: str) -> None:
     problem = make_convolution("small", 6, 3)
     ready: PreparedPeer = PEERS[row](problem)
-    found = ready.gradient(ready.run())
+    gradient = ready.gradient(ready.run())
     truth = differentiate_by_torch(problem.torch_loss, make_torch_inputs(problem))
-    assert found is None or np.abs(found - truth).max() < 1e-7
+    assert gradient is None or np.abs(gradient - truth).max() < 1e-7
 
 
 @pytest.mark.parametrize("dtype", wire.DTYPES)
@@ -107,7 +107,7 @@ def test_a_form_carries_the_same_numbers(name: str, dtype: str) -> None:
     assert contender.finish()["bytes"] > 1000 * wire.BY_ANY_NAME[dtype].storage_dtype.itemsize
 
 
-def test_those_of_few_turns_are_spread_among_those_of_many() -> None:
+def test_contenders_with_few_repeats_are_spread_out() -> None:
     order: list[str] = []
     contenders = [
         Contender(lambda name=name: order.append(name) or {name: 0.0}, dict, repeats=repeats)
@@ -117,16 +117,16 @@ def test_those_of_few_turns_are_spread_among_those_of_many() -> None:
     assert order == ["many"] * 3 + ["few"] + ["many"] * 3 + ["few"]
 
 
-def test_one_that_takes_too_long_is_stopped() -> None:
-    def forever() -> Mapping[str, float]:
+def test_slow_contender_is_stopped() -> None:
+    def run_forever() -> Mapping[str, float]:
         while True:
             pass
 
     with pytest.raises(TimeLimitError), limit_cpu_seconds(0.01):
-        forever()
+        run_forever()
 
 
-def test_one_is_warm_before_it_counts() -> None:
+def test_contender_is_warmed_up() -> None:
     contender = Contender(lambda: {"row": 1.0}, dict)
     warm_up(contender, MeasuringBudget(1.0, 3, 20))
     assert (contender.samples, contender.repeats) == ([], 20)
@@ -160,4 +160,4 @@ def test_benchmark_table_shows_its_counts() -> None:
     counted["cells"]["mlp, inputs"]["ours"]["counts"]["TF32"] = {"correct": 7, "alarms": 0, "wrong": 28, "misses": 5}
     counted["cells"]["mlp, inputs"]["ours"]["decided"]["BF16"] = 0.99999
     shown = alarm_tables.write_markdown(counted)
-    assert all(each in shown for each in ("13/400", " 5/28 ", " 0/7 ", "99.9 %"))
+    assert all(text in shown for text in ("13/400", " 5/28 ", " 0/7 ", "99.9 %"))

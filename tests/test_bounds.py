@@ -33,43 +33,45 @@ ONCE_FALSE = [
 
 
 @cache
-def differences(family, variant):
+def draw_differences(family, variant):
     """Problems of a cell, six hundred elements or more and three problems at least, with differences and truth."""
-    found, elements = [], 0
-    while elements < 600 or len(found) < 3:
-        problem = problem_families.draw_problem(family, variant, len(found))
-        each = finite_difference.differentiate_numerically(
+    cases, elements = [], 0
+    while elements < 600 or len(cases) < 3:
+        problem = problem_families.draw_problem(family, variant, len(cases))
+        differences = finite_difference.differentiate_numerically(
             problem.graph, problem.leaves, problem.names, seed=problem.seed
         )
-        found.append((problem, each, truth.compute_gradients(problem.graph, problem.leaves)))
-        elements += sum(difference.value.size for difference in each.values())
-    return found
+        cases.append((problem, differences, truth.compute_gradients(problem.graph, problem.leaves)))
+        elements += sum(difference.value.size for difference in differences.values())
+    return cases
 
 
-def measured(family, variant, change=lambda difference: difference):
+def compare_tensors(family, variant, change=lambda difference: difference):
     """The tensors of a cell held against the truth, with the differences changed."""
     return [
         tensor
-        for problem, found, expected in differences(family, variant)
+        for problem, differences, expected in draw_differences(family, variant)
         for tensor in bound_comparison.compare_to_truth(
-            problem, {name: change(each) for name, each in found.items()}, expected
+            problem, {name: change(difference) for name, difference in differences.items()}, expected
         )
     ]
 
 
 @pytest.mark.parametrize(("family", "variant"), problem_families.CELLS)
 def test_the_bounds_are_true(family, variant):
-    tensors = measured(family, variant)
-    found = bound_comparison.summarize_bounds(tensors)
-    assert found.covered >= 0.999, "\n".join(bound_comparison.describe_misses(tensors, 5))
-    assert found.worst < 10, "\n".join(bound_comparison.describe_misses(tensors, 5))
+    tensors = compare_tensors(family, variant)
+    summary = bound_comparison.summarize_bounds(tensors)
+    assert summary.covered >= 0.999, "\n".join(bound_comparison.describe_misses(tensors, 5))
+    assert summary.worst < 10, "\n".join(bound_comparison.describe_misses(tensors, 5))
 
 
 @pytest.mark.parametrize(("family", "variant", "seed"), ONCE_FALSE)
 def test_bounds_that_were_once_false_are_true(family, variant, seed):
     problem = problem_families.draw_problem(family, variant, seed)
-    found = finite_difference.differentiate_numerically(problem.graph, problem.leaves, problem.names, seed=seed)
-    tensors = bound_comparison.compare_to_truth(problem, found, truth.compute_gradients(problem.graph, problem.leaves))
+    differences = finite_difference.differentiate_numerically(problem.graph, problem.leaves, problem.names, seed=seed)
+    tensors = bound_comparison.compare_to_truth(
+        problem, differences, truth.compute_gradients(problem.graph, problem.leaves)
+    )
     assert bound_comparison.summarize_bounds(tensors).worst < 10, "\n".join(
         bound_comparison.describe_misses(tensors, 5)
     )
@@ -77,38 +79,38 @@ def test_bounds_that_were_once_false_are_true(family, variant, seed):
 
 @pytest.mark.parametrize("family", ORDINARY)
 def test_the_bounds_of_ordinary_problems_are_tight_and_decide(family):
-    found = bound_comparison.summarize_bounds(measured(family, "ordinary"))
-    assert found.median < 1e-11
-    assert found.unbounded == 0
-    assert found.decided >= 0.999
+    summary = bound_comparison.summarize_bounds(compare_tensors(family, "ordinary"))
+    assert summary.median < 1e-11
+    assert summary.unbounded == 0
+    assert summary.decided >= 0.999
 
 
 @pytest.mark.parametrize("family", ORDINARY)
 def test_bounds_a_thousandth_as_wide_would_be_caught(family):
-    def shrunk(difference):
+    def shrink_bound(difference):
         return dataclasses.replace(difference, error_bound=difference.error_bound / 1e3)
 
-    found = bound_comparison.summarize_bounds(measured(family, "ordinary", shrunk))
-    assert found.covered < 0.9
-    assert found.worst > 10
+    summary = bound_comparison.summarize_bounds(compare_tensors(family, "ordinary", shrink_bound))
+    assert summary.covered < 0.9
+    assert summary.worst > 10
 
 
 @pytest.mark.parametrize("wrong", [0.0, 1.0, np.nan])
 def test_a_value_that_is_always_the_same_would_be_caught(wrong):
-    def constant(difference):
+    def replace_value(difference):
         return dataclasses.replace(difference, value=np.full_like(difference.value, wrong))
 
-    tensors = measured("mlp", "ordinary", constant)
+    tensors = compare_tensors("mlp", "ordinary", replace_value)
     assert bound_comparison.summarize_bounds(tensors).covered < 0.01
     assert bound_comparison.describe_misses(tensors, 1)[0].startswith("families.problem('mlp', 'ordinary', ")
 
 
 def test_a_bound_that_says_nothing_is_counted_and_decides_nothing():
-    def unbounded(difference):
+    def remove_bound(difference):
         return dataclasses.replace(difference, error_bound=np.full_like(difference.value, np.inf))
 
-    found = bound_comparison.summarize_bounds(measured("softmax", "ordinary", unbounded))
-    assert (found.unbounded, found.covered, found.decided, found.median) == (found.elements, 1, 0, np.inf)
+    summary = bound_comparison.summarize_bounds(compare_tensors("softmax", "ordinary", remove_bound))
+    assert (summary.unbounded, summary.covered, summary.decided, summary.median) == (summary.elements, 1, 0, np.inf)
 
 
 @pytest.mark.parametrize("family", [family for family, variant in problem_families.CELLS if variant == "confident"])
@@ -140,15 +142,15 @@ def test_bounds_are_true_where_logsumexp_is_far_above_its_own_scale(shift):
         leaves = {"z": generator.normal(size=(1, 3, 5)) + shift, "y": generator.normal(size=(1, 3))}
         graph = Graph(nodes, {name: leaf.shape[1:] for name, leaf in leaves.items()})
         problem = problem_families.FamilyProblem("logsumexp", "shifted", seed, graph, leaves, ("z",))
-        found = finite_difference.differentiate_numerically(graph, leaves, ("z",))
-        tensors = bound_comparison.compare_to_truth(problem, found, shifted_truth(leaves))
+        differences = finite_difference.differentiate_numerically(graph, leaves, ("z",))
+        tensors = bound_comparison.compare_to_truth(problem, differences, compute_shifted_truth(leaves))
         assert bound_comparison.summarize_bounds(tensors).worst <= 1, bound_comparison.describe_misses(tensors, 1)
 
 
-def shifted_truth(leaves):
+def compute_shifted_truth(leaves):
     """Gradient of half the sum of (log sum exp z - y)^2, in the digits of the truth."""
     with mpmath.workdps(truth.DIGITS):
-        e = np.vectorize(lambda each: mpmath.exp(mpmath.mpf(each)), otypes=[object])(leaves["z"][0])
+        e = np.vectorize(lambda value: mpmath.exp(mpmath.mpf(value)), otypes=[object])(leaves["z"][0])
         total = e.sum(axis=1)
         log = np.vectorize(mpmath.log, otypes=[object])(total)
         y = np.vectorize(mpmath.mpf, otypes=[object])(leaves["y"][0])

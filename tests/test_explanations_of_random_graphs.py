@@ -54,100 +54,104 @@ class Drawn:
     numbers: list[float] = field(default_factory=list)
     decay: float = 0.0
 
-    def node(self, op: str, *inputs: str | float, **attributes: Any) -> str:
+    def add_node(self, op: str, *inputs: str | float, **attributes: Any) -> str:
         name = f"n{len(self.nodes)}"
         self.nodes.append({"name": name, "op": op, "inputs": list(inputs), **attributes})
         return name
 
-    def multiplied(self, value: float, op: str, *inputs: str | float, **attributes: Any) -> str:
+    def add_multiplied_node(self, value: float, op: str, *inputs: str | float, **attributes: Any) -> str:
         """A node at which a number multiplies the gradient, with the number."""
-        self.factors.append((self.node(op, *inputs, **attributes), value))
+        self.factors.append((self.add_node(op, *inputs, **attributes), value))
         return self.nodes[-1]["name"]
 
-    def beside(self, value: float, op: str, *inputs: str | float, **attributes: Any) -> str:
+    def add_constant_node(self, value: float, op: str, *inputs: str | float, **attributes: Any) -> str:
         """A node with a number that multiplies nothing."""
         self.numbers.append(value)
-        return self.node(op, *inputs, **attributes)
+        return self.add_node(op, *inputs, **attributes)
 
 
 Step = Callable[[Drawn, str, float], str]
 STEPS: tuple[Step, ...] = (
-    lambda g, at, c: g.multiplied(c, "mul", at, c),
-    lambda g, at, c: g.multiplied(c, "mul", c, at),
-    lambda g, at, c: g.multiplied(1 / c, "div", at, c),
-    lambda g, at, c: g.multiplied(abs(c), "div", abs(c), g.node("exp", g.node("sin", at))),
-    lambda g, at, c: g.multiplied(c, "add", "a", at, alpha=c),
-    lambda g, at, c: g.multiplied(c, "sub", "a", at, alpha=c),
-    lambda g, at, c: g.node("tanh", g.multiplied(2, "pow", at, exponent=2)),
-    lambda g, at, c: g.node("tanh", g.multiplied(3, "pow", at, exponent=3)),
-    lambda g, at, c: g.multiplied(abs(c), "leaky_relu", at, negative_slope=abs(c)),
-    lambda g, at, c: g.multiplied(abs(c), "elu", at, alpha=abs(c)),
-    lambda g, at, c: g.beside(c, "add", at, c),
-    lambda g, at, c: g.beside(c, "sub", at, c),
-    lambda g, at, c: g.beside(abs(c), "softplus", at, beta=abs(c)),
-    lambda g, at, c: g.beside(abs(c) + 3, "clamp", at, min=-abs(c) - 3),
-    lambda g, at, c: g.beside(abs(c) + 2, "maximum", at, -abs(c) - 2),
-    lambda g, at, c: g.node("mul", at, "a"),
-    lambda g, at, c: g.node("tanh", at),
-    lambda g, at, c: g.node("linear", at, "u"),
+    lambda g, at, c: g.add_multiplied_node(c, "mul", at, c),
+    lambda g, at, c: g.add_multiplied_node(c, "mul", c, at),
+    lambda g, at, c: g.add_multiplied_node(1 / c, "div", at, c),
+    lambda g, at, c: g.add_multiplied_node(abs(c), "div", abs(c), g.add_node("exp", g.add_node("sin", at))),
+    lambda g, at, c: g.add_multiplied_node(c, "add", "a", at, alpha=c),
+    lambda g, at, c: g.add_multiplied_node(c, "sub", "a", at, alpha=c),
+    lambda g, at, c: g.add_node("tanh", g.add_multiplied_node(2, "pow", at, exponent=2)),
+    lambda g, at, c: g.add_node("tanh", g.add_multiplied_node(3, "pow", at, exponent=3)),
+    lambda g, at, c: g.add_multiplied_node(abs(c), "leaky_relu", at, negative_slope=abs(c)),
+    lambda g, at, c: g.add_multiplied_node(abs(c), "elu", at, alpha=abs(c)),
+    lambda g, at, c: g.add_constant_node(c, "add", at, c),
+    lambda g, at, c: g.add_constant_node(c, "sub", at, c),
+    lambda g, at, c: g.add_constant_node(abs(c), "softplus", at, beta=abs(c)),
+    lambda g, at, c: g.add_constant_node(abs(c) + 3, "clamp", at, min=-abs(c) - 3),
+    lambda g, at, c: g.add_constant_node(abs(c) + 2, "maximum", at, -abs(c) - 2),
+    lambda g, at, c: g.add_node("mul", at, "a"),
+    lambda g, at, c: g.add_node("tanh", at),
+    lambda g, at, c: g.add_node("linear", at, "u"),
 )
 LOSSES: tuple[Step, ...] = (
-    lambda g, at, c: g.node("sum", g.node("sin", at)),
-    lambda g, at, c: g.node("mean", g.node("sin", at)),
-    lambda g, at, c: g.multiplied(2, "mse_loss", at, "t"),
-    lambda g, at, c: g.multiplied(abs(c), "huber_loss", at, "t", delta=abs(c)),
-    lambda g, at, c: g.multiplied(1 / abs(c), "smooth_l1_loss", at, "t", beta=abs(c)),
-    lambda g, at, c: g.node("half_squared_error", at, "t", reduction="sum"),
+    lambda g, at, c: g.add_node("sum", g.add_node("sin", at)),
+    lambda g, at, c: g.add_node("mean", g.add_node("sin", at)),
+    lambda g, at, c: g.add_multiplied_node(2, "mse_loss", at, "t"),
+    lambda g, at, c: g.add_multiplied_node(abs(c), "huber_loss", at, "t", delta=abs(c)),
+    lambda g, at, c: g.add_multiplied_node(1 / abs(c), "smooth_l1_loss", at, "t", beta=abs(c)),
+    lambda g, at, c: g.add_node("half_squared_error", at, "t", reduction="sum"),
 )
 
 
-def drawn(generator: np.random.Generator) -> Drawn:
+def draw_graph(generator: np.random.Generator) -> Drawn:
     """Two to seven steps from w to a loss, with weight decay or without."""
     graph, at = Drawn(), "w"
 
-    def number() -> float:
+    def draw_number() -> float:
         return float(generator.choice(NUMBERS))
 
     for _ in range(int(generator.integers(2, 8))):
-        at = STEPS[int(generator.integers(len(STEPS)))](graph, at, number())
+        at = STEPS[int(generator.integers(len(STEPS)))](graph, at, draw_number())
     if generator.random() < 0.3:
-        at = graph.beside(2.0, "narrow", at, dim=0, start=2, length=2)
-        at = graph.node("sum", graph.node("sin", at))
+        at = graph.add_constant_node(2.0, "narrow", at, dim=0, start=2, length=2)
+        at = graph.add_node("sum", graph.add_node("sin", at))
     else:
-        at = LOSSES[int(generator.integers(len(LOSSES)))](graph, at, number())
+        at = LOSSES[int(generator.integers(len(LOSSES)))](graph, at, draw_number())
     if generator.random() < 0.4:
-        size = abs(number())
-        square = graph.node("sum", graph.node("mul", "w", "w"))
-        graph.node("add", graph.multiplied(size, "mul", square, size), at)
+        size = abs(draw_number())
+        square = graph.add_node("sum", graph.add_node("mul", "w", "w"))
+        graph.add_node("add", graph.add_multiplied_node(size, "mul", square, size), at)
         graph.decay = 2 * size
     return graph
 
 
-def worked(graph: Drawn, generator: np.random.Generator) -> SolvedProblem:
+def solve_graph(graph: Drawn, generator: np.random.Generator) -> SolvedProblem:
     arrays = {"a": generator.normal(size=SHAPE), "t": generator.normal(size=SHAPE)}
     weights = {"w": generator.normal(size=SHAPE), "u": generator.normal(size=(5, 5)) / 2}
-    read = {each for node in graph.nodes for each in node["inputs"]}
+    read = {operand for node in graph.nodes for operand in node["inputs"]}
     parts = {"tensors": arrays, "weights": weights}
-    body = {part: {name: each.tolist() for name, each in all_.items() if name in read} for part, all_ in parts.items()}
+    body = {
+        part: {name: array.tolist() for name, array in all_.items() if name in read} for part, all_ in parts.items()
+    }
     return SolvedProblem({**body, "model": {"nodes": graph.nodes}})
 
 
-def reversed_with(scene: DiagnosisContext, node: str, by: By) -> Array:
+def differentiate_with_factor(scene: DiagnosisContext, node: str, by: By) -> Array:
     """Gradient of w where what a node hands back is multiplied."""
-    nodes = {each.name: each for each in scene.graph.nodes}
+    nodes = {entry.name: entry for entry in scene.graph.nodes}
 
-    def wrong(gradient: Array, output: Array, *inputs: Array) -> Gradients:
+    def multiply_results(gradient: Array, output: Array, *inputs: Array) -> Gradients:
         right = nodes[node].op.backward(gradient, output, *inputs)
-        return tuple(None if each is None else each * by(nodes[node], at, inputs) for at, each in enumerate(right))
+        return tuple(
+            None if result is None else result * by(nodes[node], at, inputs) for at, result in enumerate(right)
+        )
 
-    override: dict[str, BackwardPass] = {node: wrong}
+    override: dict[str, BackwardPass] = {node: multiply_results}
     return scene.graph.backward(scene.values, override)["w"][0]
 
 
-def by_factor(factor: float) -> By:
+def make_factor_change(factor: float) -> By:
     """What the number of a node multiplies, element by element, where the number is changed by a factor."""
 
-    def by(node: Node, position: int, inputs: tuple[Array, ...]) -> Array | float:
+    def change_factor(node: Node, position: int, inputs: tuple[Array, ...]) -> Array | float:
         if node.op.name in ("add", "sub"):
             return factor if position == 1 else 1.0
         if node.op.name in ("leaky_relu", "elu"):
@@ -158,14 +162,14 @@ def by_factor(factor: float) -> By:
             return np.where(inside == (node.op.name == "smooth_l1_loss"), factor, 1.0)
         return factor
 
-    return by
+    return change_factor
 
 
-def by_edge(operand: str, factor: float) -> By:
+def make_edge_change(operand: str, factor: float) -> By:
     return lambda node, position, inputs: factor if node.operands[position] == operand else 1.0
 
 
-def claims(text: str) -> Iterator[tuple[Claim, str, By]]:
+def iterate_claims(text: str) -> Iterator[tuple[Claim, str, By]]:
     """What an explanation says was done, each with its node, and with what it does there."""
     for label, number, node, op, done, but in FACTOR.findall(text):
         known = op in (
@@ -182,14 +186,14 @@ def claims(text: str) -> Iterator[tuple[Claim, str, By]]:
         )
         value = float(number) if known else np.nan
         factor = (1 / value if label == "division by" else value) ** DONE[done]
-        yield ("factor", node, done), node, by_factor(abs(factor) if but else factor)
+        yield ("factor", node, done), node, make_factor_change(abs(factor) if but else factor)
     for node, operand, twice, opposite, minus, how, number in EDGE.findall(text):
         factor = 2.0 if twice else -1.0 if opposite else float(number)
         factor = factor**0.5 if "sqrt" in how else factor
         factor = (-1 if minus else 1) * (1 / factor if how.startswith("1/") else factor)
-        yield ("edge", node, f"{factor:.3g}"), node, by_edge(operand, factor)
+        yield ("edge", node, f"{factor:.3g}"), node, make_edge_change(operand, factor)
     for operand, node in CUT.findall(text):
-        yield ("edge", node, "0"), node, by_edge(operand, 0.0)
+        yield ("edge", node, "0"), node, make_edge_change(operand, 0.0)
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ class Plant:
     names: frozenset[str] = frozenset()
 
 
-def planted(graph: Drawn, model: SolvedProblem, scene: DiagnosisContext, generator: np.random.Generator) -> Plant:
+def plant_bug(graph: Drawn, model: SolvedProblem, scene: DiagnosisContext, generator: np.random.Generator) -> Plant:
     right, kind = (
         model.get_gradient("w"),
         str(generator.choice(("factor", "factor", "number", "edge", "decay", "noise", "any"))),
@@ -210,7 +214,11 @@ def planted(graph: Drawn, model: SolvedProblem, scene: DiagnosisContext, generat
     if kind == "factor" and graph.factors:
         node, factor = graph.factors[int(generator.integers(len(graph.factors)))]
         done = str(generator.choice([*DONE]))
-        return Plant(kind, reversed_with(scene, node, by_factor(factor ** DONE[done])), ("factor", node, done))
+        return Plant(
+            kind,
+            differentiate_with_factor(scene, node, make_factor_change(factor ** DONE[done])),
+            ("factor", node, done),
+        )
     if kind == "number" and graph.numbers:
         number = abs(float(generator.choice(graph.numbers)))
         return Plant(kind, right * number ** generator.choice([1, -1]), names=frozenset({"scaled"}))
@@ -218,10 +226,12 @@ def planted(graph: Drawn, model: SolvedProblem, scene: DiagnosisContext, generat
         node = scene.graph.list_downstream_nodes(["w"])[
             int(generator.integers(len(scene.graph.list_downstream_nodes(["w"]))))
         ]
-        operand = str(generator.choice([each for each in node.source_names if each not in ("a", "t", "u")]))
+        operand = str(generator.choice([name for name in node.source_names if name not in ("a", "t", "u")]))
         factor = float(generator.choice([0, 2, -1, 1.37, 0.5]))
         return Plant(
-            kind, reversed_with(scene, node.name, by_edge(operand, factor)), ("edge", node.name, f"{factor:.3g}")
+            kind,
+            differentiate_with_factor(scene, node.name, make_edge_change(operand, factor)),
+            ("edge", node.name, f"{factor:.3g}"),
         )
     if kind == "decay":
         ratio = float(generator.choice([1, -1, -2]))
@@ -232,12 +242,15 @@ def planted(graph: Drawn, model: SolvedProblem, scene: DiagnosisContext, generat
     return Plant("any", right * generator.uniform(0.2, 4), names=frozenset({"scaled", "clipped"}))
 
 
-def judged(plant: Plant, scene: DiagnosisContext, found: list[BugExplanation]) -> str:
+def judge_explanations(plant: Plant, scene: DiagnosisContext, explanations: list[BugExplanation]) -> str:
     """Whether what is said is true, false, vague, or another story that makes the same."""
-    names, text = {each.bug_name for each in found}, " ".join(each.explanation for each in found)
+    names, text = (
+        {explanation.bug_name for explanation in explanations},
+        " ".join(explanation.explanation for explanation in explanations),
+    )
     said: list[Claim] = []
-    for claim, node, by in claims(text):
-        made = reversed_with(scene, node, by)
+    for claim, node, by in iterate_claims(text):
+        made = differentiate_with_factor(scene, node, by)
         said.append(claim)
         rounding = 1e-12 * np.linalg.norm(scene.get_right_gradient("w"))
         if not np.linalg.norm(made - plant.wrong) <= 1e-4 * np.linalg.norm(plant.wrong) + rounding:
@@ -253,28 +266,33 @@ def judged(plant: Plant, scene: DiagnosisContext, found: list[BugExplanation]) -
     return "another" if "Matches exactly" in text and plant.kind != "noise" else f"false: {names}"
 
 
-def runs(count: int) -> Iterator[tuple[int, str, str, str]]:
+def iterate_runs(count: int) -> Iterator[tuple[int, str, str, str]]:
     """The number of each graph, the kind of its bug, what is to be thought of what is said, and that."""
     for seed in range(count):
         generator = np.random.default_rng([16, seed])
-        graph = drawn(generator)
-        model = worked(graph, generator)
+        graph = draw_graph(generator)
+        model = solve_graph(graph, generator)
         right, scene = model.get_gradient("w"), model.build_context()
         if not (np.isfinite(right).all() and (np.abs(right) > 1e-3 * np.abs(right).max()).mean() > 0.4):
             continue
-        plant = planted(graph, model, scene, generator)
-        found = model.judge_candidates({"w": plant.wrong})[1].get("w")
-        if found:
-            yield seed, plant.kind, judged(plant, scene, found), " ".join(each.explanation for each in found)
+        plant = plant_bug(graph, model, scene, generator)
+        explanations = model.judge_candidates({"w": plant.wrong})[1].get("w")
+        if explanations:
+            yield (
+                seed,
+                plant.kind,
+                judge_explanations(plant, scene, explanations),
+                " ".join(explanation.explanation for explanation in explanations),
+            )
 
 
 def test_explanations_of_random_graphs_are_true_and_name_planted_factors() -> None:
     counts: Counter[tuple[str, str]] = Counter()
     false: list[tuple[int, str, str, str]] = []
-    for each in runs(GRAPHS):
-        _, kind, verdict, _ = each
+    for run in iterate_runs(GRAPHS):
+        _, kind, verdict, _ = run
         counts[kind, verdict.partition(":")[0]] += 1
-        false += [each] if verdict.startswith("false") else []
+        false += [run] if verdict.startswith("false") else []
     assert false == []
     assert sum(counts.values()) > 180
     assert counts["factor", "true"] >= 0.95 * sum(count for (kind, _), count in counts.items() if kind == "factor")
@@ -285,8 +303,10 @@ def test_false_explanation_is_noticed() -> None:
     """The loop above can fail."""
     generator = np.random.default_rng(1)
     graph = Drawn()
-    graph.node("sum", graph.node("sin", graph.multiplied(0.8, "mul", graph.node("add", "w", 7.0), 0.8)))
-    model = worked(graph, generator)
+    graph.add_node(
+        "sum", graph.add_node("sin", graph.add_multiplied_node(0.8, "mul", graph.add_node("add", "w", 7.0), 0.8))
+    )
+    model = solve_graph(graph, generator)
     text = "Matches exactly: the factor {} of {} was {}."
     plant = Plant("factor", model.get_gradient("w") / 0.8, ("factor", "n1", "left out"))
     for said, verdict in (
@@ -295,4 +315,7 @@ def test_false_explanation_is_noticed() -> None:
         (text.format(7, "n0 (add)", "left out"), "false"),
         ("dL/dw is 1.25 times the reference everywhere.", "vague"),
     ):
-        assert judged(plant, model.build_context(), [BugExplanation("scaled", said, 0.0)]).partition(":")[0] == verdict
+        assert (
+            judge_explanations(plant, model.build_context(), [BugExplanation("scaled", said, 0.0)]).partition(":")[0]
+            == verdict
+        )

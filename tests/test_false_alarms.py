@@ -27,70 +27,70 @@ ORDINARY = 0.95
 FEW = 10
 
 
-def of_cell(model, variant, problems=PROBLEMS, **fields):
+def judge_cell(model, variant, problems=PROBLEMS, **fields):
     return [
-        each
+        tensor
         for seed in range(problems)
-        for each in judged_cells.judge_problem(model, variant, seed, narrow=seed % 4 == 0, **fields)
+        for tensor in judged_cells.judge_problem(model, variant, seed, narrow=seed % 4 == 0, **fields)
     ]
 
 
 @pytest.mark.parametrize(("model", "variant"), CELLS)
 def test_no_correct_gradient_fails_and_no_wrong_one_passes(model, variant):
-    found = of_cell(model, variant)
-    assert [str(each) for each in judged_cells.find_alarms(found)] == []
-    assert [str(each) for each in judged_cells.find_misses(found)] == []
+    tensors = judge_cell(model, variant)
+    assert [str(alarm) for alarm in judged_cells.find_alarms(tensors)] == []
+    assert [str(miss) for miss in judged_cells.find_misses(tensors)] == []
     for source in map(str, WIDE_SOURCES) if variant == "ordinary" else ():
-        assert judged_cells.compute_passing_fraction(found, source) >= ORDINARY, source
-    judged = Counter(each.source for each in found if each.kind is None)
+        assert judged_cells.compute_passing_fraction(tensors, source) >= ORDINARY, source
+    judged = Counter(tensor.source for tensor in tensors if tensor.kind is None)
     # What is beyond the range of float16 is left out: never so much that nothing is looked at.
     least = {"BF16": 1 / 4, "TF32": 1 / 4, "FP16": 1 / 16}
     for source in (*WIDE_SOURCES, *NARROW_SOURCES):
         assert judged[str(source)] >= least.get(source.arithmetic, 1) * judged["FP64 by torch"], source
     # Of a few problems no gradient in float64 is more than rounding: there nothing can be wrong.
-    wrong = Counter((each.source.split()[0], each.kind) for each in found)
+    wrong = Counter((tensor.source.split()[0], tensor.kind) for tensor in tensors)
     for arithmetic, kind in product(MATTERING_FRACTION, ERROR_KINDS):
         assert wrong[arithmetic, kind] >= 0.95 * least.get(arithmetic, 1) * PROBLEMS
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_without_an_allowance_for_rounding_correct_ones_would_fail(model, monkeypatch):
-    def nothing(graph, leaves, precision, seed, names):
+    def allow_nothing(graph, leaves, precision, seed, names):
         return {name: np.zeros(graph.shapes[name]) for name in names}
 
-    monkeypatch.setattr(references, "estimate_rounding_allowances", nothing)
-    failing = Counter(each.source for each in judged_cells.find_alarms(of_cell(model, "ordinary", 2)))
+    monkeypatch.setattr(references, "estimate_rounding_allowances", allow_nothing)
+    failing = Counter(alarm.source for alarm in judged_cells.find_alarms(judge_cell(model, "ordinary", 2)))
     assert failing.keys() == {str(source) for source in (*WIDE_SOURCES, *NARROW_SOURCES) if source.arithmetic != "FP64"}
 
 
 def test_within_a_large_tolerance_wrong_ones_would_pass():
-    found = of_cell("mlp", "ordinary", FEW, tolerance={"rtol": 10.0, "atol": 1e-3})
-    problems = sum(FEW if each in ("FP64", "FP32") else -(-FEW // 4) for each in MATTERING_FRACTION)
-    assert Counter(each.kind for each in judged_cells.find_misses(found)) == dict.fromkeys(ERROR_KINDS, problems)
+    tensors = judge_cell("mlp", "ordinary", FEW, tolerance={"rtol": 10.0, "atol": 1e-3})
+    problems = sum(FEW if arithmetic in ("FP64", "FP32") else -(-FEW // 4) for arithmetic in MATTERING_FRACTION)
+    assert Counter(miss.kind for miss in judged_cells.find_misses(tensors)) == dict.fromkeys(ERROR_KINDS, problems)
 
 
 def test_inconclusive_gradient_does_not_count_as_passing():
-    found = of_cell("mlp", "ordinary", 1, tolerance={"rtol": 0.0, "atol": 0.0})
+    tensors = judge_cell("mlp", "ordinary", 1, tolerance={"rtol": 0.0, "atol": 0.0})
     assert (
         judged_cells.compute_passing_fraction(
-            [each for each in found if each.verdict.outcome != Outcome.PASS], "FP64 by torch"
+            [tensor for tensor in tensors if tensor.verdict.outcome != Outcome.PASS], "FP64 by torch"
         )
         == 0
     )
     assert (
-        judged_cells.compute_decided_fraction(found, "FP64")
-        == judged_cells.compute_decided_fraction(found, "BF16")
+        judged_cells.compute_decided_fraction(tensors, "FP64")
+        == judged_cells.compute_decided_fraction(tensors, "BF16")
         == 0
     )
 
 
 def test_decided_gradients_are_counted_by_arithmetic():
-    found = of_cell("mlp", "ordinary", 1)
+    tensors = judge_cell("mlp", "ordinary", 1)
     assert (
-        judged_cells.compute_decided_fraction(found, "FP64"),
-        judged_cells.compute_decided_fraction(found, "FP8"),
+        judged_cells.compute_decided_fraction(tensors, "FP64"),
+        judged_cells.compute_decided_fraction(tensors, "FP8"),
     ) == (1, None)
-    assert judged_cells.compute_decided_fraction(found, "TF32") < 1
+    assert judged_cells.compute_decided_fraction(tensors, "TF32") < 1
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -107,10 +107,10 @@ def test_decided_gradients_are_counted_by_arithmetic():
 def test_the_second_implementation_is_right_to_its_arithmetic(model, arithmetic, least, most):
     leaves = draw_problem(model, "ordinary", 0)[1]
     exact = torch_gradients.compute_gradients(model, leaves)
-    found = numpy_gradients.compute_gradients(model, leaves, arithmetic(generator=np.random.default_rng(0)))
-    assert found.keys() == exact.keys()
-    for name, each in exact.items():
-        assert least <= np.abs(found[name] - each).max() / np.abs(each).max() <= most, name
+    gradients = numpy_gradients.compute_gradients(model, leaves, arithmetic(generator=np.random.default_rng(0)))
+    assert gradients.keys() == exact.keys()
+    for name, gradient in exact.items():
+        assert least <= np.abs(gradients[name] - gradient).max() / np.abs(gradient).max() <= most, name
 
 
 def test_each_sum_has_an_order_of_its_own():
@@ -136,7 +136,7 @@ def test_an_error_is_planted_where_it_matters_and_nowhere_else():
             np.testing.assert_allclose(wrong, gradients["v"] * error.make_mask((4,)), rtol=1e-15)
 
 
-def verdict(x, gradient):
+def judge_tiny_gradient(x, gradient):
     """On a gradient of 0.01 mean(tanh(x)), which has none but tiny elements."""
     nodes = [
         {"name": "t", "op": "tanh", "inputs": ["x"]},
@@ -150,12 +150,12 @@ def verdict(x, gradient):
 def test_zeros_for_a_tiny_gradient_fail():
     x = np.random.default_rng(0).normal(size=4096)
     right = 0.01 * (1 - np.tanh(x) ** 2) / x.size
-    assert verdict(x, np.zeros_like(x)) == "fail"
-    assert verdict(x, right) == "pass"
-    assert verdict(x, 1.0001 * right) == "fail"
+    assert judge_tiny_gradient(x, np.zeros_like(x)) == "fail"
+    assert judge_tiny_gradient(x, right) == "pass"
+    assert judge_tiny_gradient(x, 1.0001 * right) == "fail"
 
 
-def of_keys(gradient):
+def judge_key_bias(gradient):
     """Outcome of a gradient of the bias of an attention's keys: to shift all scores of a row changes no weight."""
     generator = np.random.default_rng(0)
     x, w, query, value, y = (generator.normal(size=(5, 6) if name != "w" else (6, 6)).tolist() for name in "xwqvy")
@@ -170,6 +170,6 @@ def of_keys(gradient):
 
 
 def test_a_gradient_that_is_truly_zero_passes_as_zeros_and_nothing_else():
-    assert of_keys([0.0] * 6) == "pass"
-    assert of_keys([1e-17] * 6) == "pass"
-    assert of_keys([1e-9] * 6) == "fail"
+    assert judge_key_bias([0.0] * 6) == "pass"
+    assert judge_key_bias([1e-17] * 6) == "pass"
+    assert judge_key_bias([1e-9] * 6) == "fail"

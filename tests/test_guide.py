@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "guide.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
+def find_blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
 
 
@@ -28,16 +28,16 @@ def address() -> Iterator[str]:
         yield address
 
 
-def test_the_python_runs_and_finds_what_it_says(
+def test_guide_python_runs_and_finds_its_bugs(
     address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GRADCHECKD_URL", address)
     names: dict[str, Any] = {}
-    for block in blocks("python"):
+    for block in find_blocks("python"):
         exec(compile(block, "guide.md", "exec"), names)  # with what the blocks before it made
     printed = capsys.readouterr().out
     assert names["verdict"].outcome == "fail"
-    (shown,) = [block for block in blocks("text") if "sign_of" in block]
+    (shown,) = [block for block in find_blocks("text") if "sign_of" in block]
     assert shown in printed
     names["test_backward"](names["gradcheckd"])
     assert names["sample"].outcome == names["along"].outcome == "pass"
@@ -46,14 +46,14 @@ def test_the_python_runs_and_finds_what_it_says(
 
 @COMPILER.required_mark
 def test_the_kernel_is_judged_by_the_command(address: str, tmp_path: Path) -> None:
-    (source,) = blocks("c")
+    (source,) = find_blocks("c")
     (tmp_path / "kernel.c").write_text(source)
     command = tmp_path / "gradcheckd"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gradcheckd "$@"\n')
     command.chmod(0o755)
     paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "client")}
     environment = os.environ | paths | {"GRADCHECKD_URL": address}
-    for block in blocks("sh"):
+    for block in find_blocks("sh"):
         completed = subprocess.run(
             ["sh", "-eu", "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
         )
@@ -63,8 +63,8 @@ def test_the_kernel_is_judged_by_the_command(address: str, tmp_path: Path) -> No
     assert (worst[0], worst[-1]) == ("[1]", "fail"), "the element whose term was forgotten"
 
 
-def test_the_job_is_one() -> None:
-    (job,) = blocks("yaml")
+def test_hosted_workflow_has_one_job() -> None:
+    (job,) = find_blocks("yaml")
     document = yaml.safe_load(job)["jobs"]["gradients"]
     port = document["env"]["GRADCHECKD_URL"].rpartition(":")[2]
     assert document["services"]["gradcheckd"]["ports"] == [f"{port}:{port}"]

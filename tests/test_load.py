@@ -14,22 +14,22 @@ from benchmarks.load_client import ExpectedAnswer, LoadClient, RequestTally
 REPORT = {"outcome": "pass", "cost": {"loss_evaluations": 9, "seconds": 0.1, "stages": {"verdict": 0.1}}}
 
 
-def answered(report: Any, status: str = "200 OK", *headers: str) -> bytes:
+def make_answer(report: Any, status: str = "200 OK", *headers: str) -> bytes:
     body = json.dumps(report).encode()
     return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]).encode() + body
 
 
-LATER = answered(REPORT | {"cost": {"loss_evaluations": 9, "seconds": 0.9, "stages": {}}})
-WRONG = answered(REPORT | {"outcome": "fail"})
-COSTLIER = answered(REPORT | {"cost": {"loss_evaluations": 10, "seconds": 0.1, "stages": {}}})
-FULL = answered({}, "503 Service Unavailable", "Retry-After: 0")
-BUSY = answered({}, "503 Service Unavailable")
-ERROR = answered({}, "500 Internal Server Error")
-LAST = answered(REPORT, "200 OK", "Connection: close")
-HALF = answered(REPORT)[:-5]
+LATER = make_answer(REPORT | {"cost": {"loss_evaluations": 9, "seconds": 0.9, "stages": {}}})
+WRONG = make_answer(REPORT | {"outcome": "fail"})
+COSTLIER = make_answer(REPORT | {"cost": {"loss_evaluations": 10, "seconds": 0.1, "stages": {}}})
+FULL = make_answer({}, "503 Service Unavailable", "Retry-After: 0")
+BUSY = make_answer({}, "503 Service Unavailable")
+ERROR = make_answer({}, "500 Internal Server Error")
+LAST = make_answer(REPORT, "200 OK", "Connection: close")
+HALF = make_answer(REPORT)[:-5]
 
 
-def taken_down(*answers: bytes) -> RequestTally:
+def tally_answers(*answers: bytes) -> RequestTally:
     """What a client takes down of these answers, behind a right one; a connection ends with what is not whole."""
 
     serving: list[Any] = []
@@ -53,12 +53,12 @@ def taken_down(*answers: bytes) -> RequestTally:
             await asyncio.gather(*serving)
         return tally
 
-    left = itertools.chain([answered(REPORT)], answers)
+    left = itertools.chain([make_answer(REPORT)], answers)
     return asyncio.run(run())
 
 
 @pytest.mark.parametrize(
-    ("answer", "found"),
+    ("answer", "counts"),
     [
         (LATER, (2, 0, 0, 0, 0)),
         (FULL, (1, 1, 0, 0, 0)),
@@ -71,52 +71,52 @@ def taken_down(*answers: bytes) -> RequestTally:
     ],
     ids=["the same", "refused", "wrong", "other cost", "refused for ever", "an error", "half an answer", "none"],
 )
-def test_an_answer_is_taken_down_as_what_it_is(answer: bytes, found: tuple[int, ...]) -> None:
-    tally = taken_down(answer)
-    assert (len(tally.seconds), tally.refused, tally.wrong, tally.failed, tally.dropped_connections) == found
+def test_answer_is_tallied_by_its_kind(answer: bytes, counts: tuple[int, ...]) -> None:
+    tally = tally_answers(answer)
+    assert (len(tally.seconds), tally.refused, tally.wrong, tally.failed, tally.dropped_connections) == counts
     assert tally.request_count == 2
-    assert tally.error_count == sum(found[2:])
+    assert tally.error_count == sum(counts[2:])
 
 
 @pytest.mark.parametrize("answer", [LAST, FULL, HALF, b""])
 def test_a_client_goes_on_after_that(answer: bytes) -> None:
-    assert len(taken_down(answer, LATER).seconds) == (3 if answer == LAST else 2)
+    assert len(tally_answers(answer, LATER).seconds) == (3 if answer == LAST else 2)
 
 
 def test_a_percentile_is_one_of_the_times() -> None:
-    tally = RequestTally(seconds=[float(each) for each in range(200, 0, -1)])
-    assert [tally.compute_percentile(each) for each in (50, 99, 100)] == [100, 198, 200]
+    tally = RequestTally(seconds=[float(index) for index in range(200, 0, -1)])
+    assert [tally.compute_percentile(value) for value in (50, 99, 100)] == [100, 198, 200]
     assert RequestTally(seconds=[3.0]).compute_percentile(99) == 3
 
 
 @pytest.fixture
-def document() -> dict[str, Any]:
+def saved_document() -> dict[str, Any]:
     return json.loads((saved_results.RESULTS / "load.json").read_text())
 
 
-def test_nothing_that_was_kept_went_amiss(document: dict[str, Any]) -> None:
-    assert [each["clients"] for each in document["rows"]] == list(load.CLIENT_COUNTS)
-    assert all(each["wrong"] + each["failed"] + each["dropped"] == 0 for each in document["rows"])
-    assert load.compute_growth(document["memory"]) <= load.MAX_GROWTH
+def test_kept_load_results_have_no_errors(saved_document: dict[str, Any]) -> None:
+    assert [row["clients"] for row in saved_document["rows"]] == list(load.CLIENT_COUNTS)
+    assert all(row["wrong"] + row["failed"] + row["dropped"] == 0 for row in saved_document["rows"])
+    assert load.compute_growth(saved_document["memory"]) <= load.MAX_GROWTH
 
 
 CHANGED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
-    (lambda found: found["memory"].update(before=[100, 100], after=[105, 90]), "within 5 %: met"),
-    (lambda found: found["memory"].update(before=[100, 100], after=[106, 90]), "within 5 %: missed"),
-    (lambda found: found.update(seconds=29), "A short run"),
-    (lambda found: found["memory"].update(requests=19_999), "A short run"),
-    (lambda found: found["rows"][0].update(dropped_connections=7), "| 7 "),
+    (lambda document: document["memory"].update(before=[100, 100], after=[105, 90]), "within 5 %: met"),
+    (lambda document: document["memory"].update(before=[100, 100], after=[106, 90]), "within 5 %: missed"),
+    (lambda document: document.update(seconds=29), "A short run"),
+    (lambda document: document["memory"].update(requests=19_999), "A short run"),
+    (lambda document: document["rows"][0].update(dropped_connections=7), "| 7 "),
 ]
 
 
 @pytest.mark.parametrize(("change", "said"), CHANGED)
 def test_load_report_lists_its_findings(
-    document: dict[str, Any], change: Callable[[dict[str, Any]], Any], said: str
+    saved_document: dict[str, Any], change: Callable[[dict[str, Any]], Any], said: str
 ) -> None:
-    change(document)
-    assert said in " ".join(load.write_markdown(document).split())
+    change(saved_document)
+    assert said in " ".join(load.write_markdown(saved_document).split())
 
 
-def test_a_full_run_is_not_called_short(document: dict[str, Any]) -> None:
-    document["seconds"], document["memory"]["requests"] = load.SECONDS_PER_ROW, load.MEMORY_REQUESTS
-    assert "short" not in load.write_markdown(document)
+def test_a_full_run_is_not_called_short(saved_document: dict[str, Any]) -> None:
+    saved_document["seconds"], saved_document["memory"]["requests"] = load.SECONDS_PER_ROW, load.MEMORY_REQUESTS
+    assert "short" not in load.write_markdown(saved_document)

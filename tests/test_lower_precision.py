@@ -26,7 +26,7 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any], Callable[[Any], Any]]] = 
 PRECISIONS = {"FP32": torch.float32, "BF16": torch.bfloat16, "FP16": torch.float16}
 
 
-def judged(op: str, inputs: list[Any], attributes: dict[str, Any], weight: Any, gradient: Any, name: str) -> Any:
+def judge_op(op: str, inputs: list[Any], attributes: dict[str, Any], weight: Any, gradient: Any, name: str) -> Any:
     nodes = [
         {"name": "out", "op": op, "inputs": inputs, **attributes},
         {"name": "square", "op": "pow", "inputs": ["out"], "exponent": 2},
@@ -37,7 +37,7 @@ def judged(op: str, inputs: list[Any], attributes: dict[str, Any], weight: Any, 
     return check(body | {"model": {"nodes": nodes}})
 
 
-def gradient_of(function: Callable[[Any], Any], weight: Any, dtype: Any) -> Any:
+def compute_gradient(function: Callable[[Any], Any], weight: Any, dtype: Any) -> Any:
     narrow = weight.to(dtype).clone().requires_grad_()
     (function(narrow) ** 2).sum().backward()
     return narrow.grad
@@ -50,8 +50,8 @@ def test_right_lower_precision_gradient_does_not_fail(case: Any, name: str, exac
     op, inputs, attributes, function = case
     weight = torch.tensor(WEIGHT, dtype=torch.float64)
     weight = weight.to(PRECISIONS[name]) if exact else weight
-    found = gradient_of(function, weight, PRECISIONS[name])
-    assert judged(op, inputs, attributes, weight, found, name)["outcome"] != "fail"
+    gradients = compute_gradient(function, weight, PRECISIONS[name])
+    assert judge_op(op, inputs, attributes, weight, gradients, name)["outcome"] != "fail"
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
@@ -59,8 +59,8 @@ def test_right_lower_precision_gradient_does_not_fail(case: Any, name: str, exac
 def test_wrong_lower_precision_gradient_fails(case: Any, name: str) -> None:
     op, inputs, attributes, function = case
     weight = torch.tensor(WEIGHT, dtype=PRECISIONS[name])
-    wrong = -gradient_of(function, weight, PRECISIONS[name])
-    assert judged(op, inputs, attributes, weight, wrong, name)["outcome"] == "fail"
+    wrong = -compute_gradient(function, weight, PRECISIONS[name])
+    assert judge_op(op, inputs, attributes, weight, wrong, name)["outcome"] == "fail"
 
 
 def test_a_bound_beyond_the_precision_is_none() -> None:

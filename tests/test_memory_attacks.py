@@ -45,7 +45,7 @@ LIMITS = Limits(bytes=int(OF_IMAGE["GRADCHECKD_MAX_BYTES"]), answer_bytes=int(OF
 
 @pytest.mark.parametrize(
     "request_",
-    [each for name, requests, _ in memory_attacks.list_attacks() for each in requests if "400 x 400" not in name]
+    [request for name, requests, _ in memory_attacks.list_attacks() for request in requests if "400 x 400" not in name]
     + [attack_clients.build_large_answer()],
 )
 def test_every_attack_but_one_is_below_the_limits_of_the_image(request_: attack_clients.Request) -> None:
@@ -54,33 +54,36 @@ def test_every_attack_but_one_is_below_the_limits_of_the_image(request_: attack_
 
 
 @pytest.fixture
-def document() -> dict[str, Any]:
+def saved_document() -> dict[str, Any]:
     return json.loads((saved_results.RESULTS / "pressure.json").read_text())
 
 
 CHANGED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
-    (lambda found: found["rows"]["nobody"]["image"].update(bytes=2 * 2**30), "2147 MB at most (within 1 GiB: missed)"),
-    (lambda found: found["rows"]["nobody"]["default"].update(p99=3.0), "(below 2 s: missed)"),
-    (lambda found: found["rows"]["nobody"]["default"].update(p99=None), "| -, "),
-    (lambda found: found["rows"]["nobody"]["default"].update(amiss=100_000), " 100000 went amiss"),
-    (lambda found: found.update(control=0), "is seen as 0 MiB (missed)"),
+    (
+        lambda document: document["rows"]["nobody"]["image"].update(bytes=2 * 2**30),
+        "2147 MB at most (within 1 GiB: missed)",
+    ),
+    (lambda document: document["rows"]["nobody"]["default"].update(p99=3.0), "(below 2 s: missed)"),
+    (lambda document: document["rows"]["nobody"]["default"].update(p99=None), "| -, "),
+    (lambda document: document["rows"]["nobody"]["default"].update(amiss=100_000), " 100000 went amiss"),
+    (lambda document: document.update(control=0), "is seen as 0 MiB (missed)"),
 ]
 
 
 @pytest.mark.parametrize(("change", "said"), CHANGED)
 def test_pressure_report_lists_its_findings(
-    document: dict[str, Any], change: Callable[[dict[str, Any]], Any], said: str
+    saved_document: dict[str, Any], change: Callable[[dict[str, Any]], Any], said: str
 ) -> None:
-    for found in document["rows"].values():
-        for each in found.values():
-            each["p99"] = 0.5
-    assert said not in " ".join(memory_attacks.render_markdown(document).split())
-    change(document)
-    assert said in " ".join(memory_attacks.render_markdown(document).split())
+    for row in saved_document["rows"].values():
+        for result in row.values():
+            result["p99"] = 0.5
+    assert said not in " ".join(memory_attacks.render_markdown(saved_document).split())
+    change(saved_document)
+    assert said in " ".join(memory_attacks.render_markdown(saved_document).split())
 
 
-def test_kept_memory_attacks_saw_the_control_and_fit_into_the_image(document: dict[str, Any]) -> None:
-    assert memory_attacks.is_control_seen(document["control"])
-    assert list(document["rows"]) == [name for name, *_ in memory_attacks.list_attacks()]
-    assert max(found["image"]["bytes"] for found in document["rows"].values()) <= memory_attacks.WANTED_BYTES
-    assert set(document["rows"]["max_pool2d, 120 x 120 on 400 x 400"]["image"]["statuses"]) == {"422"}
+def test_kept_memory_attacks_saw_the_control_and_fit_into_the_image(saved_document: dict[str, Any]) -> None:
+    assert memory_attacks.is_control_seen(saved_document["control"])
+    assert list(saved_document["rows"]) == [name for name, *_ in memory_attacks.list_attacks()]
+    assert max(row["image"]["bytes"] for row in saved_document["rows"].values()) <= memory_attacks.WANTED_BYTES
+    assert set(saved_document["rows"]["max_pool2d, 120 x 120 on 400 x 400"]["image"]["statuses"]) == {"422"}

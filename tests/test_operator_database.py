@@ -21,7 +21,7 @@ def make_sample(function, *shapes, dtype=torch.float64, reference=None):
     return OperatorSample(
         "made",
         function,
-        tuple(each.to(dtype).requires_grad_() for each in tensors),
+        tuple(tensor.to(dtype).requires_grad_() for tensor in tensors),
         nondet_tol=0.0,
         reference=reference,
     )
@@ -43,7 +43,7 @@ class WrongCube(torch.autograd.Function):
         return gradient * 3.0003 * ctx.saved_tensors[0] ** 2
 
 
-@pytest.mark.parametrize("section", [FLOAT64, SECOND, FORWARD, BY_NAME["complex"]], ids=lambda each: each.name)
+@pytest.mark.parametrize("section", [FLOAT64, SECOND, FORWARD, BY_NAME["complex"]], ids=lambda section: section.name)
 def test_planted_errors_leave_values_alone_and_are_found(section):
     sample = (
         PRODUCT if section.dtype == torch.float64 else make_sample(PRODUCT.function, (3,), (3,), dtype=section.dtype)
@@ -95,10 +95,10 @@ def test_a_kink_at_the_point_is_undecided():
 
 
 def test_an_exception_is_no_verdict():
-    def fail(*_):
+    def raise_error(*_):
         raise ArithmeticError("broken")
 
-    judged = judge(OURS, PRODUCT, FLOAT64, fail)
+    judged = judge(OURS, PRODUCT, FLOAT64, raise_error)
     assert (judged.outcome, judged.reason) == (ERROR, "ArithmeticError: broken")
 
 

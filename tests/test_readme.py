@@ -91,18 +91,18 @@ def test_readme_curl_gets_a_report_for_reading(address: str) -> None:
 def test_readme_figures_are_those_measured() -> None:
     measured = (DOCS / "benchmarks.md").read_text()
 
-    def cells(row: str, table: int = 0) -> list[str]:
+    def read_cells(row: str, table: int = 0) -> list[str]:
         return [cell.strip() for cell in re.findall(rf"^\| {row} +\|(.*)\|$", measured, re.MULTILINE)[table].split("|")]
 
     (claims,) = re.findall(
         r"^\| false alarms and misses, float64 \| (.*) \| (.*) \|$", README.read_text(), re.MULTILINE
     )
-    for claim, figures in zip(reversed(claims), cells("all, in %"), strict=False):
+    for claim, figures in zip(reversed(claims), read_cells("all, in %"), strict=False):
         assert claim == "{} % and {} %".format(*figures.split(", "))
     (claim,) = re.findall(r"^\| false alarms, float32 \| (\d+) % \| 0 %;", README.read_text(), re.MULTILINE)
-    assert claim == cells("all, in %", 1)[1].split(", ")[0]
-    assert cells("all, in %", 1)[0] == "0, 0"
-    times = [cells(row)[0] for row in ("check, called", "torch.autograd.gradcheck")]
-    times += [cells(row)[-1] for row in ("gradcheckd, adaptive, the whole check", "torch gradcheck, slow")]
+    assert claim == read_cells("all, in %", 1)[1].split(", ")[0]
+    assert read_cells("all, in %", 1)[0] == "0, 0"
+    times = [read_cells(row)[0] for row in ("check, called", "torch.autograd.gradcheck")]
+    times += [read_cells(row)[-1] for row in ("gradcheckd, adaptive, the whole check", "torch gradcheck, slow")]
     assert re.findall(r"[\d.]+ ms", README.read_text()) == times
-    assert f"{cells('scalars')[-1]} weights" in README.read_text()
+    assert f"{read_cells('scalars')[-1]} weights" in README.read_text()

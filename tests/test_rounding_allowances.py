@@ -65,7 +65,7 @@ FIXED = ("weight", "bias", "signs")
 """What is not scaled."""
 
 
-def drawn(
+def draw_case(
     kind: str, scale: float, offset: float, precision: Precision, seed: int
 ) -> tuple[Graph, NamedArrays, list[str]]:
     """An op under a weighted sum, its leaves, which are numbers of the precision, and those that are differentiated."""
@@ -81,7 +81,7 @@ def drawn(
         leaves[leaf] = precision.round_to_nearest(values[None])
     op = OP_REGISTRY[name](**attributes).resolve_dtype_defaults(2.0 * precision.unit_roundoff)
     operands = [*shapes, *[None] * (len(op.slots) - len(shapes))]
-    output = op.infer_output_shape(*[shapes.get(str(each)) for each in operands])
+    output = op.infer_output_shape(*[shapes.get(str(operand)) for operand in operands])
     leaves["tail"] = precision.round_to_nearest(generator.normal(size=output)[None])
     nodes = [
         Node("output", op, tuple(operands)),
@@ -92,7 +92,7 @@ def drawn(
     return Graph(nodes, list_shapes(leaves), list_kinds(leaves)), leaves, names
 
 
-def truth(graph: Graph, leaves: NamedArrays, dtype: str) -> NamedArrays:
+def compute_truth(graph: Graph, leaves: NamedArrays, dtype: str) -> NamedArrays:
     """Gradients in float64, or in extended precision where float64 is judged and every function is there in it."""
     extended = dtype == "float64" and all(node.op.supports_extended_precision for node in graph.nodes)
     held = np.longdouble if extended else np.float64
@@ -100,7 +100,7 @@ def truth(graph: Graph, leaves: NamedArrays, dtype: str) -> NamedArrays:
     return analytic.differentiate_analytically(graph, wide).gradients
 
 
-def allowances_in_two_rounds(
+def estimate_allowances(
     graph: Graph, leaves: NamedArrays, precision: Precision, seed: int, names: list[str]
 ) -> NamedArrays:
     """Allowances, of as many sweeps in float64 as elsewhere: there the bound of a difference stands beside them."""
@@ -111,25 +111,25 @@ def allowances_in_two_rounds(
     return {name: np.hypot(first[name], second[name]) / np.sqrt(2) for name in names}
 
 
-def worst(kind: str, dtype: str, offset: float = 0.0, seeds: int = SEEDS) -> float:
+def find_worst_ratio(kind: str, dtype: str, offset: float = 0.0, seeds: int = SEEDS) -> float:
     """The largest real error over what is allowed, of all draws."""
     precision = PRECISIONS[DTYPES[dtype]]
-    return max(parts(kind, dtype, offset, precision, seeds), default=0.0)
+    return max(iterate_error_ratios(kind, dtype, offset, precision, seeds), default=0.0)
 
 
-def parts(kind: str, dtype: str, offset: float, precision: Precision, seeds: int) -> Iterator[float]:
+def iterate_error_ratios(kind: str, dtype: str, offset: float, precision: Precision, seeds: int) -> Iterator[float]:
     for scale in SCALES[dtype]:
         if kind == "cosine" and dtype == "float16" and not 0.1 <= scale <= 1:
             # PyTorch multiplies two sums of squares, and float16 goes from 6e-5 to 65504.
             continue
         for seed in range(seeds):
-            graph, leaves, names = drawn(kind, float(scale), offset, precision, seed)
+            graph, leaves, names = draw_case(kind, float(scale), offset, precision, seed)
             with np.errstate(all="ignore"):
-                right = truth(graph, leaves, dtype)
-                allowed = allowances_in_two_rounds(graph, leaves, precision, seed, names)
-                found = autograd.differentiate_by_torch(graph, leaves, names, dtype).gradients
+                right = compute_truth(graph, leaves, dtype)
+                allowed = estimate_allowances(graph, leaves, precision, seed, names)
+                result = autograd.differentiate_by_torch(graph, leaves, names, dtype).gradients
                 for name in names:
-                    error = np.abs(found[name].astype(float) - right[name]).astype(float)
+                    error = np.abs(result[name].astype(float) - right[name]).astype(float)
                     # What leaves the range of the dtype is another matter.
                     counts = np.isfinite(error) & (error > 0)
                     if counts.any():
@@ -139,15 +139,15 @@ def parts(kind: str, dtype: str, offset: float, precision: Precision, seeds: int
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_allowance_covers_the_error_of_pytorch(dtype: str, kind: str) -> None:
-    assert worst(kind, dtype) <= 1
+    assert find_worst_ratio(kind, dtype) <= 1
 
 
 @pytest.mark.parametrize("kind", ["logsumexp", "layer_norm", "batch_norm", "group_norm", "var", "cross_entropy"])
 def test_allowance_covers_the_error_of_pytorch_far_from_zero(kind: str) -> None:
-    assert worst(kind, "float32", offset=10.0) <= 1
+    assert find_worst_ratio(kind, "float32", offset=10.0) <= 1
 
 
-def once(*given: Any, is_recomputed: bool = False) -> Any:
+def forget_scores(*given: Any, is_recomputed: bool = False) -> Any:
     """Softmax of scores that are not found a second time."""
     return softmax.softmax_with_errors(*given)
 
@@ -162,7 +162,7 @@ def once(*given: Any, is_recomputed: bool = False) -> Any:
             "attention of 32",
             "float32",
         ),
-        (attention, "softmax_with_errors", once, "attention of 16", "float32"),
+        (attention, "softmax_with_errors", forget_scores, "attention of 16", "float32"),
         (reduction, "MEAN_ROUNDING", rounding_errors.MEAN_ROUNDING / 2, "logsumexp", "float16"),
     ],
     ids=["a third of the partial sums", "no scores that are found again", "half a rounding"],
@@ -171,7 +171,7 @@ def test_less_of_a_term_would_not_cover(
     module: Any, name: str, instead: Any, kind: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, name, instead)
-    assert worst(kind, dtype, seeds=12) > 1
+    assert find_worst_ratio(kind, dtype, seeds=12) > 1
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_error_of_pytorch_exceeds_four_times_a_sharper_allowance(
     name, attributes, shapes = KINDS[kind]
     largest = 0.0
     for seed in range(8):
-        graph, leaves, names = drawn(kind, scale, offset, PRECISIONS["FP32"], seed)
+        graph, leaves, names = draw_case(kind, scale, offset, PRECISIONS["FP32"], seed)
         op = OP_REGISTRY[name](**attributes)
         w = GraphWriter(leaves)
         output = PRIMITIVE_FORMS[name][0](w, op, *shapes, *[None] * (len(op.slots) - len(shapes)))
@@ -193,7 +193,7 @@ def test_error_of_pytorch_exceeds_four_times_a_sharper_allowance(
         nodes[-2] = Node("shares", OP_REGISTRY["mul"](), (output, "tail"))
         written = Graph(nodes, list_shapes(w.leaves), list_kinds(w.leaves))
         allowed = estimate_rounding_allowances(written, w.leaves, PRECISIONS["FP32"], seed, [leaf])[leaf]
-        found = autograd.differentiate_by_torch(graph, leaves, names, "float32").gradients[leaf]
-        error = np.abs(found.astype(float) - truth(graph, leaves, "float32")[leaf])
+        result = autograd.differentiate_by_torch(graph, leaves, names, "float32").gradients[leaf]
+        error = np.abs(result.astype(float) - compute_truth(graph, leaves, "float32")[leaf])
         largest = max(largest, float((error / allowed).max()))
     assert largest > 4

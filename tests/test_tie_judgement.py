@@ -28,7 +28,9 @@ pytestmark = pytest.mark.no_cover
 _OF_EACH = 5
 
 
-def judged(kinds: tuple[str, ...], seed: int) -> Iterator[tuple[str, Problem, Judge, TiePoint, np.random.Generator]]:
+def iterate_judged_problems(
+    kinds: tuple[str, ...], seed: int
+) -> Iterator[tuple[str, Problem, Judge, TiePoint, np.random.Generator]]:
     """Random models with ties, differentiated once each."""
     generator = np.random.default_rng(seed)
     while True:
@@ -47,13 +49,13 @@ def judged(kinds: tuple[str, ...], seed: int) -> Iterator[tuple[str, Problem, Ju
         yield kind, problem, Judge(problem, routes), point, generator
 
 
-def outcome(judge: Judge, candidate: dict[str, Array], datatype: str | None = None) -> Outcome:
+def find_outcome(judge: Judge, candidate: dict[str, Array], datatype: str | None = None) -> Outcome:
     other = judge.with_candidate(candidate, datatype)
     return max(other.verdict(name).outcome for name in candidate)
 
 
-def valid(point: TiePoint, names: Any, generator: np.random.Generator) -> dict[str, Array]:
-    weights = {name: draw_choice(generator, each) for name, each in point.choices_by_node.items()}
+def draw_valid_gradients(point: TiePoint, names: Any, generator: np.random.Generator) -> dict[str, Array]:
+    weights = {name: draw_choice(generator, choice) for name, choice in point.choices_by_node.items()}
     gradients = point.compute_gradients_by_weights(weights)
     return {name: gradients[name][0] for name in names}
 
@@ -61,19 +63,21 @@ def valid(point: TiePoint, names: Any, generator: np.random.Generator) -> dict[s
 @pytest.mark.long
 @pytest.mark.parametrize(("datatype", "narrow"), [(None, np.float64), ("FP32", np.float32)])
 def test_valid_choices_never_fail_and_most_pass(datatype: str | None, narrow: Any) -> None:
-    found: Counter[Outcome] = Counter()
-    models = judged(TIE_KINDS, 1)
+    counts: Counter[Outcome] = Counter()
+    models = iterate_judged_problems(TIE_KINDS, 1)
     with np.errstate(all="ignore"):
-        while found.total() < 500:
+        while counts.total() < 500:
             _, problem, judge, point, generator = next(models)
             for _ in range(_OF_EACH):
-                candidate = valid(point, problem.names, generator)
-                found[outcome(judge, {name: narrow(each) for name, each in candidate.items()}, datatype)] += 1
-    assert found[Outcome.FAIL] == 0
-    assert found[Outcome.PASS] >= 425
+                candidate = draw_valid_gradients(point, problem.names, generator)
+                counts[
+                    find_outcome(judge, {name: narrow(gradient) for name, gradient in candidate.items()}, datatype)
+                ] += 1
+    assert counts[Outcome.FAIL] == 0
+    assert counts[Outcome.PASS] >= 425
 
 
-def between_sides(judge: Judge, problem: Problem, generator: np.random.Generator) -> dict[str, Array] | None:
+def draw_between_sides(judge: Judge, problem: Problem, generator: np.random.Generator) -> dict[str, Array] | None:
     """A candidate whose elements lie each within its own one-sided derivatives; None where there is no kink."""
     candidate: dict[str, Array] = {}
     any_kink, way = False, int(generator.integers(3))
@@ -93,24 +97,24 @@ def between_sides(judge: Judge, problem: Problem, generator: np.random.Generator
     return candidate if any_kink else None
 
 
-def distance(point: TiePoint, candidate: dict[str, Array]) -> float:
+def compute_distance(point: TiePoint, candidate: dict[str, Array]) -> float:
     """How far a candidate is from every choice, at least, by a linear program: of a ball a box stands around it."""
-    nothing = {name: np.zeros((1, each.alternative_count)) for name, each in point.choices_by_node.items()}
+    nothing = {name: np.zeros((1, choice.alternative_count)) for name, choice in point.choices_by_node.items()}
 
-    def flat(gradients: Any) -> Array:
+    def flatten(gradients: Any) -> Array:
         return np.concatenate([gradients[name].ravel() for name in candidate])
 
-    base = flat(point.compute_gradients_by_weights(nothing))
+    base = flatten(point.compute_gradients_by_weights(nothing))
     columns, bounds, sets = [], [], []
-    for name, each in point.choices_by_node.items():
-        for number in range(each.alternative_count):
-            weights = nothing | {name: np.eye(1, each.alternative_count, number)}
-            columns.append(flat(point.compute_gradients_by_weights(weights)) - base)
-            bounds.append((0 if each.ball_order is None else -1, 1))
-            sets.append((name, int(each.units[number]), each.ball_order))
-    v, right = np.array(columns).T, flat(candidate) - base
-    simplices = sorted({each[:2] for each in sets if each[2] is None})
-    sums = [[float(each[:2] == simplex) for each in sets] + [0.0] for simplex in simplices]
+    for name, choice in point.choices_by_node.items():
+        for number in range(choice.alternative_count):
+            weights = nothing | {name: np.eye(1, choice.alternative_count, number)}
+            columns.append(flatten(point.compute_gradients_by_weights(weights)) - base)
+            bounds.append((0 if choice.ball_order is None else -1, 1))
+            sets.append((name, int(choice.units[number]), choice.ball_order))
+    v, right = np.array(columns).T, flatten(candidate) - base
+    simplices = sorted({simplex_set[:2] for simplex_set in sets if simplex_set[2] is None})
+    sums = [[float(simplex_set[:2] == simplex) for simplex_set in sets] + [0.0] for simplex in simplices]
     ones = np.ones((len(v), 1))
     return linprog(
         np.append(np.zeros(len(sets)), 1),
@@ -124,17 +128,17 @@ def distance(point: TiePoint, candidate: dict[str, Array]) -> float:
 
 def test_gradient_that_no_choice_explains_never_passes() -> None:
     """By a linear program: off by 1e-3 at least, where 1e-11 would be a hundred allowances."""
-    found: Counter[Outcome] = Counter()
-    models = judged(tuple(each for each in TIE_KINDS if each != "nested"), 2)
+    counts: Counter[Outcome] = Counter()
+    models = iterate_judged_problems(tuple(kind for kind in TIE_KINDS if kind != "nested"), 2)
     with np.errstate(all="ignore"):
-        while found.total() < 500:
+        while counts.total() < 500:
             _, problem, judge, point, generator = next(models)
             for _ in range(2 * _OF_EACH):
-                candidate = between_sides(judge, problem, generator)
-                if candidate is not None and distance(point, candidate) > 1e-3:
-                    found[outcome(judge, candidate)] += 1
-    assert found[Outcome.PASS] == 0
-    assert found[Outcome.FAIL] >= 450
+                candidate = draw_between_sides(judge, problem, generator)
+                if candidate is not None and compute_distance(point, candidate) > 1e-3:
+                    counts[find_outcome(judge, candidate)] += 1
+    assert counts[Outcome.PASS] == 0
+    assert counts[Outcome.FAIL] >= 450
 
 
 CONVENTIONS: list[tuple[str, list[Any], dict[str, Any], list[Any], list[list[float]]]] = [
@@ -148,7 +152,7 @@ CONVENTIONS: list[tuple[str, list[Any], dict[str, Any], list[Any], list[list[flo
 @pytest.mark.parametrize(("op", "inputs", "attributes", "upstream", "candidates"), CONVENTIONS)
 def test_known_conventions_pass(op: str, inputs: Any, attributes: Any, upstream: Any, candidates: Any) -> None:
     for candidate in candidates:
-        assert answered(op, inputs, attributes, upstream, [candidate])["outcome"] == "pass", candidate
+        assert check_tied_op(op, inputs, attributes, upstream, [candidate])["outcome"] == "pass", candidate
 
 
 AT_TIES = [
@@ -166,14 +170,14 @@ AT_TIES = [
 def test_bugs_that_show_at_ties_alone_fail_and_are_named(
     op: str, inputs: Any, attributes: Any, upstream: Any, candidate: Any, fault: str
 ) -> None:
-    report = answered(op, inputs, attributes, upstream, candidate)
+    report = check_tied_op(op, inputs, attributes, upstream, candidate)
     assert report["outcome"] == "fail"
-    failed = [each for each in report["verdicts"].values() if each["outcome"] == "fail"]
-    assert all("no single choice of subgradient" in each["reason"] for each in failed)
-    assert all(fault in {bug["name"] for bug in each["diagnoses"]} for each in failed)
+    failed = [verdict for verdict in report["verdicts"].values() if verdict["outcome"] == "fail"]
+    assert all("no single choice of subgradient" in verdict["reason"] for verdict in failed)
+    assert all(fault in {bug["name"] for bug in verdict["diagnoses"]} for verdict in failed)
 
 
-def answered(op: str, inputs: Any, attributes: Any, upstream: Any, candidate: Any) -> Any:
+def check_tied_op(op: str, inputs: Any, attributes: Any, upstream: Any, candidate: Any) -> Any:
     names = ["x", "y"][: len(inputs)]
     nodes = [
         {"name": "a", "op": op, "inputs": names, **attributes},
@@ -202,7 +206,7 @@ def test_directional_error_at_a_smooth_point_does_not_pass() -> None:
         {"name": "loss", "op": "sum", "inputs": ["d"]},
     ]
 
-    def outcome_of(first: float, count: int, seed: int) -> str:
+    def check_projections(first: float, count: int, seed: int) -> str:
         body = {
             "tensors": {},
             "weights": {"x": [0.0, 1.0, -1.0]},
@@ -214,5 +218,5 @@ def test_directional_error_at_a_smooth_point_does_not_pass() -> None:
         return check(body)["outcome"]
 
     for count, seed in ((1, 0), (3, 1), (5, 2)):
-        assert [outcome_of(first, count, seed) for first in (0.2, 0.6, 1.7)] == ["inconclusive"] * 3
-        assert outcome_of(1.0, count, seed) == "pass", "a negative control"
+        assert [check_projections(first, count, seed) for first in (0.2, 0.6, 1.7)] == ["inconclusive"] * 3
+        assert check_projections(1.0, count, seed) == "pass", "a negative control"

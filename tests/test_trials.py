@@ -14,7 +14,7 @@ from tests.trials import IN_FULL, LEFT_OUT, SELECTIONS, TENTH, TRIALS, Selection
 ROOT = Path(__file__).parents[1]
 
 
-def names_a_test(beginning: str) -> bool:
+def is_test_name(beginning: str) -> bool:
     """Return whether a node id begins that of a test: by its folder, its file, or a part of its name."""
     path, _, name = beginning.partition("::")
     if not name:
@@ -34,12 +34,12 @@ def run_pytest(*arguments: str) -> list[str]:
 
 @pytest.mark.parametrize("beginning", [*TRIALS, *IN_FULL])
 def test_each_entry_of_the_tables_names_tests(beginning: str) -> None:
-    assert names_a_test(beginning)
+    assert is_test_name(beginning)
 
 
 @pytest.mark.parametrize("beginning", ["tests/test_none.py", "tests/none/", "tests/test_trials.py::test_of_nothing"])
 def test_an_entry_that_names_no_test_is_found(beginning: str) -> None:
-    assert not names_a_test(beginning)
+    assert not is_test_name(beginning)
 
 
 def test_each_exemption_is_from_an_entry() -> None:
@@ -69,7 +69,7 @@ def test_the_tenth_is_the_same_each_time_and_of_each_file_by_itself() -> None:
 
 
 @pytest.fixture(scope="module")
-def collected() -> dict[Selection, list[str]]:
+def collected_tests() -> dict[Selection, list[str]]:
     """Node ids of the tests of three files, of which one has trials and one property tests, by selection."""
     folder = "tests/service/numerics"
     files = (f"{folder}/blackbox/test_candidate_judge.py", f"{folder}/blackbox/test_layout.py", PROPERTY_FILE)
@@ -85,18 +85,20 @@ def list_property_tests() -> set[str]:
     return {f"{PROPERTY_FILE}::{name}" for name in names}
 
 
-def test_the_two_commands_run_each_test_once_and_a_property_test_twice(collected: dict[Selection, list[str]]) -> None:
+def test_the_two_commands_run_each_test_once_and_a_property_test_twice(
+    collected_tests: dict[Selection, list[str]],
+) -> None:
     twice = list_property_tests()
     assert len(twice) == 2
-    assert sorted(collected["tenth"] + collected["rest"]) == sorted([*collected["all"], *twice])
-    assert len(set(collected["all"])) == len(collected["all"])
+    assert sorted(collected_tests["tenth"] + collected_tests["rest"]) == sorted([*collected_tests["all"], *twice])
+    assert len(set(collected_tests["all"])) == len(collected_tests["all"])
 
 
-def test_the_rest_are_trials_and_property_tests_alone(collected: dict[Selection, list[str]]) -> None:
-    others = set(collected["rest"]) - list_property_tests()
+def test_the_rest_are_trials_and_property_tests_alone(collected_tests: dict[Selection, list[str]]) -> None:
+    others = set(collected_tests["rest"]) - list_property_tests()
     assert others
     assert all(name.startswith(tuple(TRIALS)) for name in others)
-    assert [name for name in collected["tenth"] if name.startswith(tuple(TRIALS))]
+    assert [name for name in collected_tests["tenth"] if name.startswith(tuple(TRIALS))]
 
 
 class _Item:

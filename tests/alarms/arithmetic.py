@@ -57,7 +57,7 @@ class Arithmetic:
     def product(self, a: Array, b: Array) -> Array:
         """Product of two matrices."""
         a, b = self.round_operand(a), self.round_operand(b)
-        return self.total([np.multiply.outer(a[:, each], b[each]) for each in range(len(b))])
+        return self.total([np.multiply.outer(a[:, index], b[index]) for index in range(len(b))])
 
     def mean(self, array: Array) -> Array:
         """Mean of the last axis, which stays."""

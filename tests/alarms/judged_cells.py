@@ -45,56 +45,62 @@ def judge_problem(model: str, variant: str, seed: int, *, narrow: bool = True, *
     generator = np.random.default_rng(seed)
     for sources, point in ((WIDE_SOURCES, leaves), (NARROW_SOURCES, round_to_narrow(leaves)))[: 2 if narrow else 1]:
         bench = JudgingBench(posed.graph, point, **fields)
-        found = {source: source.compute_gradients(model, point, generator) for source in sources}
-        for source, gradients in found.items():
+        gradients_by_source = {source: source.compute_gradients(model, point, generator) for source in sources}
+        for source, gradients in gradients_by_source.items():
             if gradients is not None:
                 verdicts = bench.judge_gradients(gradients, source.arithmetic)
-                yield from (JudgedTensor(posed, str(source), name, None, each) for name, each in verdicts.items())
+                yield from (JudgedTensor(posed, str(source), name, None, verdict) for name, verdict in verdicts.items())
         exact, extended = (
             source.compute_gradients(model, point, generator) for source in (WIDE_SOURCES[0], EXTENDED_SOURCE)
         )
         assert exact is not None
         assert extended is not None
         yield from _judge_planted_errors(
-            posed, bench, {source: each for source, each in found.items() if each}, exact, extended
+            posed,
+            bench,
+            {source: outcome for source, outcome in gradients_by_source.items() if outcome},
+            exact,
+            extended,
         )
 
 
 def _judge_planted_errors(
     posed: FamilyProblem,
     bench: JudgingBench,
-    found: Mapping[GradientSource, Gradients],
+    gradients_by_source: Mapping[GradientSource, Gradients],
     exact: Gradients,
     extended: Gradients,
 ) -> Iterator[JudgedTensor]:
     """Errors in one gradient of each arithmetic, the first that there is."""
     generator = np.random.default_rng(posed.seed)
-    first = {source.arithmetic: source for source in reversed(found)}
-    for arithmetic in (each for each in MATTERING_FRACTION if each in first):
+    first = {source.arithmetic: source for source in reversed(gradients_by_source)}
+    for arithmetic in (arithmetic for arithmetic in MATTERING_FRACTION if arithmetic in first):
         source = first[arithmetic]
         for error in plant_errors(arithmetic, exact, extended, generator):
-            wrong = error.apply(found[source][error.name], exact[error.name])
+            wrong = error.apply(gradients_by_source[source][error.name], exact[error.name])
             verdict = bench.judge_gradients({error.name: wrong}, arithmetic)[error.name]
             yield JudgedTensor(posed, str(source), error.name, error.kind, verdict)
 
 
 def find_alarms(tensors: Iterable[JudgedTensor]) -> list[JudgedTensor]:
     """Correct ones that fail."""
-    return [each for each in tensors if each.kind is None and each.verdict.outcome == Outcome.FAIL]
+    return [tensor for tensor in tensors if tensor.kind is None and tensor.verdict.outcome == Outcome.FAIL]
 
 
 def find_misses(tensors: Iterable[JudgedTensor]) -> list[JudgedTensor]:
     """Wrong ones that pass."""
-    return [each for each in tensors if each.kind is not None and each.verdict.outcome == Outcome.PASS]
+    return [tensor for tensor in tensors if tensor.kind is not None and tensor.verdict.outcome == Outcome.PASS]
 
 
 def compute_decided_fraction(tensors: Iterable[JudgedTensor], arithmetic: str) -> float | None:
     """Part of the correct tensors in an arithmetic that are not inconclusive; None where there is none."""
-    outcomes = [each.verdict.outcome for each in tensors if each.kind is None and each.source.split()[0] == arithmetic]
-    return sum(each != Outcome.INCONCLUSIVE for each in outcomes) / len(outcomes) if outcomes else None
+    outcomes = [
+        tensor.verdict.outcome for tensor in tensors if tensor.kind is None and tensor.source.split()[0] == arithmetic
+    ]
+    return sum(outcome != Outcome.INCONCLUSIVE for outcome in outcomes) / len(outcomes) if outcomes else None
 
 
 def compute_passing_fraction(tensors: Iterable[JudgedTensor], source: str) -> float:
     """Part of the correct tensors from a source that pass."""
-    outcomes = [each.verdict.outcome for each in tensors if each.kind is None and each.source == source]
+    outcomes = [tensor.verdict.outcome for tensor in tensors if tensor.kind is None and tensor.source == source]
     return outcomes.count(Outcome.PASS) / len(outcomes)

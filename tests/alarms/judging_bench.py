@@ -46,7 +46,7 @@ class JudgingBench:
         """Verdicts on gradients, sent in the datatype of an arithmetic; TF32 has none of its own and is declared."""
         declared = arithmetic if arithmetic == "TF32" else None
         datatype = BY_ANY_NAME["FP32" if declared else arithmetic]
-        self._candidate |= {name: Tensor(each, datatype, False) for name, each in gradients.items()}
+        self._candidate |= {name: Tensor(gradient, datatype, False) for name, gradient in gradients.items()}
         if declared not in self._judges:
             self._judges[declared] = self._make_judge(declared)
         with np.errstate(all="ignore"):

@@ -100,10 +100,10 @@ def differentiate_attention(leaves: Leaves, a: Arithmetic) -> dict[str, Array]:
     by_output = a.dtype(2) * (f.output - leaves["y"]) / a.dtype(f.output.size)
     by_features = a.product(by_output, leaves["w_head"])
     by = _differentiate_projections(f, a.product(by_features, leaves["w_out"]), a)
-    by_normal = a.total([a.product(each, leaves[f"w_{name}"]) for name, each in by.items()])
+    by_normal = a.total([a.product(gradient, leaves[f"w_{name}"]) for name, gradient in by.items()])
     by_embedded = by_features + _backpropagate_standardization(f, by_normal * leaves["gain"], a)
     return {
-        **{f"w_{name}": a.product(each.T, f.normal) for name, each in by.items()},
+        **{f"w_{name}": a.product(gradient.T, f.normal) for name, gradient in by.items()},
         "w_head": a.product(by_output.T, f.features),
         "b_head": a.total(by_output),
         "w_out": a.product(by_features.T, f.attended),
@@ -154,5 +154,5 @@ def compute_gradients(model: str, leaves: Leaves, arithmetic: Arithmetic) -> dic
     """
     given = {name: leaf if leaf.dtype.kind == "i" else leaf.astype(arithmetic.dtype) for name, leaf in leaves.items()}
     with np.errstate(all="ignore", over="raise"):
-        found = GRADIENT_FUNCTIONS[model](given, arithmetic)
-    return {name: each.astype(np.float64) for name, each in found.items()}
+        gradients = GRADIENT_FUNCTIONS[model](given, arithmetic)
+    return {name: array.astype(np.float64) for name, array in gradients.items()}

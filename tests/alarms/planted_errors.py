@@ -53,8 +53,8 @@ def plant_errors(
         Draws tensors and elements.
     """
     those = {
-        name: _find_mattering_elements(each, extended[name], MATTERING_FRACTION[arithmetic])
-        for name, each in gradients.items()
+        name: _find_mattering_elements(gradient, extended[name], MATTERING_FRACTION[arithmetic])
+        for name, gradient in gradients.items()
     }
     names = [name for name, elements in those.items() if elements.size]
     factors = dict(zip(ERROR_KINDS, (1 + TARGET_ERROR[arithmetic], 2.0, -1.0, 0.0), strict=True))

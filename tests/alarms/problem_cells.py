@@ -26,14 +26,14 @@ Gradients = dict[str, Array]
 
 def draw_problem(model: str, variant: str, seed: int) -> tuple[problem_families.FamilyProblem, Leaves]:
     """A problem, and its leaves without the tile axis."""
-    found = problem_families.draw_family_problem(model, MODELS[model], variant, seed)
-    return found, {name: leaf[0] for name, leaf in found.leaves.items()}
+    problem = problem_families.draw_family_problem(model, MODELS[model], variant, seed)
+    return problem, {name: leaf[0] for name, leaf in problem.leaves.items()}
 
 
 def round_to_narrow(leaves: Leaves) -> Leaves:
     """The nearest leaves that bfloat16 and, unless they are beyond its range, float16 have too."""
     half = _round_leaves(leaves, torch.float16)
-    inside = all(np.isfinite(each).all() for each in half.values())
+    inside = all(np.isfinite(array).all() for array in half.values())
     return _round_leaves(half if inside else leaves, torch.bfloat16)
 
 
@@ -59,10 +59,10 @@ class GradientSource:
     def compute_gradients(self, model: str, leaves: Leaves, generator: np.random.Generator) -> Gradients | None:
         """Gradients of the model; None where something on the way is beyond the range of the arithmetic."""
         try:
-            found = self.compute(model, leaves, generator)
+            gradients = self.compute(model, leaves, generator)
         except FloatingPointError:
             return None
-        return found if all(np.isfinite(each).all() for each in found.values()) else None
+        return gradients if all(np.isfinite(gradient).all() for gradient in gradients.values()) else None
 
 
 def _make_torch_source(arithmetic: str, dtype: torch.dtype) -> GradientSource:

@@ -41,12 +41,12 @@ LOSSES: Mapping[str, Callable[[Tensors], Tensor]] = {
 def make_tensors(leaves: Mapping[str, Array], dtype: torch.dtype) -> dict[str, Tensor]:
     """Leaves in a dtype; labels stay what they are."""
     given = {name: torch.from_numpy(np.array(leaf)) for name, leaf in leaves.items()}
-    return {name: each.to(dtype) if each.is_floating_point() else each for name, each in given.items()}
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in given.items()}
 
 
 def compute_gradients(model: str, leaves: Mapping[str, Array], dtype: torch.dtype = torch.float64) -> dict[str, Array]:
     """Gradients with respect to all floats but the target, widened to float64."""
     given = make_tensors(leaves, dtype)
-    wanted = {name: each.requires_grad_() for name, each in given.items() if name != "y"}
-    found = torch.autograd.grad(LOSSES[model](given), list(wanted.values()))
-    return {name: each.double().numpy() for name, each in zip(wanted, found, strict=True)}
+    wanted = {name: value.requires_grad_() for name, value in given.items() if name != "y"}
+    gradients = torch.autograd.grad(LOSSES[model](given), list(wanted.values()))
+    return {name: gradient.double().numpy() for name, gradient in zip(wanted, gradients, strict=True)}

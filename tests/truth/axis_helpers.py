@@ -13,7 +13,7 @@ def list_summed_axes(dim: Any, x: MpfTensor) -> tuple[int, ...]:
     """Axes that are summed over: one, several, or all."""
     if dim is None or dim == []:
         return tuple(range(x.ndim))
-    return tuple(normalize_axis(each, x) for each in ([dim] if isinstance(dim, int) else dim)) if x.ndim else ()
+    return tuple(normalize_axis(axis, x) for axis in ([dim] if isinstance(dim, int) else dim)) if x.ndim else ()
 
 
 def expand_pair(value: int | list[int]) -> tuple[int, int]:

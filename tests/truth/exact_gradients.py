@@ -29,11 +29,11 @@ def compute_gradients(graph: Graph, leaves: Mapping[str, Array], digits: int = D
     """
     with mpmath.workdps(digits):
         values = _compute_values(graph, {name: _convert_leaf(leaf) for name, leaf in leaves.items()})
-        found = mpf_tape.backpropagate(values[graph.loss_name])
+        gradients = mpf_tape.backpropagate(values[graph.loss_name])
         return {
-            name: found.get(each.number, np.asarray(each.value * 0, dtype=object))
-            for name, each in values.items()
-            if isinstance(each, MpfTensor)
+            name: gradients.get(value.number, np.asarray(value.value * 0, dtype=object))
+            for name, value in values.items()
+            if isinstance(value, MpfTensor)
         }
 
 
@@ -41,8 +41,8 @@ def compute_rounded_gradients(
     graph: Graph, leaves: Mapping[str, Array], names: Iterable[str] | None = None
 ) -> dict[str, Array]:
     """The gradients by those names, by all of them if left out, rounded to float64."""
-    found = compute_gradients(graph, leaves)
-    return {name: found[name].astype(np.float64) for name in (found if names is None else names)}
+    gradients = compute_gradients(graph, leaves)
+    return {name: gradients[name].astype(np.float64) for name in (gradients if names is None else names)}
 
 
 def compute_loss(graph: Graph, leaves: Mapping[str, Array]) -> Any:
@@ -66,7 +66,7 @@ def _compute_values(graph: Graph, leaves: Mapping[str, MpfTensor | Array]) -> di
     values = dict(leaves)
     for node in graph.nodes:
         values[node.name] = op_rules.RULES[node.op.name](
-            node.op, *(_get_operand(each, node, values) for each in node.operands)
+            node.op, *(_get_operand(operand, node, values) for operand in node.operands)
         )
     return values
 

@@ -36,7 +36,7 @@ def _compute_bce_with_logits(
     op: Any, z: MpfTensor, target: MpfTensor, weight: MpfTensor | None, pos_weight: MpfTensor | None
 ) -> MpfTensor:
     positive = target if pos_weight is None else target * pos_weight
-    minus_log, minus_log_of_rest = ((1 + each.apply("exp")).apply("log") for each in (-z, z))
+    minus_log, minus_log_of_rest = ((1 + logit.apply("exp")).apply("log") for logit in (-z, z))
     losses = positive * minus_log + (1 - target) * minus_log_of_rest
     return _reduce_losses(op.reduction, losses if weight is None else losses * weight)
 

@@ -95,17 +95,17 @@ class MpfTensor:
     def __getitem__(self, index: Any) -> "MpfTensor":
         """Elements by slices or by arrays of integers; what is taken twice adds up."""
 
-        def spread(g: Array) -> Array:
+        def scatter_gradient(g: Array) -> Array:
             whole = np.full(self.shape, mpmath.mpf(0), dtype=object)
             np.add.at(whole, index, g)
             return whole
 
-        return MpfTensor(self.value[index], ((self, spread),))
+        return MpfTensor(self.value[index], ((self, scatter_gradient),))
 
     def apply(self, name: str) -> "MpfTensor":
         """One of `FUNCTIONS`, element by element."""
         function, slope = (
-            np.frompyfunc(each, inputs, 1) for each, inputs in zip(PRIMITIVES[name], (1, 2), strict=True)
+            np.frompyfunc(primitive, inputs, 1) for primitive, inputs in zip(PRIMITIVES[name], (1, 2), strict=True)
         )
         value = function(self.value)
         return MpfTensor(value, ((self, lambda g: g * slope(self.value, value)),))
@@ -136,23 +136,23 @@ def _to_tensor(other: Any) -> MpfTensor:
 
 def backpropagate(loss: MpfTensor) -> dict[int, Array]:
     """Gradient of a tensor of one element with respect to all that it was made of, by the number of each tensor."""
-    found = {loss.number: np.full(loss.shape, mpmath.mpf(1), dtype=object)}
-    for tensor in sorted(_list_ancestors(loss), key=lambda each: -each.number):
+    gradients = {loss.number: np.full(loss.shape, mpmath.mpf(1), dtype=object)}
+    for tensor in sorted(_list_ancestors(loss), key=lambda ancestor: -ancestor.number):
         for parent, rule in tensor.parents:
-            share = _sum_to_shape(np.asarray(rule(found[tensor.number]), dtype=object), parent.shape)
-            total = found[parent.number] + share if parent.number in found else share
-            found[parent.number] = np.asarray(total, dtype=object)
-    return found
+            share = _sum_to_shape(np.asarray(rule(gradients[tensor.number]), dtype=object), parent.shape)
+            total = gradients[parent.number] + share if parent.number in gradients else share
+            gradients[parent.number] = np.asarray(total, dtype=object)
+    return gradients
 
 
 def _list_ancestors(loss: MpfTensor) -> list[MpfTensor]:
-    found, pending = {loss.number: loss}, [loss]
+    ancestors, pending = {loss.number: loss}, [loss]
     while pending:
         for parent, _ in pending.pop().parents:
-            if parent.number not in found:
-                found[parent.number] = parent
+            if parent.number not in ancestors:
+                ancestors[parent.number] = parent
                 pending.append(parent)
-    return list(found.values())
+    return list(ancestors.values())
 
 
 def _sum_to_shape(g: Array, shape: Shape) -> Array:

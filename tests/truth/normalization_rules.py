@@ -21,11 +21,11 @@ def compute_log_softmax(x: MpfTensor, axis: int) -> MpfTensor:
 def _make_axis_rule(function: Any) -> Any:
     """A rule of a function that acts along `dim`; a number counts as one axis of one element."""
 
-    def rule(op: Any, x: MpfTensor) -> MpfTensor:
+    def apply_along_axis(op: Any, x: MpfTensor) -> MpfTensor:
         lined = x if x.ndim else x.reshape(1)
         return function(lined, normalize_axis(op.dim, lined)).reshape(*x.shape)
 
-    return rule
+    return apply_along_axis
 
 
 def _normalize_rows(x: MpfTensor, normalized_shape: int | list[int], eps: float, centred: bool) -> MpfTensor:

@@ -79,11 +79,11 @@ def _compute_padding(padding: Any, spans: tuple[int, ...], dilation: tuple[int, 
 def _make_extremum_rule(sign: int) -> ForwardRule:
     """The larger, or smaller, of two; half of each where they are equal."""
 
-    def rule(op: Any, a: MpfTensor, b: MpfTensor) -> MpfTensor:
+    def apply_extremum(op: Any, a: MpfTensor, b: MpfTensor) -> MpfTensor:
         taken = np.sign((a - b).value.astype(np.float64)) * sign
         return (1 + taken) / 2 * a + (1 - taken) / 2 * b
 
-    return rule
+    return apply_extremum
 
 
 def _compute_flatten(op: Any, x: MpfTensor) -> MpfTensor:
@@ -116,7 +116,7 @@ def _compute_cumsum(op: Any, x: MpfTensor) -> MpfTensor:
     if not x.ndim:
         return x
     axis = normalize_axis(op.dim, x)
-    order = [each for each in range(x.ndim) if each != axis] + [axis]
+    order = [index for index in range(x.ndim) if index != axis] + [axis]
     moved = x.transpose(*order)
     sums = moved.reshape(-1, x.shape[axis]) @ MpfTensor(to_mpf(np.triu(np.ones((x.shape[axis],) * 2))))
     return sums.reshape(*moved.shape).transpose(*np.argsort(order).tolist())
@@ -156,7 +156,7 @@ RULES: dict[str, ForwardRule] = {
     "conv2d": _compute_conv2d,
     "flatten": _compute_flatten,
     "reshape": lambda op, x: x.reshape(*op.shape),
-    "permute": lambda op, x: x.transpose(*(each % x.ndim for each in op.dims)),
+    "permute": lambda op, x: x.transpose(*(dim % x.ndim for dim in op.dims)),
     "transpose": _compute_transpose,
     "flip": _compute_flip,
     "narrow": _compute_narrow,
