@@ -42,6 +42,19 @@ RETIRED_WORDS = frozenset(
 )
 """Words that no name may even contain, since another word has their meaning: bug, context, level, problem, parse."""
 
+CHECKED_FOLDERS = (*PACKAGES, "benchmarks", "tests")
+
+_IRREGULAR_PARTICIPLES = """
+begun borne bought broken brought built caught chosen done drawn driven fallen felt found given gone grown handed held
+hidden kept known laid led left lent lost made meant met said seen sent shown sold spent spoilt stood struck taken told
+thought thrown understood withheld won worn written
+"""
+IRREGULAR_PARTICIPLES = frozenset(_IRREGULAR_PARTICIPLES.split())
+VERBS_THAT_LOOK_LIKE_PARTICIPLES = frozenset({"embed", "exceed", "feed", "need", "proceed", "seed", "speed"})
+
+_VALUE_DECORATORS = ("property", "cached_attribute", "fixture")
+_BUG_DECORATORS = ("declare_bug", "declare_bug_named")
+
 _SENTENCE_START = r"(?:\A|[.!?:;]\s+|\n\s*\n\s*)"
 _OPENING = re.compile(rf"{_SENTENCE_START}((?:What|Which|Where|Whether|Of)\b[^\n]*)")
 _PARAMETER_TEXT = re.compile(r"^( *)\S.*\n\1    +((?:What|Which|Where|Whether|Of)\b[^\n]*)", re.MULTILINE)
@@ -63,6 +76,13 @@ class Name(NamedTuple):
 
     path: str
     text: str
+
+
+PUBLIC_STATES = {
+    Name("client/gradcheckd/report.py", "passed"),
+    Name("client/gradcheckd/torch/operator_report.py", "passed"),
+}
+"""Properties of the client that tell a state, and that users read by this name."""
 
 
 @cache
@@ -108,6 +128,34 @@ def find_retired_names(sources: Iterable[Source]) -> set[Name]:
         for name in iterate_names(sources)
         if name.text in RETIRED_NAMES or RETIRED_WORDS.intersection(name.text.split("_"))
     }
+
+
+def is_participle(word: str) -> bool:
+    looks_like_one = word in IRREGULAR_PARTICIPLES or word.endswith("ed")
+    return looks_like_one and word not in VERBS_THAT_LOOK_LIKE_PARTICIPLES
+
+
+def list_decorators(node: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """Last names of the decorators of a function."""
+    calls = (decorator.func if isinstance(decorator, ast.Call) else decorator for decorator in node.decorator_list)
+    return {ast.unparse(call).split(".")[-1] for call in calls}
+
+
+def find_participles(sources: Iterable[Source]) -> set[Name]:
+    """Functions whose name begins with a participle. Values, such as fixtures, may have an adjective before a noun.
+
+    The bugs of an op are exempt: the names of their methods are on the wire.
+    """
+    participles: set[Name] = set()
+    for source in sources:
+        for node in ast.walk(source.tree):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            words, decorators = to_snake_case(node.name).split("_"), list_decorators(node)
+            is_value = len(words) > 1 and decorators.intersection(_VALUE_DECORATORS)
+            if is_participle(words[0]) and not is_value and not decorators.intersection(_BUG_DECORATORS):
+                participles.add(Name(source.path, node.name))
+    return participles
 
 
 def iterate_docstrings(tree: ast.Module) -> Iterator[str]:
@@ -189,12 +237,54 @@ def test_a_retired_name_is_found(text: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["def parse_problem(): ...", "class DefaultLimits: ...", "def plan_level(): ..."])
-def test_a_plain_name_is_no_retired_one(text: str) -> None:
+def test_plain_name_is_accepted(text: str) -> None:
     assert find_retired_names([parse_module(text)]) == set()
 
 
+@pytest.mark.parametrize("folder", CHECKED_FOLDERS)
+def test_no_function_is_named_by_a_participle(folder: str) -> None:
+    assert find_participles(parse_packages((folder,))) - PUBLIC_STATES == set()
+
+
+def test_each_exemption_of_a_participle_is_used() -> None:
+    assert find_participles(parse_packages()) == PUBLIC_STATES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def judged(body): ...",
+        "async def asked(): ...",
+        "def _told(): ...",
+        "def changed_entry(name): ...",
+        "class Trial:\n    def posed(self): ...",
+        "def test_a_check():\n    def counted(w): ...",
+        "@pytest.fixture\ndef served(): ...",
+        "@pytest.fixture(scope='module')\ndef written(): ...",
+    ],
+)
+def test_a_participle_is_found(text: str) -> None:
+    assert len(find_participles([parse_module(text, "tests/test_made_up.py")])) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def judge_candidate(): ...",
+        "def bound_sum(): ...",
+        "def seed_operators(): ...",
+        "def get_shared(): ...",
+        "@pytest.fixture\ndef wrong_arrays(): ...",
+        "@pytest.fixture(scope='module')\ndef saved_document(): ...",
+        "class Op:\n    @declare_bug('the mean')\n    def averaged(self): ...",
+    ],
+)
+def test_a_function_named_by_a_verb_is_no_participle(text: str) -> None:
+    assert find_participles([parse_module(text)]) == set()
+
+
 @pytest.mark.parametrize("package", PACKAGES)
-def test_no_sentence_of_a_docstring_opens_with_a_word_that_asks(package: str) -> None:
+def test_no_docstring_sentence_opens_with_a_question_word(package: str) -> None:
     assert find_package_openings(package) == []
 
 
@@ -208,14 +298,14 @@ def test_no_sentence_of_a_docstring_opens_with_a_word_that_asks(package: str) ->
         "Return the shape: of each? Which one is it.",
     ],
 )
-def test_a_sentence_that_opens_with_a_word_that_asks_is_found(text: str) -> None:
+def test_sentence_opening_with_a_question_word_is_found(text: str) -> None:
     assert len(find_openings(text)) == 1
 
 
 @pytest.mark.parametrize(
     "text", ["Return the place where it fails.", "A sum\n    of products.", "Offset of the first."]
 )
-def test_a_sentence_that_opens_otherwise_is_none_of_them(text: str) -> None:
+def test_sentence_with_another_opening_is_accepted(text: str) -> None:
     assert find_openings(text) == []
 
 
