@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import reduce
-from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from service.numerics.gradients.finite_difference.difference_plan import (
     Perturbation,
     plan_differences,
 )
+from service.numerics.gradients.finite_difference.estimate_table import EstimateTable
 from service.numerics.gradients.finite_difference.inline_executor import InlineExecutor
 from service.numerics.gradients.finite_difference.method import ADAPTIVE_METHOD, DifferenceMethod, StepLevel
 from service.numerics.gradients.finite_difference.noise_meter import NoiseMeter, evaluate_with_sweeps
@@ -41,10 +41,6 @@ from service.numerics.gradients.finite_difference.quotients import (
 )
 from service.numerics.model.graph import Graph
 
-_TIGHT_BOUND = 2.0**-33
-"""Bound, as a part of the largest element, below which no further level is tried."""
-_DECIDED_BOUND, _NEGLIGIBLE_FRACTION = 1e-5, 1e-6
-"""Bound that decides any verdict, as a part of the element or of this part of the largest."""
 _MAX_EXTENDED_ROUNDOFF = 1e-18
 """Largest unit roundoff of a true extended precision."""
 _MAX_EXTENDED_WORK = 2**25
@@ -118,9 +114,7 @@ class _DifferenceEngine:
         self._progress = progress
         self._executor = executor
         self._probes: dict[Perturbation, DifferenceProbe] = {}
-        self._tables = {
-            name: _EstimateTable(base[name].size, plan.method.given_step is not None) for name in plan.names
-        }
+        self._tables = {name: EstimateTable(base[name].size, plan.method.given_step is not None) for name in plan.names}
         self._evaluations = dict.fromkeys(plan.names, 0)
         self._expected_evaluations = 0
 
@@ -129,8 +123,8 @@ class _DifferenceEngine:
         method = self._plan.method
         self._run_level(method.initial_levels[0], self._plan.wanted_elements)
         for levels, select_elements in (
-            (method.initial_levels[1:], _EstimateTable.needs_refinement),
-            (method.restart_levels, _EstimateTable.find_unbounded_elements),
+            (method.initial_levels[1:], EstimateTable.needs_refinement),
+            (method.restart_levels, EstimateTable.find_unbounded_elements),
         ):
             for level in levels:
                 # Elements without a bound need refinement too: if none does, no further level is run.
@@ -139,7 +133,7 @@ class _DifferenceEngine:
                     break
                 self._run_level(level, remaining)
         for level in method.escalation_levels:
-            remaining = self._select_elements(_EstimateTable.needs_escalation)
+            remaining = self._select_elements(EstimateTable.needs_escalation)
             if not remaining or not self._may_escalate(remaining):
                 break
             self._run_level(level, remaining)
@@ -160,7 +154,7 @@ class _DifferenceEngine:
         floats = {name: leaf.astype(np.longdouble) for name, leaf in leaves.items() if name not in graph.leaf_kinds}
         return BasePoint(graph, graph.forward(leaves | floats))
 
-    def _select_elements(self, select: Callable[["_EstimateTable"], Array]) -> dict[str, Array]:
+    def _select_elements(self, select: Callable[["EstimateTable"], Array]) -> dict[str, Array]:
         """Return the flat indices of the examined elements that need a further level."""
         selected = {name: select(table) for name, table in self._tables.items()}
         examined = self._plan.examined_elements
@@ -324,107 +318,6 @@ def _merge_one_sided_derivatives(
         left_derivative=np.where(is_kink, left, np.nan),
         right_derivative=np.where(is_kink, right, np.nan),
     )
-
-
-class _BestEstimate(NamedTuple):
-    """Estimates of the level with the smallest bound, element by element."""
-
-    value: Array
-    bound: Array
-    rounding: Array
-    first_steps: Array | float
-
-
-class _EstimateTable:
-    """Values and bounds of the elements of one name, by level, and the best so far."""
-
-    def __init__(self, count: int, is_step_given: bool) -> None:
-        self._element_count = count
-        # With a given step the difference is shown even without a bound.
-        self._is_step_given = is_step_given
-        self._values: list[Array] = []
-        self._bounds: list[Array] = []
-        self._best: _BestEstimate | None = None
-
-    def add_level(self, values: Array, bounds: Array, rounding: Array, steps: Array | float, elements: Array) -> None:
-        """Add a level, for some elements, by flat index."""
-        is_known = np.isfinite(values) & (self._is_step_given or np.isfinite(bounds))
-        if elements.size < self._element_count:
-            is_wanted = np.zeros(self._element_count, np.bool_)
-            is_wanted[elements] = True
-            is_known &= is_wanted
-        values, bounds = np.where(is_known, values, np.nan), np.where(is_known, bounds, np.inf)
-        self._values.append(values)
-        self._bounds.append(bounds)
-        estimate, previous = _BestEstimate(values, bounds, rounding, steps), self._best
-        if previous is not None:
-            is_better = bounds < previous.bound
-            estimate = _BestEstimate(
-                *(
-                    np.where(is_better, new_array, old_array)
-                    for new_array, old_array in zip(estimate, previous, strict=True)
-                )
-            )
-        self._best = estimate
-
-    @property
-    def best(self) -> _BestEstimate:
-        """Return the estimate with the smallest bound for each element.
-
-        Among equal bounds the first counts.
-        """
-        assert self._best is not None
-        return self._best
-
-    def find_unbounded_elements(self) -> Array:
-        """Return the elements that no level gave a bound."""
-        return np.flatnonzero(~np.isfinite(self.best.bound))
-
-    def needs_refinement(self) -> Array:
-        """Return the elements whose bound is worth narrowing."""
-        value, bound, *_ = self.best
-        largest = np.abs(value).max(where=np.isfinite(bound), initial=0)
-        return np.flatnonzero(~(bound <= _TIGHT_BOUND * largest))
-
-    def needs_escalation(self) -> Array:
-        """Return the elements whose relevance or value is still unknown."""
-        value, bound, *_ = self.best
-        value = np.abs(value)
-        largest = value.max(where=np.isfinite(bound), initial=0)
-        return np.flatnonzero(~(bound <= _DECIDED_BOUND * np.fmax(value, _NEGLIGIBLE_FRACTION * largest)))
-
-    def to_difference(self, shape: tuple[int, ...], evaluations: int) -> Difference:
-        """Return the best estimate of each element as a difference.
-
-        A contradiction of another level widens its bound.
-        """
-        value, bound, rounding, steps = self.best
-        disagreement = self._compute_disagreement()
-        has_no_bound = ~np.isfinite(bound)
-        # Without a bound there is no value either, except for a given step, which has a single level.
-        status = (has_no_bound | (disagreement > 0)) * np.uint8(DifferenceStatus.UNSETTLED)
-        status[np.isnan(value)] = DifferenceStatus.NOT_FINITE
-        return Difference(
-            value.reshape(shape),
-            np.where(has_no_bound, np.inf, bound + disagreement).reshape(shape),
-            status.reshape(shape),
-            evaluations,
-            rounding.reshape(shape),
-            np.where(has_no_bound, np.nan, steps).reshape(shape),
-        )
-
-    def _compute_disagreement(self) -> Array | float:
-        """Return the distance of each value from the range that another level allows.
-
-        If two levels exclude each other, one estimate was too bold, and nothing tells which.
-        """
-        if len(self._values) == 1:
-            return 0.0
-        value, bound, *_ = self.best
-        values, bounds = np.array(self._values), np.array(self._bounds)
-        is_known = np.isfinite(bounds)
-        distances = np.where(is_known, np.abs(np.where(is_known, values, 0) - value) - bounds - bound, 0)
-        return np.maximum(0, distances.max(axis=0))
 
 
 def _mask_unexamined(difference: Difference, elements: Array) -> Difference:
