@@ -215,10 +215,10 @@ def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
         Service(timeout=timeout)
 
 
-@pytest.mark.parametrize("patience", [-1, float("nan"), "5"], ids=repr)
-def test_a_patience_that_is_none_is_refused(patience: Any) -> None:
+@pytest.mark.parametrize("seconds", [-1, float("nan"), "5"], ids=repr)
+def test_invalid_retry_seconds_are_refused(seconds: Any) -> None:
     with pytest.raises(RequestError, match="retry_seconds is a number of seconds, 0 or more"):
-        Service(retry_seconds=patience)
+        Service(retry_seconds=seconds)
 
 
 def test_truncated_answer_is_reported() -> None:

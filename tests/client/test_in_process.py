@@ -182,7 +182,7 @@ def test_the_functions_share_a_connection(url: str) -> None:
 # What acts on a thread, or on a process, and may not act on an answer.
 
 
-def test_nothing_of_the_caller_acts_on_an_answer(reference_arrays: dict[str, Any]) -> None:
+def test_state_of_the_caller_does_not_affect_the_answer(reference_arrays: dict[str, Any]) -> None:
     import torch
     from flask import Flask, g
 

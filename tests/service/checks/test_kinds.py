@@ -47,7 +47,7 @@ def test_kinds_without_a_verdict_have_no_facts(name):
     assert BY_NAME[name].build_sections is None
 
 
-def test_checks_alone_are_counted_streamed_and_small():
+def test_only_graph_checks_are_counted_streamed_and_small():
     for attribute in ("is_counted", "streams_progress", "is_small"):
         assert [kind.name for kind in CHECK_KINDS if getattr(kind, attribute)] == ["check"]
 

@@ -86,7 +86,7 @@ def test_a_gradient_that_rounding_alone_keeps_from_zero_passes():
         ({"candidate_dtype": "bfloat16"}, "BF16"),
     ],
 )
-def test_the_arithmetic_that_is_judged(example, fields, name):
+def test_candidate_is_judged_in_its_declared_arithmetic(example, fields, name):
     problem = parse_problem(example, **CANDIDATE | fields)
     assert problem.get_precision("w1").name == name
     assert problem.get_precision("w2").name == problem.dtype.precision.name

@@ -109,7 +109,7 @@ def test_size_of_decay_term_tells_the_action(ratio: float, said: str | None) -> 
     assert [said in explanation for explanation in told] == ([] if said is None else [True])
 
 
-def test_half_of_a_product_with_itself_is_no_path_that_was_cut() -> None:
+def test_half_of_a_square_is_named_as_a_missing_use() -> None:
     worked = solve_decayed_loss(0.28)
     (told,) = worked.judge_candidates({"w": worked.get_gradient("w") - 0.14 * worked.get_value("w")})[1]["w"]
     assert told.bug_name == "shared_weight_last_use_only"
