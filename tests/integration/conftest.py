@@ -36,6 +36,9 @@ class Server:
         return self.process.wait(timeout=PATIENCE)
 
 
+SERVER = pytest.StashKey[Server]()
+
+
 def wait_until_ready(server: Server) -> None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -73,8 +76,12 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 
 
 @pytest.fixture(scope="session")
-def server(start_server: Callable[..., Server]) -> Server:
-    return start_server()
+def server(start_server: Callable[..., Server], request: pytest.FixtureRequest) -> Server:
+    """One server for all folders that import this fixture: pytest sets it up in each of them."""
+    stash = request.session.stash
+    if SERVER not in stash:
+        stash[SERVER] = start_server()
+    return stash[SERVER]
 
 
 @pytest.fixture
