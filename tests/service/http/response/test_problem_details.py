@@ -55,11 +55,18 @@ def test_headers_that_belong_to_an_error_are_kept():
     assert response.json["title"] == "Service Unavailable"
 
 
+@pytest.fixture(scope="module")
+def documented():
+    """A client, and the paths that its service documents."""
+    client = create_app().test_client()
+    return client, client.get("/openapi.json").json["paths"]
+
+
 @pytest.mark.parametrize("host", ["a..b", ".a", "a" * 70])
 @pytest.mark.parametrize(("method", "path"), [("GET", "/v1/ops"), ("POST", "/v1/check"), ("GET", "/health/live")])
-def test_a_host_that_is_none_is_a_problem_that_the_document_has(method, path, host):
-    client = create_app().test_client()
+def test_a_host_that_is_none_is_a_problem_that_the_document_has(documented, method, path, host):
+    client, paths = documented
     response = client.open(path, method=method, headers={"Host": host})
     assert (response.status_code, response.mimetype) == (400, "application/problem+json")
     assert response.json["detail"] == "The header Host does not name a host."
-    assert "400" in client.get("/openapi.json").json["paths"][path][method.lower()]["responses"]
+    assert "400" in paths[path][method.lower()]["responses"]
