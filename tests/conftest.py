@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coverage import Coverage
 from hypothesis import settings
 
-from tests import trials
+from tests import measured_cases, trials
 from tests.external_programs import BROWSER, list_missing
+
+TRACING = pytest.StashKey[measured_cases.Tracing]()
 
 # The same examples each time: what gates a landing does not depend on luck. HYPOTHESIS_PROFILE=fresh looks for more.
 # A test with a number of examples of its own takes it from `settings.default.max_examples`.
@@ -33,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse to run without a program that is required; choose the number of examples before tests are imported."""
     list_missing()
+    config.stash[TRACING] = measured_cases.Tracing()
     settings.load_profile(trials.choose_profile(config.getoption("--trials"), os.environ))
 
 
@@ -50,6 +52,22 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
         gc.enable()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Measure the fixtures of a measured test, and those that tests share."""
+    is_on = fixturedef.scope != "function" or measured_cases.is_measured(request.node)
+    with request.config.stash[TRACING].switch(is_on):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    with pyfuncitem.config.stash[TRACING].switch(measured_cases.is_measured(pyfuncitem)):
+        return (yield)
+
+
 def _leave_out(config: pytest.Config, items: list[pytest.Item], kept: list[pytest.Item]) -> None:
     remaining = set(kept)
     config.hook.pytest_deselected(items=[item for item in items if item not in remaining])
@@ -61,6 +79,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark the trials, leave out those that are not selected, and the tests of the browser where there is none."""
     trials.mark_trials(items)
     _leave_out(config, items, trials.select(items, config.getoption("--trials")))
+    measured_cases.mark_further_cases(items)
     if BROWSER.path is None:
         _leave_out(config, items, [item for item in items if not item.nodeid.startswith(BROWSER.tests)])
 
@@ -78,17 +97,6 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "reference.json"
 def strict_arithmetic() -> Iterator[None]:
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         yield
-
-
-@pytest.fixture(autouse=True)
-def paused_coverage(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Stop measuring coverage in a test that is marked so: it computes a lot, twice as long when that is measured."""
-    measuring = Coverage.current() if request.node.get_closest_marker("no_cover") else None
-    if measuring:
-        measuring.stop()
-    yield
-    if measuring:
-        measuring.start()
 
 
 @pytest.fixture

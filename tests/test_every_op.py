@@ -25,6 +25,8 @@ from service.numerics.ops.shape import Flatten
 from tests.op_graphs import build_op_graph
 from tests.random_graphs import draw_graph
 
+pytestmark = pytest.mark.covers_by_cases
+
 EVERY = [
     pytest.param(op, case, id=f"{name}-{number}")
     for name, op in sorted(OP_REGISTRY.items())
