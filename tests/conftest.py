@@ -3,6 +3,7 @@
 import copy
 import gc
 import json
+import logging
 import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -38,6 +39,16 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile(trials.choose_profile(config.getoption("--trials"), os.environ))
 
 
+def _let_loggers_propagate(package: str) -> None:
+    """Let pytest catch the records of a package at the root.
+
+    It adds two handlers to each logger that does not propagate, three times a test, and torch has 42 of them.
+    """
+    for name, logger in logging.Logger.manager.loggerDict.items():
+        if name.partition(".")[0] == package and isinstance(logger, logging.Logger):
+            logger.propagate = True
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Collect without the garbage collector, and keep the tests out of its way afterwards.
@@ -48,6 +59,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     try:
         return (yield)
     finally:
+        _let_loggers_propagate("torch")
         gc.freeze()
         gc.enable()
 
