@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.no_cover
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -44,6 +46,7 @@ def test_an_import_brings_no_more_than_it_needs(statement: str, absent: set[str]
     assert list_imported_modules(statement) & absent == set()
 
 
+@pytest.mark.long
 def test_the_probe_sees_torch_where_it_is() -> None:
     assert "torch" in list_imported_modules(
         "import service.checks.graph.check as c, json; c.check(json.load(open('examples/reference.json')))"

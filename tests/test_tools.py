@@ -9,6 +9,8 @@ import pytest
 
 from tests.external_programs import BROWSER, EXTERNAL_PROGRAMS, ExternalProgram
 
+pytestmark = pytest.mark.no_cover
+
 ROOT = Path(__file__).parents[1]
 NOTHING = ExternalProgram("unicorn", ("no-such-program",), "unicorn", "tests/none")
 

@@ -11,6 +11,8 @@ from hypothesis import settings
 
 from tests.trials import IN_FULL, LEFT_OUT, SELECTIONS, TENTH, TRIALS, Selection, choose_profile, choose_tenth, select
 
+pytestmark = pytest.mark.no_cover
+
 ROOT = Path(__file__).parents[1]
 
 

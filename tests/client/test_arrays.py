@@ -11,6 +11,8 @@ import torch
 from gradcheckd import TensorError
 from gradcheckd.arrays import TypedTensor, UntypedTensor, to_tensor
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 class DlpackOnly:
     def __init__(self, array: np.ndarray) -> None:

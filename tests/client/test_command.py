@@ -570,6 +570,7 @@ def test_without_an_address_the_service_runs_in_the_command(
     assert err == over_http[2], "the service says nothing of its own"
 
 
+@pytest.mark.long
 def test_a_service_is_run_for_a_block() -> None:
     with local_service.run_service() as url:
         port = int(url.rpartition(":")[2])

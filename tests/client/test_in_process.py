@@ -400,6 +400,7 @@ def test_a_function_is_checked_without_the_parts_of_a_model(tmp_path: Path) -> N
     assert run_code(CHECK + OUTPUTS + HEAVY, tmp_path) == "False False False False False False\n"
 
 
+@pytest.mark.long
 def test_graph_check_loads_its_parts(tmp_path: Path) -> None:
     """The probe sees them where they are."""
     graph = (

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.no_cover
+
 ROOT = Path(__file__).parents[2]
 SITE_PACKAGES = next(path for path in map(Path, sys.path) if path.name == "site-packages")
 

@@ -11,6 +11,8 @@ from scipy import optimize
 from gradcheckd import GradientError, InconclusiveGradientWarning, RequestError, TensorError
 from gradcheckd.scipy import check_grad
 
+pytestmark = pytest.mark.covers_by_cases
+
 X = np.array([1.2, -0.7, 0.4, 2.0])
 
 

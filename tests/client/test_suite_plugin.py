@@ -225,6 +225,7 @@ def test_suite_of_several_processes_is_judged_and_counted(run: Callable[..., Sui
     expect_judged_and_counted(run("--gradcheckd", "-p", "xdist.plugin", "-n", "2"))
 
 
+@pytest.mark.long
 def test_suite_without_the_option_is_its_own(run: Callable[..., SuiteRun]) -> None:
     done = run()
     assert "6 passed" in done.stdout, done.stdout
@@ -276,6 +277,7 @@ def test_right():
     assert "one element alone: False" in done.stdout, done.stdout
 
 
+@pytest.mark.long
 def test_missing_libraries_are_named(run: Callable[..., SuiteRun], tmp_path: Path) -> None:
     (tmp_path / "without_libraries.py").write_text(
         "import importlib.util\n"

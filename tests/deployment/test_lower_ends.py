@@ -26,6 +26,8 @@ OPTIONAL = {"pytest"}
 EXAMPLE = """
 import json, gradcheckd
 from service.app import create_app
+
+pytestmark = pytest.mark.no_cover
 example = json.load(open("examples/wrong_sign.json"))
 client = create_app().test_client()
 right = client.post("/v1/check", json=json.load(open("examples/reference.json"))).json

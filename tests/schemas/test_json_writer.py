@@ -65,6 +65,7 @@ def measure_peak(make: Any) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.no_cover
 def test_writer_holds_the_text_of_one_array_at_a_time() -> None:
     array = np.full(100_000, np.nan)
     array[::2] = np.random.default_rng(0).normal(size=50_000)

@@ -13,6 +13,8 @@ from pydantic_core import PydanticCustomError
 
 from schemas.tensor import AnyTensor, Tensor, make_tensor_schema
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 def make_tensor(datatype: Any, shape: Any, **data: Any) -> dict[str, Any]:
     return {"datatype": datatype, "shape": shape, **data}

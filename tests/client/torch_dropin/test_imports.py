@@ -15,6 +15,7 @@ def test_package_imports_no_torch(module: str) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT / "client", check=True)
 
 
+@pytest.mark.long
 def test_replacements_import_torch() -> None:
     code = "import sys, gradcheckd.torch; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT / "client", check=True)

@@ -72,7 +72,8 @@ print(*(name for name in set(sys.modules) - before if name.split(".")[0] in ("se
 """
 
 
-@pytest.mark.parametrize("loads_first", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("loads_first", [True, False])
 def test_a_server_has_all_kinds_before_its_first_request(loads_first):
     """Without `load_kinds` the requests load them: the probe sees it."""
     command = [sys.executable, "-c", LATE_IMPORTS, *["first"] * loads_first]

@@ -138,6 +138,7 @@ def test_markdown_fence_is_longer_than_fences_inside():
     assert "\n````text\n" in render_details(make_named_report("```"))
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 def test_markdown_of_hundreds_of_names_fits_into_a_comment():
     names = [f"encoder.layers.{number}.{'weight' * 20}" for number in range(600)]

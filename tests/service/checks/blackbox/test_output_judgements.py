@@ -256,6 +256,7 @@ def find_timeout(pauses):
     return None
 
 
+@pytest.mark.no_cover
 def test_a_judgement_that_runs_out_of_time_is_refused_with_a_remedy():
     details = [find_timeout(pauses) for pauses in range(1, 400, 7)]
     assert details[-1] is None

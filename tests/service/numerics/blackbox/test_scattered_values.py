@@ -88,6 +88,7 @@ def test_lines_with_frequent_sets_are_differenced_as_in_groups(random, missing, 
             np.testing.assert_array_equal(actual, expected, field.name)
 
 
+@pytest.mark.no_cover
 def test_too_many_sets_alone_leave_the_groups(monkeypatch):
     layout, values, _ = make_case(False, 0.05)
     calls = []
@@ -101,6 +102,7 @@ def test_too_many_sets_alone_leave_the_groups(monkeypatch):
     assert calls == [1]
 
 
+@pytest.mark.no_cover
 def test_lines_of_one_side_stay_among_themselves(scattered_calls):
     """Some elements lie on a bound: their lines have points of one side alone."""
     generator = np.random.default_rng(3)
