@@ -56,7 +56,7 @@ def test_headers_that_belong_to_an_error_are_kept():
 
 
 @pytest.fixture(scope="module")
-def documented():
+def client_and_paths():
     """A client, and the paths that its service documents."""
     client = create_app().test_client()
     return client, client.get("/openapi.json").json["paths"]
@@ -64,8 +64,8 @@ def documented():
 
 @pytest.mark.parametrize("host", ["a..b", ".a", "a" * 70])
 @pytest.mark.parametrize(("method", "path"), [("GET", "/v1/ops"), ("POST", "/v1/check"), ("GET", "/health/live")])
-def test_a_host_that_is_none_is_a_problem_that_the_document_has(documented, method, path, host):
-    client, paths = documented
+def test_a_host_that_is_none_is_a_problem_that_the_document_has(client_and_paths, method, path, host):
+    client, paths = client_and_paths
     response = client.open(path, method=method, headers={"Host": host})
     assert (response.status_code, response.mimetype) == (400, "application/problem+json")
     assert response.json["detail"] == "The header Host does not name a host."
