@@ -58,6 +58,8 @@ from service.numerics.verdict.projection import compute_inner_products, euclidea
 from service.numerics.verdict.reference import Tolerance
 
 _WIDE_SIGNIFICAND_BITS = 24
+_LEAST_EXPONENT = -(2**20)
+"""Exponent of 0 beside those of numbers."""
 _CURVATURE_SHARE = 1 / 16
 """Part of the allowed roundoffs that counts in the share of the curvature."""
 DOUBT_ROUNDOFFS = 256.0
@@ -69,6 +71,10 @@ WIDE_UNIT_ROUNDOFF = 2.0**-_WIDE_SIGNIFICAND_BITS
 def choose_allowed_roundoffs(precision: Precision) -> float:
     """Return the units of roundoff that a correct candidate may be off by."""
     return 256.0 if precision.significand_bits >= _WIDE_SIGNIFICAND_BITS else 24.0
+
+
+def _compute_relative_error(precision: Precision) -> float:
+    return choose_allowed_roundoffs(precision) * precision.unit_roundoff
 
 
 @dataclass(frozen=True)
@@ -113,8 +119,11 @@ def compute_element_allowance(
     """
     assert lines.moved_elements is not None
     magnitudes = compute_move_magnitudes(lines, point)
-    judged, shared_size = gradient[..., lines.moved_elements], measure_shared_size(gradient, magnitudes)
-    return _allow_moved_elements(lines, magnitudes, judged, shared_size, reference, precision, tolerance)
+    judged = gradient[..., lines.moved_elements]
+    shared_errors = measure_shared_sizes(
+        gradient, magnitudes, magnitudes[lines.moved_elements], _compute_relative_error(precision)
+    )
+    return _allow_moved_elements(lines, magnitudes, judged, shared_errors, reference, precision, tolerance)
 
 
 def compute_sample_allowance(
@@ -134,23 +143,33 @@ def compute_sample_allowance(
     """
     assert lines.moved_elements is not None
     magnitudes = compute_move_magnitudes(lines, point)
-    shared_size = measure_shared_size(judged, magnitudes[lines.moved_elements])
-    return _allow_moved_elements(lines, magnitudes, judged, shared_size, reference, precision, tolerance)
+    weights = magnitudes[lines.moved_elements]
+    shared_errors = measure_shared_sizes(judged, weights, weights, _compute_relative_error(precision))
+    return _allow_moved_elements(lines, magnitudes, judged, shared_errors, reference, precision, tolerance)
 
 
-def measure_shared_size(gradient: Array, magnitudes: Array) -> Array:
-    """Return the root mean square of c_j s_j, (..., 1)."""
-    largest = float(magnitudes.max())
-    finite = np.where(np.isfinite(gradient), gradient, 0.0)
-    norms = euclidean_norms(finite * (magnitudes / largest))
-    return (norms / np.sqrt(gradient.shape[-1]) * largest)[..., None]
+def measure_shared_sizes(gradient: Array, magnitudes: Array, weights: Array, factor: float = 1.0) -> Array:
+    """Return factor rms_j(c_j s_j) / s_i, (..., k), for weights s_i, (k,).
+
+    Neither the products nor their mean need be numbers of float64, although the result is one: exponents are added by
+    themselves.
+    """
+    fractions, exponents = np.frexp(np.where(np.isfinite(gradient), gradient, 0.0))
+    size_fractions, size_exponents = np.frexp(magnitudes)
+    exponents = np.where(fractions == 0, _LEAST_EXPONENT, exponents + size_exponents)
+    largest_exponents = exponents.max(axis=-1, keepdims=True)
+    norms = euclidean_norms(np.ldexp(fractions * size_fractions, exponents - largest_exponents))
+    part = factor / np.sqrt(gradient.shape[-1])
+    weight_fractions, weight_exponents = np.frexp(weights)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ldexp(part * norms[..., None] / weight_fractions, largest_exponents - weight_exponents)
 
 
 def _allow_moved_elements(
     lines: TensorLines,
     magnitudes: Array,
     judged: Array,
-    shared_size: Array,
+    shared_errors: Array,
     reference: DirectionalDerivatives,
     precision: Precision,
     tolerance: Tolerance | None,
@@ -159,15 +178,11 @@ def _allow_moved_elements(
     if tolerance is not None:
         max_error = tolerance.atol + tolerance.rtol * np.abs(reference.value)
         return CandidateAllowance(judged, max_error, max_error, np.zeros(judged.shape), weights)
-    relative_rounding = choose_allowed_roundoffs(precision) * precision.unit_roundoff
+    relative_rounding = _compute_relative_error(precision)
     curvature_error = _CURVATURE_SHARE * relative_rounding * np.sqrt(magnitudes.size) * np.abs(reference.curvature)
     sizes = np.where(np.isfinite(judged), np.abs(judged), 0.0)
     certain_errors = reference.bound + relative_rounding * sizes + precision.smallest_subnormal
-    allowed_errors = (
-        certain_errors
-        + relative_rounding * (shared_size / weights)
-        + np.where(np.isfinite(curvature_error), curvature_error, 0.0)
-    )
+    allowed_errors = certain_errors + shared_errors + np.where(np.isfinite(curvature_error), curvature_error, 0.0)
     doubtful_errors = _compute_doubtful_errors(reference, precision, weights)
     return CandidateAllowance(
         judged,
@@ -196,12 +211,15 @@ def compute_direction_allowance(
         )
         return CandidateAllowance(judged, max_errors, max_errors, np.zeros(judged.shape), weights)
     curvatures = np.abs(reference.curvature)
-    relative_rounding = choose_allowed_roundoffs(precision) * precision.unit_roundoff
+    relative_rounding = _compute_relative_error(precision)
     curvature_error = (
         _CURVATURE_SHARE * relative_rounding * float(curvatures.max(initial=0.0, where=np.isfinite(curvatures)))
     )
-    underflow_error = 6 * precision.smallest_subnormal / np.sqrt(12) * np.sqrt(gradient.size)
-    rounding = relative_rounding * euclidean_norm(finite) + underflow_error
+    # An element underflows before it is weighted by its move, and the product may once more.
+    weights_of_underflow = np.maximum(np.broadcast_to(lines.direction_weights, gradient.shape), 1.0)
+    underflow_error = 6 / np.sqrt(12) * euclidean_norm(precision.smallest_subnormal * weights_of_underflow)
+    # A norm may overflow where its part is a number.
+    rounding = euclidean_norm(relative_rounding * finite) + underflow_error
     certain_errors = reference.bound + rounding + np.where(np.isfinite(product_roundings), product_roundings, 0.0)
     allowed_errors, doubtful_errors = (
         certain_errors + curvature_error,
@@ -234,11 +252,11 @@ def compute_tangent_allowance(
     if tolerance is not None:
         max_error = tolerance.atol + tolerance.rtol * np.abs(reference.value)
         return CandidateAllowance(products, max_error, max_error, np.zeros(products.shape), weights)
-    relative_rounding = choose_allowed_roundoffs(precision) * precision.unit_roundoff
-    row_sizes = measure_row_sizes(products)[:, None]
+    relative_rounding = _compute_relative_error(precision)
+    row_errors = measure_row_sizes(relative_rounding * products)[:, None]
     curvatures = np.abs(reference.curvature)
     largest_curvatures = curvatures.max(axis=1, initial=0.0, where=np.isfinite(curvatures), keepdims=True)
-    certain_errors = reference.bound + relative_rounding * row_sizes + precision.smallest_subnormal
+    certain_errors = reference.bound + row_errors + precision.smallest_subnormal
     allowed_errors = certain_errors + _CURVATURE_SHARE * relative_rounding * largest_curvatures
     return CandidateAllowance(
         products,

@@ -23,7 +23,7 @@ from service.numerics.blackbox.allowance import (
     choose_allowed_roundoffs,
     compute_move_magnitudes,
     measure_row_sizes,
-    measure_shared_size,
+    measure_shared_sizes,
 )
 from service.numerics.blackbox.lines import TensorLines, TensorPoint
 from service.numerics.core.batching import Array
@@ -109,6 +109,6 @@ def _multiply_gradient(lines: TensorLines, point: TensorPoint, gradient: Array) 
         finite = np.where(np.isfinite(weighted), weighted, 0.0)
         return products, np.full(products.shape, euclidean_norm(finite))
     magnitudes = compute_move_magnitudes(lines, point)
-    shared = measure_shared_size(gradient, magnitudes) / magnitudes[lines.moved_elements]
+    shared = measure_shared_sizes(gradient, magnitudes, magnitudes[lines.moved_elements])
     judged = gradient[lines.moved_elements]
     return judged, np.abs(judged) + shared

@@ -49,6 +49,8 @@ _UNCERTAIN_MARGIN = 4.0
 _ZERO_RESOLUTIONS = 4096.0
 _ZERO_CANDIDATE_ROUNDOFFS = 64.0
 _MIN_MOVE_ROUNDOFFS = 8.0
+_LEAST_EXPONENT = -(2**20)
+"""Exponent of 0 beside those of numbers."""
 
 
 @dataclass(frozen=True)
@@ -221,9 +223,8 @@ def _compare_elements(
 ) -> LineComparison:
     with np.errstate(all="ignore"):
         sizes = np.where(np.isfinite(reference.value), np.abs(reference.value), 0.0)
-        effects, allowed_effects = (
-            sizes * candidate_allowance.move_sizes,
-            candidate_allowance.allowed_error * candidate_allowance.move_sizes,
+        effects, allowed_effects = _compute_effects(
+            sizes, candidate_allowance.allowed_error, candidate_allowance.move_sizes
         )
         certain_effects = effects - allowed_effects
         largest_effect = certain_effects.max(axis=-1, initial=0.0, where=np.isfinite(certain_effects), keepdims=True)
@@ -238,6 +239,21 @@ def _compare_elements(
             (allowed_effects > decidable_errors) | (candidate_allowance.allowed_error >= sizes)
         ) & ~is_negligible
     return LineComparison(reference, candidate_allowance, is_uncertain, is_negligible, is_zero, precision)
+
+
+def _compute_effects(sizes: Array, allowed_errors: Array, move_sizes: Array) -> tuple[Array, Array]:
+    """Return sizes and allowed errors times the moves, in units of a power of two near the largest effect of a size.
+
+    The products need not be numbers of float64.
+    """
+    move_fractions, move_exponents = np.frexp(move_sizes)
+    _, exponents = np.frexp(sizes)
+    exponents = np.where(sizes > 0, exponents + move_exponents, _LEAST_EXPONENT).max(axis=-1, keepdims=True)
+    exponents = np.where(exponents == _LEAST_EXPONENT, 0, exponents)
+    effects, allowed_effects = (
+        np.ldexp(values * move_fractions, move_exponents - exponents) for values in (sizes, allowed_errors)
+    )
+    return effects, allowed_effects
 
 
 def _compare_directions(

@@ -1,6 +1,7 @@
 """What a candidate may be off by, as (1), (2) and (3) of the module state it."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -175,3 +176,35 @@ def test_the_size_of_an_element_is_its_move_or_itself_if_that_is_larger():
     point = make_point(np.array([8.0, 0.25, -8.0]), np.array([1.0, 2.0, 16.0]))
     assert allowance.compute_move_magnitudes(make_element_lines(point), point).tolist() == [8, 2, 16]
     assert allowance.compute_move_magnitudes(draw_directions(point, 2), point).tolist() == [8, 2, 16]
+
+
+def test_shared_sizes_are_those_of_exact_arithmetic_beyond_the_range_of_float64():
+    generator = np.random.default_rng(2)
+    for _ in range(50):
+        exponents = generator.integers(-1000, 1000, (2, 4))
+        gradient, sizes = np.ldexp(generator.normal(size=4), exponents[0]), np.ldexp(1.0, exponents[1])
+        products = [Fraction(c) * Fraction(s) for c, s in zip(gradient.tolist(), sizes.tolist(), strict=True)]
+        largest = max(map(abs, products))
+        norm = np.sqrt(float(sum((product / largest) ** 2 for product in products)))
+        found = allowance.measure_shared_sizes(gradient, sizes, sizes, OFF)
+        for share, size in zip(found.tolist(), sizes.tolist(), strict=True):
+            exact = largest / Fraction(size) * Fraction(OFF * norm / 2)
+            if 2**-1000 < exact < 2**1000:
+                assert share == pytest.approx(float(exact), rel=1e-14, abs=0)
+            else:
+                assert share >= 2.0**999 if exact > 1 else share <= 2.0**-999
+
+
+def test_a_candidate_whose_numbers_multiply_beyond_the_largest_has_an_allowance():
+    found = of_elements(np.array([1e308, 1.0, 1.0]), X, np.full(3, 2.0**500), make_derivatives(C, 1e-10))
+    assert np.isfinite(found.allowed_error).all()
+    assert found.allowed_error[0] < 1e300
+
+
+def test_an_element_that_underflows_before_it_is_weighted_is_off_by_as_much_more():
+    precision = PRECISIONS["FP16"]
+    point = make_point(np.zeros(3), np.array([2.0**20, 1.0, 1.0]))
+    lines, reference = draw_directions(point, 4), make_derivatives(np.zeros(4))
+    found = allowance.compute_direction_allowance(lines, point, np.zeros(3), reference, precision)
+    assert lines.direction_weights[0] == 2.0**20
+    assert (found.allowed_error >= 6 / np.sqrt(12) * 2.0**20 * precision.smallest_subnormal).all()
