@@ -11,12 +11,13 @@ import numpy as np
 
 from service.numerics.blackbox import miss_probability, taylor
 from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
+from service.numerics.blackbox.consistent_lines import reconcile_tensors
 from service.numerics.blackbox.constant_factor import diagnose_factor
 from service.numerics.blackbox.function_differences import difference_functions, scale_derivatives
 from service.numerics.blackbox.layout import EvaluationLayout
 from service.numerics.blackbox.line_comparison import LineComparison, compare_candidate
 from service.numerics.blackbox.lines import TensorLines
-from service.numerics.blackbox.noise import LossFormat, LossNoise, find_loss_format
+from service.numerics.blackbox.noise import LossNoise, find_loss_format
 from service.numerics.blackbox.taylor import TaylorRemainder
 from service.numerics.blackbox.tensor_verdict import make_verdict
 from service.numerics.core.batching import Array
@@ -96,12 +97,20 @@ def judge_candidates(
     with np.errstate(all="ignore"):
         _, exponent = np.frexp(np.abs(losses).max(initial=0.0, where=np.isfinite(losses)))
         scaled_losses = np.ldexp(losses, -exponent)
-        loss_format = find_loss_format(scaled_losses)
+        loss_format = find_loss_format(scaled_losses, int(exponent))
+        noise_by_name: dict[str, LossNoise] = {}
+        derivatives_by_name: dict[str, DirectionalDerivatives] = {}
+        for name in iterate_interruptibly(layout.points):
+            noise_by_name[name], derivatives_by_name[name] = difference_functions(
+                layout, name, scaled_losses, loss_format
+            )
+        reconciled = reconcile_tensors(layout, scaled_losses, noise_by_name, derivatives_by_name)
         judgements = {
             name: _judge_tensor(
                 _TensorCandidate(layout, name, candidates[name], precisions[name], sought_error, tolerance, tighten),
                 scaled_losses,
-                loss_format,
+                noise_by_name[name],
+                reconciled[name],
                 int(exponent),
             )
             for name in iterate_interruptibly(layout.points)
@@ -139,9 +148,14 @@ class _TensorCandidate:
         return compare_candidate(lines, point, self.gradient, tighter, self.precision, self.tolerance)
 
 
-def _judge_tensor(tensor: _TensorCandidate, losses: Array, loss_format: LossFormat, exponent: int) -> TensorJudgement:
+def _judge_tensor(
+    tensor: _TensorCandidate,
+    losses: Array,
+    noise: LossNoise,
+    scaled_derivatives: DirectionalDerivatives,
+    exponent: int,
+) -> TensorJudgement:
     lines, point = tensor.layout.lines[tensor.name], tensor.layout.points[tensor.name]
-    noise, scaled_derivatives = difference_functions(tensor.layout, tensor.name, losses, loss_format)
     comparison = tensor.compare_derivatives(scale_derivatives(scaled_derivatives, exponent))
     gradient, reference = tensor.gradient, comparison.reference
     verdict, directions = make_verdict(lines, point, comparison, gradient, deterministic=bool(noise.is_deterministic))

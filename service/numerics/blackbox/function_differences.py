@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from service.numerics.blackbox.central_derivatives import DirectionalDerivatives, make_unknown_derivatives
+from service.numerics.blackbox.consistent_lines import difference_consistently
 from service.numerics.blackbox.incomplete_lines import estimate_partial_noise
 from service.numerics.blackbox.kinks import LossShape
 from service.numerics.blackbox.layout import BASE_REPEATS, EvaluationLayout
-from service.numerics.blackbox.line_derivatives import BLOCK_LINES, difference_lines
+from service.numerics.blackbox.line_derivatives import BLOCK_LINES
 from service.numerics.blackbox.noise import LossFormat, LossNoise, find_loss_format
 from service.numerics.blackbox.scattered_values import (
     difference_scattered_lines,
@@ -72,7 +73,7 @@ def difference_functions(
     tensor_losses = layout.select_tensor_losses(name, losses)
     if losses.ndim > 1:
         tensor_losses = np.moveaxis(tensor_losses, -1, 0)
-    derivatives = difference_lines(layout, name, tensor_losses, losses[0], noise)
+    derivatives = difference_consistently(layout, name, tensor_losses, near, losses[0], noise)
     has_stairs = _find_staircases(layout, name, near, tensor_losses, noise)
     return noise, _mark_staircases(derivatives, has_stairs)
 
@@ -117,12 +118,12 @@ def difference_output(layout: EvaluationLayout, name: str, values: Array) -> Out
         is_finite = np.isfinite(values)
         _, exponents = np.frexp(np.abs(values).max(axis=0, initial=0.0, where=is_finite))
         scaled = np.where(is_finite, np.ldexp(values, -exponents), np.nan)
-        loss_format = find_loss_format(scaled)
+        loss_format = find_loss_format(scaled, exponents)
         line_count, element_count = len(layout.lines[name]), values.shape[1]
         derivatives = make_unknown_derivatives((element_count, line_count))
         noise = make_unknown_noise(element_count, loss_format.unit_roundoff)
         for elements, difference in _group_elements(layout, name, is_finite):
-            part_format = LossFormat(loss_format.unit_roundoff, loss_format.smallest_nonzero[elements])
+            part_format = loss_format.select_functions(elements)
             of_part, part = difference(layout, name, scaled[:, elements], part_format)
             put_functions(noise, elements, of_part.scale_by_exponent(exponents[elements]))
             put_functions(derivatives, elements, scale_derivatives(part, exponents[elements, None]))

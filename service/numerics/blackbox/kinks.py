@@ -30,6 +30,9 @@ _PERSISTENT_POWER = 0.5
 _LEAST_POWER = 0.75
 """Power of h as which a second difference falls at least where both one-sided derivatives exist."""
 _ALIKE_RATIO, _MIN_ALIKE = 2.0, 4
+_KINK_SAFETY = 1 + 2.0**-4
+"""Factor on half a jump. At a distance d of the kink from the base (1) finds less than the jump, by the part
+(r + 1) d / h, and the difference is off from the mean of both sides by d / h of its half."""
 _SUSPICION_FACTOR = 1 / 3
 """Part of the certain noise that raises suspicion: two deviations instead of six."""
 
@@ -89,7 +92,7 @@ def find_kinks(second_differences: Array, steps: Array, noise: Array, base_error
     is_persistent[:, 1:] = jumps[:, :-1] / smooth_growth[:-1] < jumps[:, 1:] / smooth_growth[1:]
     is_significant: Array = is_persistent & (jumps > certain_errors)
     is_suspected: Array = is_persistent & (jumps > _SUSPICION_FACTOR * certain_errors)
-    half_jumps = np.where(is_significant, jumps / 2, 0.0)
+    half_jumps = np.where(is_significant, _KINK_SAFETY * jumps / 2, 0.0)
     # A pair counts for every entry that reaches as far as its larger step; the last one for the last step alone too.
     added_bounds = np.maximum.accumulate(half_jumps[:, ::-1], axis=1)[:, ::-1]
     added_bounds = np.concatenate([added_bounds, half_jumps[:, -1:]], axis=1)
@@ -101,9 +104,12 @@ def find_kinks(second_differences: Array, steps: Array, noise: Array, base_error
         is_significant[:, -1]
         & _is_base_apart(second_differences, steps, CERTAIN_DEVIATIONS * np.sqrt(2) * noise[:, -1] + 2 * base_error)
     ] = np.inf
+    loss_shape = _classify_loss(signed_jumps, is_significant, steps, certain_errors)
+    largest_half_jumps = np.where(loss_shape == LossShape.KINKED, half_jumps.max(axis=1), 0.0)
+    added_bounds = np.maximum(added_bounds, largest_half_jumps[:, None])
     return LineKinks(
         added_bounds,
-        _classify_loss(signed_jumps, is_significant, steps, certain_errors),
+        loss_shape,
         np.logical_or.reduce(is_suspected, axis=1),
     )
 

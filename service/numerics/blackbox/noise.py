@@ -13,7 +13,8 @@ section 3). If there is no such k, the smooth part is in all of them: the smalle
 Differences of losses that are rounded to float32 all vanish where the points are so close that none leaves its number.
 The noise is no less than that of a number which falls anywhere between two neighbours, 1 / sqrt(12) of their distance,
 in the narrowest datatype that represents all the losses. A loss that is 0 at the base and near it, as a difference of
-large numbers may be, resolves nothing below the smallest that it is elsewhere.
+large numbers may be, resolves nothing below the smallest that it is elsewhere. Losses below the normal numbers of
+float64 are multiples of the smallest of all, whatever their size.
 
 Farther away the loss may be much larger than at the base, and its noise with it: rounding is relative. That of a solver
 or of sums without order need not be. With s the noise near the base, where the losses are of size L_0, it is taken to
@@ -48,7 +49,8 @@ from service.numerics.core.precision import PRECISIONS
 
 _AGREEMENT_RATIO = 4.0
 _FORMATS = ("BF16", "FP16", "FP32", "FP64")
-_ROUNDING_DEVIATION = 2 / 12**0.5
+_UNIFORM_DEVIATION = 1 / 12**0.5
+_ROUNDING_DEVIATION = 2 * _UNIFORM_DEVIATION
 """Deviation of numbers that are rounded, relative, in units of roundoff."""
 _WINDOW_STEPS = 4
 """Steps of a divided difference."""
@@ -79,6 +81,11 @@ class LossNoise:
     loss_magnitude: Array
     is_deterministic: Array
     format_roundoff: float
+
+    @property
+    def rounding_deviation(self) -> Array:
+        """Deviation of the rounding of the losses near the base, (...)."""
+        return _ROUNDING_DEVIATION * self.format_roundoff * self.loss_magnitude
 
     def scale_by_exponent(self, exponent: Array | int) -> "LossNoise":
         """Return the noise of losses 2^exponent times as large, (...)."""
@@ -157,17 +164,28 @@ class LossFormat:
         Unit roundoff of the narrowest format that represents all of them.
     smallest_nonzero
         The smallest size of one that is not 0, (...); infinite where all are.
+    spacing
+        Distance of the numbers next to 0, (...): that of float64 in the unit of the losses.
     """
 
     unit_roundoff: float
     smallest_nonzero: Array
+    spacing: Array
+
+    def select_functions(self, functions: Array) -> "LossFormat":
+        """Return the format of some of several functions."""
+        return replace(self, smallest_nonzero=self.smallest_nonzero[functions], spacing=self.spacing[functions])
 
 
-def find_loss_format(losses: Array) -> LossFormat:
-    """Find the format of the finite ones among losses, (evaluations, ...)."""
+def find_loss_format(losses: Array, exponent: Array | int = 0) -> LossFormat:
+    """Find the format of the finite ones among losses, (evaluations, ...), that are in units of 2^exponent, (...)."""
     known = np.where(np.isfinite(losses), losses, 0.0)
     name = next(format_name for format_name in _FORMATS if bool(PRECISIONS[format_name].is_representable(known).all()))
-    return LossFormat(PRECISIONS[name].unit_roundoff, np.abs(known).min(axis=0, initial=np.inf, where=known != 0))
+    return LossFormat(
+        PRECISIONS[name].unit_roundoff,
+        np.abs(known).min(axis=0, initial=np.inf, where=known != 0),
+        np.ldexp(np.full(losses.shape[1:], PRECISIONS["FP64"].smallest_subnormal), np.negative(exponent)),
+    )
 
 
 def estimate_noise(repeats: Array, lines: Sequence[Array] | Array, loss_format: LossFormat) -> LossNoise:
@@ -185,7 +203,12 @@ def estimate_noise(repeats: Array, lines: Sequence[Array] | Array, loss_format: 
     near = np.concatenate([repeats, *lines])
     size, rounding = np.abs(near).max(axis=0), loss_format.unit_roundoff
     of_lines = np.array([estimate_line_noise(line) for line in lines]).reshape(len(lines), *size.shape)
-    estimates = [*of_lines, np.std(repeats, axis=0, ddof=1), _ROUNDING_DEVIATION * rounding * size]
+    estimates = [
+        *of_lines,
+        np.std(repeats, axis=0, ddof=1),
+        _ROUNDING_DEVIATION * rounding * size,
+        _UNIFORM_DEVIATION * loss_format.spacing,
+    ]
     most = np.where(size > 0, np.max(estimates, axis=0), loss_format.smallest_nonzero)
     most = np.where(np.isfinite(most), most, 0.0)
     is_alike = of_lines * _AGREEMENT_RATIO >= most

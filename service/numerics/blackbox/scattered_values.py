@@ -58,7 +58,7 @@ def estimate_scattered_noise(layout: EvaluationLayout, name: str, losses: Array,
     is_finite = np.isfinite(near).reshape(-1, losses.shape[1]).T
     for functions, kept in _group_by_points(is_finite, _list_near_runs(near.shape[:2])):
         values = np.where(kept.reshape(near.shape[:2])[..., None], near[..., functions], np.nan)
-        part_format = LossFormat(loss_format.unit_roundoff, loss_format.smallest_nonzero[functions])
+        part_format = loss_format.select_functions(functions)
         put_functions(noise, functions, estimate_partial_noise(losses[:BASE_REPEATS, functions], values, part_format))
     return noise
 

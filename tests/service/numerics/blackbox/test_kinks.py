@@ -16,11 +16,20 @@ def find_kinks_of(loss, noise=1e-16):
 
 
 @pytest.mark.parametrize("jump", [1.0, 1e-3, 1e-6])
-def test_a_jump_at_the_base_adds_its_half(jump):
+def test_a_jump_at_the_base_adds_its_half_and_a_sixteenth_of_that(jump):
     kinks = find_kinks_of(lambda t: np.sin(t) + jump * np.maximum(t, 0) + t**2)
     assert kinks.loss_shape == [LossShape.KINKED]
     assert kinks.may_have_kink == [True]
-    assert kinks.added_bound[0, :-2] == pytest.approx(jump / 2, rel=0.01)
+    assert kinks.added_bound[0] == pytest.approx(17 / 16 * jump / 2, rel=0.01)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.3, 0.5])
+def test_a_kink_nearer_than_the_smallest_step_has_a_bound_that_holds(part):
+    """At a part of it the derivative at the base is that of one side, and the differences are near the mean of both."""
+    distance = part * STEPS[-1]
+    kinks = find_kinks_of(lambda t: np.abs(t - distance))
+    quotients = (np.abs(STEPS - distance) - np.abs(-STEPS - distance)) / (2 * STEPS)
+    assert (np.abs(quotients + 1)[:-1] <= kinks.added_bound[0, :-1]).all()
 
 
 def test_jump_widens_no_bound_of_finer_steps():

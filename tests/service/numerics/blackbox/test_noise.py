@@ -126,3 +126,12 @@ def test_noise_that_grows_as_the_root_of_the_loss_is_not_taken_for_less(seed):
     own, errors = layout.select_tensor_losses("w", losses), layout.select_tensor_losses("w", off)
     deviations = estimate_planned_noise(losses).compute_deviation(own, layout.points["w"].schedule.steps, losses[0])
     assert (np.sqrt(np.square(errors).mean(axis=(0, 2))) <= 3 * deviations.max(axis=0)).all()
+
+
+def test_losses_below_the_normal_numbers_have_the_noise_of_their_spacing():
+    """Multiples of 2^-1074 in units of 2^-1072 are a quarter apart, though all of them are the same near the base."""
+    losses = np.full(30, 1.0)
+    found = estimate_noise(losses[:3], losses[3:19].reshape(2, 8), find_loss_format(losses, -1072))
+    assert found.largest_deviation == pytest.approx(0.25 / np.sqrt(12))
+    ordinary = estimate_noise(losses[:3], losses[3:19].reshape(2, 8), find_loss_format(losses, -900))
+    assert ordinary.largest_deviation < 0.01
