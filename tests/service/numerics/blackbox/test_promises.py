@@ -9,7 +9,7 @@ from service.numerics.blackbox.candidate_judge import judge_candidates
 from service.numerics.core.precision import PRECISIONS
 from service.numerics.verdict.outcome import Outcome
 from tests.service.numerics.blackbox.mixed_scale_losses import MAX_DECADES, MixedScaleLoss
-from tests.service.numerics.blackbox.smooth_losses import make_layout
+from tests.service.numerics.blackbox.smooth_losses import MAX_FREQUENCIES, draw_smooth_loss, make_layout
 
 pytestmark = pytest.mark.no_cover
 
@@ -76,6 +76,26 @@ def test_the_error_that_is_missed_along_directions_is_found_there():
         passed, count = passed + (wrong.verdict.outcome == Outcome.PASS), count + 1
     assert count > 100
     assert passed <= 2
+
+
+@pytest.mark.parametrize("random", [True, False])
+@pytest.mark.parametrize("arithmetic", [np.float32, np.float64])
+def test_a_float32_tensor_times_1001_over_1000_passes_only_where_no_promise_covers_it(arithmetic, random):
+    """200 losses in float32, whose noise may hide so little, and in float64, where it does not pass at all."""
+    generator, outcomes = np.random.default_rng(10), Counter()
+    for seed in range(200):
+        n = int(generator.integers(1, 20))
+        values = PRECISIONS["FP32"].round_to_nearest(generator.normal(size=n))
+        problem = draw_smooth_loss(generator, n, MAX_FREQUENCIES["FP32"] / 2)
+        layout = make_layout(values, "FP32", random=random, seed=seed)
+        losses = problem.loss(layout.stack_points("w")).astype(arithmetic).astype(float)
+        wrong = 1.001 * problem.gradient(values).astype(np.float32).astype(float)
+        judgement = judge_candidates(layout, losses, {"w": wrong}, {"w": PRECISIONS["FP32"]}, 1e-3)[1]["w"]
+        outcomes[judgement.verdict.outcome] += 1
+        if judgement.verdict.outcome == Outcome.PASS:
+            assert judgement.verdict.smallest_detectable_error > 1e-3
+    assert outcomes[Outcome.FAIL] > 150
+    assert outcomes[Outcome.PASS] == 0 or arithmetic is np.float32
 
 
 def compute_plate_loss(p):
