@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import alarm_tables, diagnosis, few_evaluations, load, reference, saved_results, tables, wire
+from benchmarks import (
+    alarm_tables,
+    bound_coverage,
+    diagnosis,
+    few_evaluations,
+    load,
+    reference,
+    saved_results,
+    tables,
+    wire,
+)
 from benchmarks.checkers import CHECKERS
 from benchmarks.models import LOSSES
 from benchmarks.peers import PEERS, PreparedPeer, differentiate_by_torch, make_torch_inputs
@@ -24,6 +34,7 @@ RENDERED: Mapping[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     "wire": (wire.write_markdown, wire.write_markdown),
     "finite_differences": (tables.write_all_tables, tables.write_speed_tables),
     "false_alarms": (alarm_tables.write_markdown, alarm_tables.write_markdown),
+    "coverage": (bound_coverage.write_markdown, bound_coverage.write_markdown),
     "few_evaluations": (few_evaluations.write_markdown, few_evaluations.write_markdown),
     "load": (load.write_markdown, load.write_markdown),
 }
