@@ -100,6 +100,18 @@ def test_difference_beside_a_kink_is_that_of_its_side(nodes, x, z, slopes, side)
     assert check_nodes(nodes, moved.tolist(), other.tolist(), z)["outcome"] == "fail", "the other side is wrong here"
 
 
+def test_a_clamp_between_equal_ends_accepts_its_slope_and_the_convention():
+    """It is constant, but PyTorch and both routes hand the gradient on where the argument is that end."""
+    nodes = [
+        node("c", "clamp", "x", min=1.0, max=1.0), node("m", "mul", "x", 3.0), node("s", "add", "c", "m"),
+        node("loss", "sum", "s"),
+    ]  # fmt: skip
+    assert report_of(nodes, [1.0, 2.0])["outcome"] == "pass"
+    outcomes = {value: report_of(nodes, [1.0, 2.0], [value, 3.0])["outcome"] for value in (3.0, 4.0, 3.5, 2.9, 4.1)}
+    assert outcomes == {3.0: "pass", 4.0: "pass", 3.5: "inconclusive", 2.9: "fail", 4.1: "fail"}
+    assert report_of(nodes, [1.0, 2.0], [3.0, 4.0])["outcome"] == "fail", "not at the end"
+
+
 def test_kinks_that_cancel_accept_the_slope_and_either_convention():
     """relu(x) - relu(-x) at 0: both sides say 1, the routes say 0; two slopes of relu explain all from 0 to 2."""
     nodes = [

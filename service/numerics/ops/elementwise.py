@@ -494,6 +494,9 @@ class PiecewiseUnary(UnaryOp):
         positions = np.flatnonzero(np.abs(x - kink) <= input_error)
         offset = np.spacing(max(abs(kink), float(np.finfo(np.float64).tiny)))
         lower_slope, upper_slope = (self._evaluate_derivative_at(kink + side * offset) for side in (-1, 1))
+        if upper_slope == lower_slope:
+            # A clamp between two equal ends is constant, but passes on the gradient at the very end, as PyTorch does.
+            upper_slope = self._evaluate_derivative_at(kink)
         slopes = self.evaluate_derivative(x[positions], self.forward(input).ravel()[positions])
         upper_share = (
             np.clip((slopes - lower_slope) / (upper_slope - lower_slope), 0, 1)
@@ -559,7 +562,7 @@ class Clamp(PiecewiseUnary):
     @property
     def kink_positions(self) -> tuple[float, ...]:
         ends = [end for end in (self.min, self.max) if end is not None]
-        return tuple(ends) if len(ends) < 2 or ends[0] < ends[1] else ()
+        return tuple(dict.fromkeys(ends)) if len(ends) < 2 or ends[0] <= ends[1] else ()
 
     def select_branch(self, input: Array) -> Array:
         is_below = np.zeros(input.shape, np.int8) if self.min is None else (input < self.min).astype(np.int8)

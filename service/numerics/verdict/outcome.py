@@ -83,6 +83,7 @@ class Cause(Enum):
     OUTSIDE_KINK_SIDES = CauseDescription(
         Outcome.INCONCLUSIVE,
         "outside the one-sided derivatives, as if it took some kinks on one side and some on the other",
+        "Move the point off the kinks.",
         "Move the point off the kinks, or check every element, or a sample of them.",
     )
     SUBGRADIENT_UNDECIDED = CauseDescription(
