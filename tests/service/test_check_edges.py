@@ -130,6 +130,33 @@ def test_kinks_that_cancel_accept_the_slope_and_either_convention():
         assert check_nodes(nodes, [0.0, 1.0], [value, 1.0])["outcome"] == outcome
 
 
+HOLE = [node("n", "sin", "x"), node("q", "div", "n", "x"), node("loss", "sum", "q")]
+
+
+@pytest.mark.parametrize("x", [0.0, 1e-300])
+@pytest.mark.parametrize("judged", [None, [0.0, -0.3011686789397568], [np.nan, -0.3011686789397568]])
+def test_where_the_loss_has_no_value_nothing_is_judged_and_no_range_blamed(x, judged):
+    """sin(x) / x at 0 is 0 / 0, although a difference over 0 sees none of that."""
+    candidate = None if judged is None else ["NaN" if np.isnan(value) else value for value in judged]
+    report = report_of(HOLE, [x, 1.0], candidate, dtype="float32", candidate_dtype="FP64" if candidate else None)
+    assert report["outcome"] == "inconclusive"
+    reason = report["verdicts"]["x"]["reason"]
+    assert "no finite difference with a bound exists here" in reason
+    assert "range" not in reason
+    assert report["verdicts"]["x"]["elements"]["pass"] == 1, "the other element is judged"
+
+
+def test_beside_an_element_without_a_loss_a_wrong_one_fails():
+    assert report_of(HOLE, [0.0, 1.0], [0.0, -0.3])["outcome"] == "fail"
+    assert report_of(HOLE, [0.5, 1.0])["outcome"] == "pass"
+
+
+def test_an_overflow_of_the_dtype_is_still_told_as_one():
+    report = report_of(summed("exp"), [100.0, 1.0], dtype="float32")
+    assert report["outcome"] == "inconclusive"
+    assert "because of the range of the dtype alone" in report["verdicts"]["x"]["reason"]
+
+
 @pytest.mark.parametrize("op", ["sqrt", "log"])
 @pytest.mark.parametrize("x", [1e-300, 1e-12, 1e-6])
 def test_near_the_edge_of_a_domain_the_bound_holds(op, x):

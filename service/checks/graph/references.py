@@ -52,7 +52,7 @@ class ReferenceCache:
         size, zero_tolerance = self._estimate_size(name, difference)
         return Reference(
             difference.value,
-            difference.error_bound,
+            np.where(self._find_undefined(name), np.inf, difference.error_bound),
             self._compute_rounding(name, precision),
             precision,
             left_derivative=left,
@@ -66,6 +66,17 @@ class ReferenceCache:
             is_directional=directional_difference is not None,
             kink_slack=kink_slack,
         )
+
+    def _find_undefined(self, name: str) -> Array:
+        """Return the mask of the elements that have no derivative, since the loss has no value here because of them.
+
+        A difference does not see that: it moves the element away, as that of sin(x) / x at 0. The range of the dtype
+        alone makes no element undefined, so that the routes are asked in float64.
+        """
+        if np.isfinite(self._routes.analytic.values[self._problem.graph.loss_name]).all():
+            return np.zeros((), np.bool_)
+        gradients = self._float64_recomputation.compute_own_gradients(name).values()
+        return ~np.any([np.isfinite(self.find_comparable_values(name, gradient)) for gradient in gradients], axis=0)
 
     def find_disagreement(self, name: str) -> Disagreement:
         """Compare our own gradients with the difference; excuse the dtype's range."""

@@ -137,14 +137,16 @@ class BinaryCrossEntropy(WeightedLoss):
         return weight * (input - target), *self.backward(gradient, output, *inputs)[1:]
 
     def torch_forward(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
+        log_p, log_complement = (
+            logarithm.clamp(min=_MIN_LOGARITHM) for logarithm in (torch.log(input), torch.log1p(-input))
+        )
         if all(bool(((tensor >= 0) & (tensor <= 1)).all()) for tensor in (input, target)):
-            losses = torch.nn.functional.binary_cross_entropy(input, target, reduction="none")
+            # PyTorch's own derivative by the target has no least logarithm, and is infinite at 0 and 1.
+            held_target = target.detach()
+            losses = torch.nn.functional.binary_cross_entropy(input, held_target, reduction="none")
+            losses = losses + (target - held_target) * (log_complement - log_p).detach()
         else:
             # PyTorch refuses these inputs. The formula has a value, or NaN.
-            log_p, log_complement = (
-                torch.log(input).clamp(min=_MIN_LOGARITHM),
-                torch.log1p(-input).clamp(min=_MIN_LOGARITHM),
-            )
             losses = -(target * log_p + (1 - target) * log_complement)
         return reduce_by_torch(self.reduction, losses if weight is None else losses * weight)
 

@@ -1,6 +1,7 @@
 import mpmath
 import numpy as np
 import pytest
+import torch
 
 from service.numerics.ops import OP_REGISTRY
 from tests.service.numerics.ops.shape_refusals import get_refusal
@@ -39,6 +40,19 @@ def test_loss_of_any_logits_agrees_with_50_digits(z, y):
 def test_binary_cross_entropy_clamps_logarithms_at_minus_100():
     op = OP_REGISTRY["binary_cross_entropy"](reduction="none")
     assert op.forward(np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]]), None).tolist() == [[100, 100]]
+
+
+@pytest.mark.parametrize("p", [0.0, 1e-60, 0.25, 1.0])
+def test_by_a_target_pytorch_clamps_logarithms_as_the_loss_does(p):
+    op = OP_REGISTRY["binary_cross_entropy"](reduction="sum")
+    target = torch.tensor([0.25], dtype=torch.float64, requires_grad=True)
+    op.torch_forward(torch, torch.tensor([p], dtype=torch.float64), target, None).backward()
+    given = np.array([[p]]), np.array([[0.25]]), None
+    by_target = op.backward(np.ones(1), op.forward(*given), *given)[1]
+    np.testing.assert_allclose(target.grad.numpy(), by_target[0], rtol=1e-14)
+    held = torch.tensor([0.25], dtype=torch.float64, requires_grad=True)
+    torch.nn.functional.binary_cross_entropy(torch.tensor([p], dtype=torch.float64), held).backward()
+    assert bool(np.isclose(held.grad.numpy(), by_target[0]).all()) == (p == 0.25), "PyTorch's own derivative does not"
 
 
 def test_kl_div_of_zero_target_is_zero():
