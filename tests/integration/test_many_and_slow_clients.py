@@ -169,18 +169,24 @@ def test_incomplete_requests_are_given_up(small_server: Server) -> None:
     assert all(b"stopped coming" in answer for answer in answers[-8:])
 
 
-def test_excess_concurrent_bodies_are_refused_until_others_end(
+def test_excess_slow_bodies_are_refused_and_small_ones_that_came_are_not(
     start_server: Callable[..., Server], example: dict[str, Any]
 ) -> None:
     server = start_server(GRADCHECKD_MAX_CONCURRENT_READS="1")
     body = json.dumps(example).encode()
-    with open_connection(server, HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:5]) as half:
+    begun = HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:5]
+    with open_connection(server, begun) as half:
         wait_until(lambda: read_metric(server, 'gradcheckd_busy_places{of="bodies"}') == 1)
-        refused = post(server, body)
-        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        with open_connection(server, begun) as excess:
+            refused = read_to_end(excess)
+        assert refused.startswith(b"HTTP/1.1 503")
+        assert b"retry-after: 1\r\n" in refused.lower()
+        assert post(server, body).status_code == 200, "that one is here, and holds no thread up"
+        large = post(server, body + b" " * 2**17)
+        assert (large.status_code, large.headers["Retry-After"]) == (503, "1")
         half.sendall(body[5:])
         assert half.recv(12) == b"HTTP/1.1 200"
-    assert post(server, body).status_code == 200
+    assert post(server, body + b" " * 2**17).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Reading of a body: at most so many bytes, within a deadline, and within the memory of all requests."""
 
+import socket
 import time
 from collections.abc import Generator
 from contextlib import closing
+from functools import partial
 from io import BytesIO
 from typing import NamedTuple
 
 from flask import Request
+from gunicorn.http.body import LengthReader
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge, RequestTimeout
 
@@ -16,6 +19,8 @@ from service.http.middleware.memory_quota import Reservation
 from service.http.middleware.request_log import get_current_record
 
 _CHUNK_BYTES = 2**16
+_ARRIVAL_SECONDS = 0.04
+"""Longest wait for a small body without a place: a thread is held for no longer."""
 
 
 class BodyDeadline(NamedTuple):
@@ -66,7 +71,7 @@ def read_body(request: Request, reservation: Reservation, limit: int, deadline: 
         raise _make_size_error(request, limit)
     # `getvalue` hands out the buffer itself, not a copy.
     body = BytesIO()
-    with acquire_read(), closing(_read_until_deadline(request, deadline)) as pieces:
+    with acquire_read(partial(_comes_at_once, request)), closing(_read_until_deadline(request, deadline)) as pieces:
         for piece in pieces:
             get_current_record().body_bytes += len(piece)
             if get_current_record().body_bytes > limit:
@@ -74,6 +79,31 @@ def read_body(request: Request, reservation: Reservation, limit: int, deadline: 
             reservation.grow(len(piece))
             body.write(piece)
     return body.getvalue()
+
+
+def _comes_at_once(request: Request) -> bool:
+    """Return whether a small body is at hand, or is within a moment, since clients often send it after the head."""
+    deadline = time.monotonic() + _ARRIVAL_SECONDS
+    while not _has_come(request):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_ARRIVAL_SECONDS / 8)
+    return True
+
+
+def _has_come(request: Request) -> bool:
+    """Return whether the whole of a small body is in the buffers of gunicorn and of the socket."""
+    reader, connection = getattr(request.environ["wsgi.input"], "reader", None), request.environ.get("gunicorn.socket")
+    if connection is None or not isinstance(reader, LengthReader) or reader.length > _CHUNK_BYTES:
+        return False
+    missing_count = reader.length - reader.unreader.buf.getbuffer().nbytes
+    try:
+        return (
+            missing_count <= 0
+            or len(connection.recv(missing_count, socket.MSG_PEEK | socket.MSG_DONTWAIT)) >= missing_count
+        )
+    except OSError:
+        return False
 
 
 def _read_until_deadline(request: Request, deadline: BodyDeadline) -> Generator[bytes]:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import TracebackType
 from typing import ClassVar
@@ -224,13 +225,27 @@ def _acquire_small(lane: ConcurrencyLimiter, is_small: Callable[[], bool]) -> Pe
     return permit if is_recognised_small else None
 
 
-def acquire_read() -> Permit:
+def acquire_read(is_at_hand: Callable[[], bool]) -> AbstractContextManager[object]:
     """Take a place for reading the body of this request.
 
     The limit leaves threads free while bodies come slowly.
+
+    Parameters
+    ----------
+    is_at_hand
+        Function that tells whether the whole body has come. It is called only if no place is free: such a body needs
+        none, so that slow senders keep no small check out.
+
+    Raises
+    ------
+    CapacityError
+        If there is no place, and the body has yet to come.
     """
     bodies: ConcurrencyLimiter = current_app.extensions[_READ_LIMITER]
-    return bodies.acquire()
+    permit = bodies.try_acquire()
+    if permit is None and is_at_hand():
+        return nullcontext()
+    return permit or bodies.acquire()
 
 
 def get_compute_limiter(app: Flask) -> ConcurrencyLimiter:

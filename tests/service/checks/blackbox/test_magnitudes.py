@@ -103,10 +103,10 @@ def test_verdicts_are_the_same_in_every_unit(point, kind):
         if gradient_exponents.min() < -930 or gradient_exponents.max() > 1015 or abs(j) + np.abs(units).max() > 940:
             continue
         count += 1
-        found = judge_changes(point, kind, k, j)
-        assert list_outcomes(found) == list_outcomes(expected), (k, j)
+        scaled = judge_changes(point, kind, k, j)
+        assert list_outcomes(scaled) == list_outcomes(expected), (k, j)
         for name in ("right", "times 1.001"):
-            verdicts = [reports[name]["verdicts"]["w"] for reports in (found, expected)]
+            verdicts = [reports[name]["verdicts"]["w"] for reports in (scaled, expected)]
             assert verdicts[0]["smallest_detectable_error"] == verdicts[1]["smallest_detectable_error"], (k, j)
 
 

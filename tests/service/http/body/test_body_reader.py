@@ -1,12 +1,17 @@
 import io
+import socket
 import time
+from types import SimpleNamespace
 
 import pytest
+from gunicorn.http.body import Body, LengthReader
 from gunicorn.http.errors import InvalidChunkSize
+from gunicorn.http.unreader import SocketUnreader
 
 from service.app import create_app
 from service.http import arrival
 from service.http.arrival import set_arrival
+from service.http.body import body_reader
 from service.settings import Settings
 
 CLIENT = create_app(Settings(max_body_bytes=1000, max_binary_bytes=2000)).test_client()
@@ -45,6 +50,33 @@ def test_limits_hold_without_a_content_length(size, content_type):
     )
     limit = 1000 if content_type == "application/json" else 2000
     assert response.status_code == (413 if size > limit else 400)
+
+
+@pytest.mark.parametrize(
+    ("sent", "announced", "is_at_hand"), [(10, 10, True), (9, 10, False), (0, 10, False), (2**16 + 1, 2**16 + 1, False)]
+)
+@pytest.mark.parametrize("read_ahead", [0, 5])
+def test_a_small_body_that_has_come_needs_no_place(sent, announced, is_at_hand, read_ahead):
+    here, there = socket.socketpair()
+    with here, there:
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
+        there.sendall(b" " * sent)
+        unreader = SocketUnreader(here)
+        unreader.buf.write(here.recv(read_ahead) if sent and read_ahead else b"")
+        environ = {"wsgi.input": Body(LengthReader(unreader, announced)), "gunicorn.socket": here}
+        assert body_reader._comes_at_once(SimpleNamespace(environ=environ)) == is_at_hand
+        assert not body_reader._comes_at_once(SimpleNamespace(environ=environ | {"wsgi.input": io.BytesIO(b" " * 10)}))
+        there.shutdown(socket.SHUT_WR)
+        left = b"".join(iter(lambda: here.recv(2**20), b""))
+        assert len(unreader.buf.getvalue()) + len(left) == sent, "a look takes nothing"
+
+
+def test_a_body_of_a_client_that_has_gone_has_not_come():
+    here, there = socket.socketpair()
+    there.close()
+    here.close()
+    environ = {"wsgi.input": Body(LengthReader(SocketUnreader(here), 10)), "gunicorn.socket": here}
+    assert not body_reader._comes_at_once(SimpleNamespace(environ=environ))
 
 
 class Slow(io.RawIOBase):
