@@ -103,13 +103,15 @@ def test_difference_beside_a_kink_is_that_of_its_side(nodes, x, z, slopes, side)
 def test_a_clamp_between_equal_ends_accepts_its_slope_and_the_convention():
     """It is constant, but PyTorch and both routes hand the gradient on where the argument is that end."""
     nodes = [
-        node("c", "clamp", "x", min=1.0, max=1.0), node("m", "mul", "x", 3.0), node("s", "add", "c", "m"),
-        node("loss", "sum", "s"),
-    ]  # fmt: skip
-    assert report_of(nodes, [1.0, 2.0])["outcome"] == "pass"
-    outcomes = {value: report_of(nodes, [1.0, 2.0], [value, 3.0])["outcome"] for value in (3.0, 4.0, 3.5, 2.9, 4.1)}
+        make_node("c", "clamp", "x", min=1.0, max=1.0),
+        make_node("m", "mul", "x", 3.0),
+        make_node("s", "add", "c", "m"),
+        make_node("loss", "sum", "s"),
+    ]
+    assert check_nodes(nodes, [1.0, 2.0])["outcome"] == "pass"
+    outcomes = {value: check_nodes(nodes, [1.0, 2.0], [value, 3.0])["outcome"] for value in (3.0, 4.0, 3.5, 2.9, 4.1)}
     assert outcomes == {3.0: "pass", 4.0: "pass", 3.5: "inconclusive", 2.9: "fail", 4.1: "fail"}
-    assert report_of(nodes, [1.0, 2.0], [3.0, 4.0])["outcome"] == "fail", "not at the end"
+    assert check_nodes(nodes, [1.0, 2.0], [3.0, 4.0])["outcome"] == "fail", "not at the end"
 
 
 def test_kinks_that_cancel_accept_the_slope_and_either_convention():
@@ -130,7 +132,7 @@ def test_kinks_that_cancel_accept_the_slope_and_either_convention():
         assert check_nodes(nodes, [0.0, 1.0], [value, 1.0])["outcome"] == outcome
 
 
-HOLE = [node("n", "sin", "x"), node("q", "div", "n", "x"), node("loss", "sum", "q")]
+HOLE = [make_node("n", "sin", "x"), make_node("q", "div", "n", "x"), make_node("loss", "sum", "q")]
 
 
 @pytest.mark.parametrize("x", [0.0, 1e-300])
@@ -138,7 +140,7 @@ HOLE = [node("n", "sin", "x"), node("q", "div", "n", "x"), node("loss", "sum", "
 def test_where_the_loss_has_no_value_nothing_is_judged_and_no_range_blamed(x, judged):
     """sin(x) / x at 0 is 0 / 0, although a difference over 0 sees none of that."""
     candidate = None if judged is None else ["NaN" if np.isnan(value) else value for value in judged]
-    report = report_of(HOLE, [x, 1.0], candidate, dtype="float32", candidate_dtype="FP64" if candidate else None)
+    report = check_nodes(HOLE, [x, 1.0], candidate, dtype="float32", candidate_dtype="FP64" if candidate else None)
     assert report["outcome"] == "inconclusive"
     reason = report["verdicts"]["x"]["reason"]
     assert "no finite difference with a bound exists here" in reason
@@ -147,12 +149,12 @@ def test_where_the_loss_has_no_value_nothing_is_judged_and_no_range_blamed(x, ju
 
 
 def test_beside_an_element_without_a_loss_a_wrong_one_fails():
-    assert report_of(HOLE, [0.0, 1.0], [0.0, -0.3])["outcome"] == "fail"
-    assert report_of(HOLE, [0.5, 1.0])["outcome"] == "pass"
+    assert check_nodes(HOLE, [0.0, 1.0], [0.0, -0.3])["outcome"] == "fail"
+    assert check_nodes(HOLE, [0.5, 1.0])["outcome"] == "pass"
 
 
 def test_an_overflow_of_the_dtype_is_still_told_as_one():
-    report = report_of(summed("exp"), [100.0, 1.0], dtype="float32")
+    report = check_nodes(make_summed_nodes("exp"), [100.0, 1.0], dtype="float32")
     assert report["outcome"] == "inconclusive"
     assert "because of the range of the dtype alone" in report["verdicts"]["x"]["reason"]
 
