@@ -5,7 +5,7 @@ allowance.py, and the decision from both in line_comparison.py.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -71,6 +71,7 @@ def judge_candidates(
     sought_error: float,
     tolerance: Tolerance | None = None,
     tighten: DerivativeTightener | None = None,
+    part_deviation: float = 0.0,
 ) -> tuple[LossNoise, dict[str, TensorJudgement]]:
     """Judge candidates.
 
@@ -88,6 +89,8 @@ def judge_candidates(
         Tolerance that replaces the allowance of a candidate; None by default.
     tighten
         Tightens the bounds of a tensor's derivatives if not all of its lines pass; None by default.
+    part_deviation
+        Standard deviation that the rounding of its parts leaves in a loss that is their sum; 0 by default.
 
     Returns
     -------
@@ -97,7 +100,9 @@ def judge_candidates(
     with np.errstate(all="ignore"):
         _, exponent = np.frexp(np.abs(losses).max(initial=0.0, where=np.isfinite(losses)))
         scaled_losses = np.ldexp(losses, -exponent)
-        loss_format = find_loss_format(scaled_losses, int(exponent))
+        loss_format = replace(
+            find_loss_format(scaled_losses, int(exponent)), part_deviation=float(np.ldexp(part_deviation, -exponent))
+        )
         noise_by_name: dict[str, LossNoise] = {}
         derivatives_by_name: dict[str, DirectionalDerivatives] = {}
         for name in iterate_interruptibly(layout.points):

@@ -12,9 +12,10 @@ section 3). If there is no such k, the smooth part is in all of them: the smalle
 
 Differences of losses that are rounded to float32 all vanish where the points are so close that none leaves its number.
 The noise is no less than that of a number which falls anywhere between two neighbours, 1 / sqrt(12) of their distance,
-in the narrowest datatype that represents all the losses. A loss that is 0 at the base and near it, as a difference of
-large numbers may be, resolves nothing below the smallest that it is elsewhere. Losses below the normal numbers of
-float64 are multiples of the smallest of all, whatever their size.
+in the narrowest datatype that represents all the losses. The sum of numbers in such a datatype is in none of its own:
+its noise is no less than that of its parts (output_contraction.py). A loss that is 0 at the base and near it, as a
+difference of large numbers may be, resolves nothing below the smallest that it is elsewhere. Losses below the normal
+numbers of float64 are multiples of the smallest of all, whatever their size.
 
 Farther away the loss may be much larger than at the base, and its noise with it: rounding is relative. That of a solver
 or of sums without order need not be. With s the noise near the base, where the losses are of size L_0, it is taken to
@@ -50,7 +51,7 @@ from service.numerics.core.precision import PRECISIONS
 _AGREEMENT_RATIO = 4.0
 _FORMATS = ("BF16", "FP16", "FP32", "FP64")
 _UNIFORM_DEVIATION = 1 / 12**0.5
-_ROUNDING_DEVIATION = 2 * _UNIFORM_DEVIATION
+ROUNDING_DEVIATION = 2 * _UNIFORM_DEVIATION
 """Deviation of numbers that are rounded, relative, in units of roundoff."""
 _WINDOW_STEPS = 4
 """Steps of a divided difference."""
@@ -85,7 +86,7 @@ class LossNoise:
     @property
     def rounding_deviation(self) -> Array:
         """Deviation of the rounding of the losses near the base, (...)."""
-        return _ROUNDING_DEVIATION * self.format_roundoff * self.loss_magnitude
+        return ROUNDING_DEVIATION * self.format_roundoff * self.loss_magnitude
 
     def scale_by_exponent(self, exponent: Array | int) -> "LossNoise":
         """Return the noise of losses 2^exponent times as large, (...)."""
@@ -106,7 +107,7 @@ class LossNoise:
         largest, magnitude = (np.where(is_known, numbers, 1.0) for numbers in (largest, magnitude))
         part = _estimate_noise_growth(losses, steps, base, largest / magnitude * sizes, largest)
         slower = _grow_as_root(part, np.maximum(1.0, sizes / magnitude))
-        rounding = _ROUNDING_DEVIATION * self.format_roundoff / largest * sizes
+        rounding = ROUNDING_DEVIATION * self.format_roundoff / largest * sizes
         return np.where(is_known, np.minimum(grown, largest * np.maximum(slower, rounding)), grown)
 
     def compute_proportional_deviation(self, sizes: Array) -> Array:
@@ -166,11 +167,14 @@ class LossFormat:
         The smallest size of one that is not 0, (...); infinite where all are.
     spacing
         Distance of the numbers next to 0, (...): that of float64 in the unit of the losses.
+    part_deviation
+        Standard deviation that the rounding of its parts leaves in a loss that is their sum; 0 by default.
     """
 
     unit_roundoff: float
     smallest_nonzero: Array
     spacing: Array
+    part_deviation: float = 0.0
 
     def select_functions(self, functions: Array) -> "LossFormat":
         """Return the format of some of several functions."""
@@ -206,7 +210,7 @@ def estimate_noise(repeats: Array, lines: Sequence[Array] | Array, loss_format: 
     estimates = [
         *of_lines,
         np.std(repeats, axis=0, ddof=1),
-        _ROUNDING_DEVIATION * rounding * size,
+        np.maximum(ROUNDING_DEVIATION * rounding * size, loss_format.part_deviation),
         _UNIFORM_DEVIATION * loss_format.spacing,
     ]
     most = np.where(size > 0, np.max(estimates, axis=0), loss_format.smallest_nonzero)

@@ -10,6 +10,13 @@ ways to bound it, and for each line the smaller bound counts:
 
 Mostly the first is smaller, by 1 to 6 times for elements alike; the second may be smaller by 10 times.
 
+The elements may be numbers of float16 or bfloat16, which their sum is not. Near points then have the same sum, which
+shows no noise. With u the unit roundoff of the format, independent roundings of the elements leave
+
+    sqrt(sum_e (c_e u |y_e|)^2) 2 / sqrt(12)                                                                         (1)
+
+in it, and its noise is no less. Near points are far enough apart to show the roundings of float32.
+
 The allowance of a candidate follows from the sizes of the elements in both cases: a backward pass works with
 c_e times the parts of y_e, and those may cancel in the sum.
 """
@@ -21,7 +28,10 @@ import numpy as np
 
 from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
 from service.numerics.blackbox.kinks import LossShape
+from service.numerics.blackbox.noise import ROUNDING_DEVIATION, find_loss_format
 from service.numerics.core.batching import Array
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.verdict.projection import euclidean_norm
 
 
 def contract_derivatives(derivatives: DirectionalDerivatives, cotangent: Array) -> DirectionalDerivatives:
@@ -61,6 +71,36 @@ def _combine_shapes(shapes: Array, is_constant: Array) -> Array:
     all_stairs = is_stair.all(axis=0) & (shapes == LossShape.STAIRS).any(axis=0)
     combined: Array = np.where(all_stairs, int(LossShape.STAIRS), roughest)
     return combined
+
+
+def estimate_part_deviation(values: Array, cotangent: Array) -> float:
+    """Return the deviation (1) that the rounding of the elements leaves in c . y; 0 if they are no narrow numbers.
+
+    Parameters
+    ----------
+    values
+        The elements at the points, (evaluations, m); a number that is not finite is no value.
+    cotangent
+        c, float64, (m,).
+    """
+    # The first point alone tells of most functions.
+    if _is_resolved(values[:1]) or _is_resolved(values):
+        return 0.0
+    roundoff = find_loss_format(_scale_to_one(values)).unit_roundoff
+    sizes = np.abs(values).max(axis=0, initial=0.0, where=np.isfinite(values))
+    return ROUNDING_DEVIATION * roundoff * euclidean_norm(cotangent * sizes)
+
+
+def _is_resolved(values: Array) -> bool:
+    """Tell whether near points show the rounding of values: some are no numbers of a narrow format."""
+    return find_loss_format(_scale_to_one(values)).unit_roundoff <= PRECISIONS["FP32"].unit_roundoff
+
+
+def _scale_to_one(values: Array) -> Array:
+    """Return values times powers of two, near 1 column by column, so that a format has no limits; NaN if not finite."""
+    is_finite = np.isfinite(values)
+    _, exponents = np.frexp(np.abs(values).max(axis=0, initial=0.0, where=is_finite))
+    return np.where(is_finite, np.ldexp(values, -exponents), np.nan)
 
 
 def choose_tighter(of_sum: DirectionalDerivatives, of_elements: DirectionalDerivatives) -> DirectionalDerivatives:

@@ -25,7 +25,11 @@ from service.numerics.blackbox.dot_test import DotTest, ProductPair, run_dot_tes
 from service.numerics.blackbox.function_differences import OutputDerivatives, difference_output
 from service.numerics.blackbox.layout import EvaluationLayout
 from service.numerics.blackbox.line_comparison import LineComparison, compare_candidate, compare_tangents
-from service.numerics.blackbox.output_contraction import choose_tighter, contract_derivatives
+from service.numerics.blackbox.output_contraction import (
+    choose_tighter,
+    contract_derivatives,
+    estimate_part_deviation,
+)
 from service.numerics.blackbox.tensor_verdict import make_product_verdict
 from service.numerics.core.batching import Array, Shape
 from service.numerics.core.precision import Precision
@@ -112,7 +116,14 @@ class OutputJudge:
             return choose_tighter(of_sum, contract_derivatives(self.differentiate(name).derivatives, weights))
 
         _, judgements = judge_candidates(
-            self._layout, losses, gradients, precisions, self._sought_error, self._tolerance, tighten
+            self._layout,
+            losses,
+            gradients,
+            precisions,
+            self._sought_error,
+            self._tolerance,
+            tighten,
+            estimate_part_deviation(self._values[:, active], weights[active]),
         )
         return judgements
 

@@ -1,10 +1,11 @@
 """The product of an output with a cotangent has the bound of its sum or that of its elements."""
 
 import numpy as np
+import pytest
 
 from service.numerics.blackbox.function_differences import difference_output
 from service.numerics.blackbox.kinks import LossShape
-from service.numerics.blackbox.output_contraction import choose_tighter, contract_derivatives
+from service.numerics.blackbox.output_contraction import choose_tighter, contract_derivatives, estimate_part_deviation
 from tests.service.numerics.blackbox.stated_derivatives import make_derivatives
 from tests.service.numerics.blackbox.vector_functions import lay_out
 
@@ -57,3 +58,21 @@ def test_elements_know_more_where_no_step_suits_their_sum():
         assert (np.abs(of_elements.value - truth) <= of_elements.bound).all()
         ratios += (of_elements.bound / of_sum).tolist()
     assert min(ratios) < 0.2
+
+
+def test_the_rounding_of_narrow_elements_stays_in_their_sum():
+    values = np.random.default_rng(0).normal(size=(30, 3))
+    weights = np.array([1.0, -3.0, 0.5])
+    rounded = values.astype(np.float16).astype(np.float64)
+    measured = np.std((rounded - values) @ weights)
+    assert measured <= estimate_part_deviation(rounded, weights) <= 12 * measured
+    assert estimate_part_deviation(rounded * 1e30, weights) == pytest.approx(
+        1e30 * estimate_part_deviation(rounded, weights), rel=1e-3
+    )
+
+
+def test_wide_elements_leave_nothing_in_their_sum():
+    values = np.random.default_rng(0).normal(size=(30, 3))
+    assert estimate_part_deviation(values, np.ones(3)) == 0
+    assert estimate_part_deviation(values.astype(np.float32).astype(np.float64), np.ones(3)) == 0
+    assert estimate_part_deviation(np.vstack([np.ones((1, 3)), values]), np.ones(3)) == 0

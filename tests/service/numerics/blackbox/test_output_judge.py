@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
+from service.numerics.blackbox.layout import lay_out_evaluations
+from service.numerics.blackbox.lines import TensorPoint
 from service.numerics.blackbox.output_judge import OutputJudge
+from service.numerics.blackbox.schedule import STEP_SCHEDULES
 from service.numerics.core.precision import PRECISIONS
 from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.projection import NormDetectionLimit
@@ -22,6 +26,15 @@ MIXED_SIZES = np.array([1e13, 1.0, 1e-3, 1.0, 1e5])
 def draw_case(seed: int, sizes=1.0):
     generator = np.random.default_rng([seed, 1])
     return make_saturating_layer(seed, sizes), generator.normal(size=4), generator.normal(size=5)
+
+
+def make_narrow_judge(function, x, scale, datatype):
+    """Make the judge of a function in float64 whose outputs are rounded to a narrow datatype."""
+    point = TensorPoint(x, STEP_SCHEDULES["FP64"], scale)
+    layout = lay_out_evaluations({"x": point}, random=True, count=None, seed=0)
+    values = np.array([function(each) for each in layout.stack_points("x")])
+    rounded = torch.tensor(values).to(getattr(torch, datatype)).double().numpy()
+    return OutputJudge(layout, rounded, 1e-4)
 
 
 @pytest.mark.parametrize("random", [True, False])
@@ -176,3 +189,22 @@ def test_products_at_the_ends_of_the_range_raise_no_warning(size):
     judge, layout = make_judge(function.evaluate, x, random=True)
     products = np.full((len(list_tangents(layout)), 5), size)
     assert judge.judge_products(products, FP64).verdict.outcome != Outcome.PASS
+
+
+@pytest.mark.parametrize("datatype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_right_product_of_narrow_numbers_is_not_called_wrong(seed, datatype):
+    """Near points have the same sum of them, and small moves too: neither shows the rounding."""
+    function, x, cotangent = draw_case(seed)
+    gradient = cotangent @ function.differentiate(x)
+    for scale in (0.5, 0.5 * 2.0**-5, 0.5 * 2.0**-10):
+        judge = make_narrow_judge(function.evaluate, x, scale, datatype)
+        outcome = judge.judge_gradients(cotangent, {"x": gradient}, {"x": FP64})["x"].verdict.outcome
+        assert outcome != Outcome.FAIL
+
+
+def test_a_product_of_narrow_numbers_with_another_sign_is_called_wrong():
+    function, x, cotangent = draw_case(0)
+    gradient = cotangent @ function.differentiate(x)
+    judge = make_narrow_judge(function.evaluate, x, 8.0, "float16")
+    assert judge.judge_gradients(cotangent, {"x": -gradient}, {"x": FP64})["x"].verdict.outcome == Outcome.FAIL
