@@ -19,6 +19,7 @@ _REMEDY_BY_STATUS = {
 
 _UNKNOWN_BUG = "unknown"
 _MAX_SUMMARIZED = 3
+_MAX_MESSAGE = 200
 
 
 class GradcheckdError(Exception):
@@ -162,6 +163,16 @@ def shorten_text(text: str, max_lines: int = 20) -> str:
     return "\n".join([*kept_lines, f"... {len(lines) - len(kept_lines)} more lines in the report's text()"])
 
 
+def describe_exception(error: BaseException) -> str:
+    """Return an exception of a caller's function with the first line of its message, or 200 characters of that."""
+    try:
+        message = str(error).strip().partition("\n")[0]
+    except Exception:  # noqa: BLE001 - of any kind: the exception is of the caller's making
+        message = "(its message cannot be read)"
+    name = type(error).__name__
+    return f"{name}: {message[:_MAX_MESSAGE]}{'...' if len(message) > _MAX_MESSAGE else ''}" if message else name
+
+
 def describe_error(error: BaseException) -> str:
     """Return the message of an error, without its full stop."""
     return str(error).rstrip().removesuffix(".")
@@ -172,7 +183,7 @@ def hide_frames(excinfo: Any) -> bool:
 
     The caller fixes the errors of this package by their message; in any other error each frame may matter.
     """
-    return excinfo is not None and isinstance(excinfo.value, GradcheckdError | GradientError)
+    return excinfo is not None and type(excinfo.value).__module__.partition(".")[0] == __package__
 
 
 def count_own_frames() -> int:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from gradcheckd.arrays import BY_NAME, Array, Datatype, TypedTensor, UntypedTensor, to_number, to_tensor
-from gradcheckd.errors import FunctionError, TensorError, hide_frames
+from gradcheckd.errors import FunctionError, TensorError, describe_exception, hide_frames
 from gradcheckd.function_forms import TensorForm, read_output, read_outputs, restore_point_tensor
 
 __tracebackhide__ = hide_frames
@@ -120,7 +120,7 @@ class FunctionEvaluator:
             outputs.append(self.outputs.tensors if self.outputs else {})
             _report_progress(progress, 1, total)
         for number in range(max(first, 1), total):
-            place = "the base" if number < BASE_REPEATS else f"point {number} of the {total} of the plan"
+            place = "the base, again" if number < BASE_REPEATS else f"point {number} of the {total} of the plan"
             result = None
             try:
                 result = self._call_function({name: array[number - first] for name, array in points.items()}, place)
@@ -132,7 +132,7 @@ class FunctionEvaluator:
                 # A traceback would keep the memory of each call.
                 exceptions.append((number, error.with_traceback(None)))
             if self._is_loss:
-                losses.append(None if result is None and number >= BASE_REPEATS else _read_loss(result))
+                losses.append(_read_further_loss(result, place, is_base=number < BASE_REPEATS))
             else:
                 outputs.append(self._read_outputs(result, place, is_base=number < BASE_REPEATS))
             _report_progress(progress, number + 1, total)
@@ -154,7 +154,7 @@ class FunctionEvaluator:
         """Read the outputs at one point, None for those without a value; they keep names and shapes."""
         form = self.outputs
         assert form is not None
-        if result is None and not is_base:
+        if _is_missing(result, place, is_base=is_base):
             return {}
         try:
             items = form.flatten(result, "The result of the function")
@@ -163,7 +163,7 @@ class FunctionEvaluator:
                 for name, value in items.items()
             }
         except TensorError as error:
-            raise FunctionError(f"At {place}, otherwise than at the base: {error}") from None
+            raise _describe_other_result(error, place, is_base=is_base) from None
         for name, tensor in outputs.items():
             if tensor is not None and tensor.array.shape != form.shapes[name]:
                 raise FunctionError(
@@ -209,7 +209,7 @@ def describe_exceptions(exceptions: Sequence[MissingValue]) -> list[str]:
     count = "1 point" if len(exceptions) == 1 else f"{len(exceptions)} points"
     return [
         f"The function raised an exception at {count}, which counts as no value; the first, at point {number}: "
-        f"{type(error).__name__}: {error}"
+        f"{describe_exception(error)}"
     ]
 
 
@@ -236,6 +236,34 @@ def _read_base_loss(result: Any) -> Loss:
             f"{error} A candidate is the gradient of one number. For a function with other outputs give vjp, jvp or "
             "jacobian."
         ) from None
+
+
+def _read_further_loss(result: Any, place: str, *, is_base: bool) -> Loss:
+    if _is_missing(result, place, is_base=is_base):
+        return None
+    try:
+        return _read_loss(result)
+    except TensorError as error:
+        raise _describe_other_result(error, place, is_base=is_base) from None
+
+
+def _describe_other_result(error: TensorError, place: str, *, is_base: bool) -> FunctionError:
+    return FunctionError(f"At {place}, otherwise than {'before' if is_base else 'at the base'}: {error}")
+
+
+def _is_missing(result: Any, place: str, *, is_base: bool) -> bool:
+    """Tell whether there is no value; the base has one.
+
+    Raises
+    ------
+    FunctionError
+        The function returned a value at the base, and then None.
+    """
+    if result is None and is_base:
+        raise FunctionError(
+            f"The function returned None at {place}, and a value before. Have it depend on its input alone."
+        )
+    return result is None
 
 
 def _read_loss(result: Any) -> Loss:

@@ -171,6 +171,11 @@ MISTAKES = {
         "At point 4 of the 8 .*: The result of the function has the names 'b'; expected a mapping with 'a'",
     ),
     "one output less": (lambda w: (w, w) if w[0] < 3 else (w,), BASE, "is a tuple of 1; expected a tuple of 2 arrays"),
+    "words for a number": (
+        lambda w: {"loss": w.sum()} if w[0] < 3 else {"loss": "large"},
+        BASE,
+        "At point 4 of the 8 of the plan, otherwise than at the base: output 'loss': str was given",
+    ),
     "integers elsewhere": (
         lambda w: w if w[0] < 3 else w.astype(int),
         BASE,
@@ -185,11 +190,35 @@ def test_function_error_names_its_point(function: Any, point: Any, message: str)
         evaluate(function, point)
 
 
-def test_none_at_a_repeat_of_the_base_is_a_mistake() -> None:
-    for is_loss, error in ((False, FunctionError), (True, TensorError)):
-        values = iter([1.0, None, *[1.0] * 6])
-        with pytest.raises(error, match="None"):
-            evaluate(lambda w: next(values), is_loss=is_loss)  # noqa: B023
+@pytest.mark.parametrize("is_loss", [False, True])
+def test_none_at_a_repeat_of_the_base_is_a_mistake(is_loss: bool) -> None:
+    values = iter([1.0, None, *[1.0] * 6])
+    with pytest.raises(FunctionError, match="returned None at the base, again, and a value before"):
+        evaluate(lambda w: next(values), is_loss=is_loss)
+
+
+@pytest.mark.parametrize(
+    ("call", "place"), [(1, "At the base, again, otherwise than before"), (5, "At point 5 of the 8 of the plan")]
+)
+def test_a_loss_that_becomes_a_word_is_told_with_its_point(call: int, place: str) -> None:
+    values = iter(["large" if number == call else 1.0 for number in range(COUNT)])
+    with pytest.raises(FunctionError, match=f"{place}.*The function returned 'large'"):
+        evaluate(lambda w: next(values), is_loss=True)
+
+
+class UnreadableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no message")
+
+
+def test_an_exception_of_any_message_fits_on_a_line() -> None:
+    unreadable, endless = (
+        describe_exceptions([(3, UnreadableError())]),
+        describe_exceptions([(3, ValueError("z" * 999))]),
+    )
+    assert unreadable[0].endswith("at point 3: UnreadableError: (its message cannot be read)")
+    assert endless[0].endswith(f"at point 3: ValueError: {'z' * 200}...")
+    assert describe_exceptions([(3, ValueError())])[0].endswith("at point 3: ValueError")
 
 
 def test_nothing_is_written_to_the_points_of_the_caller() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gradcheckd.errors import describe_exception
 from gradcheckd.torch.operator_calls import Operator, OperatorRun, Tensors, make_upstream
 from gradcheckd.torch.operator_comparison import (
     RoundingLimits,
@@ -109,9 +110,3 @@ def attempt(name: str, check: Callable[[], OperatorLine]) -> OperatorLine:
         return check()
     except Exception as error:  # noqa: BLE001 - of any kind, since the operator is the caller's
         return OperatorLine(name, "fail", f"the operator raises {describe_exception(error)}")
-
-
-def describe_exception(error: Exception) -> str:
-    """Return an exception with the first line of its message."""
-    message = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__

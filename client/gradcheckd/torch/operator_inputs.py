@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from gradcheckd.errors import describe_exception
 from gradcheckd.torch.operator_calls import Arrange, is_dense
-from gradcheckd.torch.operator_case import OperatorCase, attempt, describe_exception, judge_differences
+from gradcheckd.torch.operator_case import OperatorCase, attempt, judge_differences
 from gradcheckd.torch.operator_layouts import LAYOUTS, NEEDS, is_rearranged
 from gradcheckd.torch.operator_report import OperatorLine
 

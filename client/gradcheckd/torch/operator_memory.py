@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradcheckd.errors import describe_exception
 from gradcheckd.torch.operator_calls import Tensors, is_dense
-from gradcheckd.torch.operator_case import OperatorCase, attempt, describe_exception
+from gradcheckd.torch.operator_case import OperatorCase, attempt
 from gradcheckd.torch.operator_comparison import compare_gradients
 from gradcheckd.torch.operator_report import OperatorLine
 
