@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import optimize
+from scipy import sparse as typed_sparse
 
 from gradcheckd import GradientError, InconclusiveGradientWarning, RequestError, TensorError
 from gradcheckd.scipy import check_grad
 
 pytestmark = pytest.mark.covers_by_cases
 
+sparse: Any = typed_sparse
 X = np.array([1.2, -0.7, 0.4, 2.0])
 
 
@@ -182,3 +184,32 @@ def test_other_arguments_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         check_grad(func, grad, X, **options)
+
+
+@pytest.mark.parametrize("kind", ["csr_array", "csr_matrix", "coo_array"])
+def test_a_sparse_jacobian_is_judged(kind: str) -> None:
+    def compute(x: Any, factor: float = 1.0) -> Any:
+        return getattr(sparse, kind)(jacobian(x, factor))
+
+    assert check_grad(field, compute, X) < 1e-9
+    with pytest.raises(GradientError, match="scaled"):
+        check_grad(field, lambda x: compute(x, 1.001), X, raise_exception=True)
+
+
+def test_a_gradient_in_memory_that_its_function_writes_again_is_judged() -> None:
+    memory = np.zeros(4)
+
+    def compute(x: Any) -> Any:
+        memory[:] = x
+        return (memory**2).sum()
+
+    def differentiate(x: Any) -> Any:
+        memory[:] = 2 * x
+        return memory
+
+    assert check_grad(compute, differentiate, X) < 1e-9
+
+
+def test_a_point_with_rows_is_refused_as_by_scipy() -> None:
+    with pytest.raises(RequestError, match=r"x0 has shape \[2, 2\]; give it as one row of numbers"):
+        check_grad(np.sum, np.ones_like, X.reshape(2, 2))

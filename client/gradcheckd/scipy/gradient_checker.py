@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize as typed_optimize
+from scipy import sparse as typed_sparse
 
 import gradcheckd
 from gradcheckd.derivatives import Derivatives
@@ -20,6 +21,7 @@ __tracebackhide__ = hide_frames
 
 Array = npt.NDArray[Any]
 optimize: Any = typed_optimize
+sparse: Any = typed_sparse
 # The attribute may be replaced by the function below.
 _compare_as_scipy = optimize.check_grad
 _DEFAULT_EPSILON = float(np.sqrt(np.finfo(float).eps))
@@ -49,7 +51,7 @@ def check_grad(
     func
         Function of x0 and `args`; returns a number, or a vector of shape (m,).
     grad
-        Gradient, of shape (n,), or Jacobian, of shape (m, n); takes x0 and `args`.
+        Gradient, of shape (n,), or Jacobian, of shape (m, n), which may be sparse; takes x0 and `args`.
     x0
         Point of shape (n,).
     args
@@ -84,7 +86,9 @@ def check_grad(
     if rng is not None and seed is not None:
         raise RequestError("rng and seed are two names of one parameter. Give one of them.")
     start = np.atleast_1d(np.asarray(x0))
-    gradient = _to_floats(np.asarray(grad(np.asarray(x0), *args)))
+    if start.ndim > 1:
+        raise RequestError(f"x0 has shape {list(start.shape)}; give it as one row of numbers, x0.ravel().")
+    gradient = _read_gradient(grad(np.asarray(x0), *args))
     # Before the direction is drawn, so that scipy draws the same one.
     generator = _name_generator(*copy.deepcopy((rng, seed)))
     line = _choose_line(func, start, args, gradient, _make_generator(rng, seed)) if direction == "random" else None
@@ -234,6 +238,11 @@ def _name_generator(rng: Any, seed: Any) -> dict[str, Any]:
     """Return the parameter of scipy for the two; before version 1.15 it had the seed alone."""
     has_rng = "rng" in inspect.signature(_compare_as_scipy).parameters
     return {"seed": seed} if seed is not None else {"rng" if has_rng else "seed": rng}
+
+
+def _read_gradient(result: Any) -> Array:
+    """Return a gradient or a Jacobian, which may be sparse, as a copy: its function may use the memory again."""
+    return _to_floats(result.toarray() if sparse.issparse(result) else np.array(result))
 
 
 def _to_floats(array: Array) -> Array:
