@@ -203,3 +203,30 @@ def test_other_arguments_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         check_grads(f, args, order, modes)
+
+
+def test_empty_leaves_are_left_out() -> None:
+    empty = jnp.zeros((0, 3))
+    check_grads(jnp.sin, (empty,), order=2)
+    check_grads(lambda x, unused: (jnp.sin(x), unused), (X, empty), order=1)
+    with pytest.raises(DerivativeError):
+        check_grads(lambda x, unused: (scale_gradient(x), unused), (X, empty), order=1, modes=["rev"])
+
+
+@jax.custom_vjp
+def scale_gradient(x: Any) -> Any:
+    return jnp.sin(x)
+
+
+scale_gradient.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (1.01 * g * jnp.cos(x),))
+
+
+def test_leaves_whose_names_differ_in_a_slash_are_told_apart() -> None:
+    def compute(point: Any) -> Any:
+        return {"y/1": jnp.sin(point["a/b"]), "y.1": scale_gradient(point["a.b"])}
+
+    with pytest.raises(DerivativeError) as caught:
+        check_grads(compute, ({"a/b": X, "a.b": X},), order=1, modes=["rev"])
+    outcomes = {name: verdict.outcome for name, verdict in caught.value.report.verdicts.items()}
+    assert [name for name, outcome in outcomes.items() if outcome == "fail"] == ["output['y.1']/args[0]['a.b']"]
+    assert len(outcomes) == 4

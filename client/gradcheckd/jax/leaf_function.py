@@ -1,6 +1,6 @@
 """Functions of pytrees as functions of their leaves: inputs and outputs of floats by their paths."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,11 @@ class LeafFunction:
         return sum(leaf.size * (2 if jnp.iscomplexobj(leaf) else 1) for leaf in self.point.values())
 
     @property
+    def is_vacuous(self) -> bool:
+        """Tell whether there is nothing to move, or nothing to judge: all leaves are empty."""
+        return not (self.point and self.compute(self.point))
+
+    @property
     def dtypes(self) -> set[np.dtype[Any]]:
         """Return the datatypes of the point."""
         return {np.dtype(leaf.dtype) for leaf in self.point.values()}
@@ -51,7 +56,7 @@ def flatten_function(f: Callable[..., Any], args: Sequence[Any]) -> LeafFunction
     f
         Takes pytrees, and returns a pytree.
     args
-        Pytrees of arrays or numbers. Leaves of integers and Booleans stay as they are.
+        Pytrees of arrays or numbers. Leaves of integers and Booleans stay as they are, and so do empty ones.
 
     Raises
     ------
@@ -59,20 +64,20 @@ def flatten_function(f: Callable[..., Any], args: Sequence[Any]) -> LeafFunction
         No leaf is an array of floats.
     """
     paths, structure = jax.tree_util.tree_flatten_with_path(tuple(args))
-    leaves = {_name_path("args", path): leaf for path, leaf in paths}
-    point = {name: jnp.asarray(leaf) for name, leaf in leaves.items() if _is_inexact(leaf)}
-    if not point:
+    leaves = _name_leaves("args", paths)
+    floats = _select_floats(leaves)
+    if not floats:
         raise TensorError("No argument has a leaf of floats. Give one, for instance jnp.asarray(x, float).")
 
     def compute(moved: Leaves) -> Leaves:
         result = f(*jax.tree_util.tree_unflatten(structure, {**leaves, **moved}.values()))
         outputs, _ = jax.tree_util.tree_flatten_with_path(result)
-        kept = {_name_path("output", path): jnp.asarray(leaf) for path, leaf in outputs if _is_inexact(leaf)}
+        kept = _select_floats(_name_leaves("output", outputs))
         if not kept:
             raise TensorError("The function returned no leaf of floats.")
-        return kept
+        return _drop_empty(kept)
 
-    return LeafFunction(compute, point)
+    return LeafFunction(compute, _drop_empty(floats))
 
 
 def push_forward(function: LeafFunction, random: np.random.Generator) -> LeafFunction:
@@ -118,13 +123,28 @@ def _join_pair(leaf: Any, original: Any) -> Any:
     return jax.lax.complex(leaf[..., 0], leaf[..., 1]) if jnp.iscomplexobj(original) else leaf
 
 
+def _select_floats(leaves: Leaves) -> Leaves:
+    return {name: jnp.asarray(leaf) for name, leaf in leaves.items() if _is_inexact(leaf)}
+
+
+def _drop_empty(leaves: Leaves) -> Leaves:
+    return {name: leaf for name, leaf in leaves.items() if leaf.size}
+
+
 def _is_inexact(leaf: Any) -> bool:
     return bool(jnp.issubdtype(jax.dtypes.result_type(leaf), jnp.inexact))
 
 
-def _name_path(prefix: str, path: Any) -> str:
-    # A slash parts output and input in the names of verdicts.
-    return f"{prefix}{jax.tree_util.keystr(path)}".replace("/", ".")
+def _name_leaves(prefix: str, paths: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
+    """Return leaves by names made of their paths, each its own."""
+    leaves: dict[str, Any] = {}
+    for path, leaf in paths:
+        # A slash parts output and input in the names of verdicts.
+        name = f"{prefix}{jax.tree_util.keystr(path)}".replace("/", ".")
+        while name in leaves:
+            name += "'"
+        leaves[name] = leaf
+    return leaves
 
 
 def _draw_like(leaf: Any, random: np.random.Generator) -> Any:
