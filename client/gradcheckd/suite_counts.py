@@ -46,12 +46,17 @@ class SuiteCounts:
 
     def format_lines(self) -> list[str]:
         """Return the closing lines of a suite."""
+        accepted = len(self.accepted_errors)
         lines = [
-            f"{self.checks} checks: {self.failed} failed, {len(self.undecided)} inconclusive and left to the suite's "
-            f"own checker, {len(self.accepted_errors)} errors that the suite's own checker accepts"
+            f"{_count(self.checks, 'check')}: {self.failed} failed, {len(self.undecided)} inconclusive and left to the "
+            f"suite's own checker, {_count(accepted, 'error')} that the suite's own checker accepts"
         ]
         for title, entries in (("accepted by the suite", self.accepted_errors), ("inconclusive", self.undecided)):
             lines += [f"  {title}: {entry}" for entry in entries[:_MAX_LISTED]]
             if len(entries) > _MAX_LISTED:
                 lines.append(f"  ... and {len(entries) - _MAX_LISTED} more")
         return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
