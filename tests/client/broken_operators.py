@@ -189,6 +189,15 @@ class WrongAtOne(Sine):
         return grads[0] * x.cos() * (0.5 if x.shape[0] == 1 else 1)
 
 
+class WrongForOneElement(Sine):
+    """Takes a tensor of one element for a number that needs no factor."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (x,) = ctx.saved_tensors
+        return grads[0] * (x.cos() if x.numel() > 1 else 1)
+
+
 class WrongBeyondEven(Sine):
     """Leaves the last row out where their number is odd."""
 

@@ -101,12 +101,13 @@ BROKEN: dict[str, tuple[type[torch.autograd.Function], set[str]]] = {
     "differs from run to run, forward": (broken.ForwardRandom, {"forward pass, repeated"}),
     "differs from run to run, backward": (broken.BackwardRandom, {"backward pass, repeated"}),
     "uses its graph up": (broken.GraphUsedUp, {"backward pass, repeated"}),
-    "is wrong at size 1": (broken.WrongAtOne, {"axes of 4, size 1"}),
-    "is wrong at odd sizes": (broken.WrongBeyondEven, {"axes of 4, size 1", "axes of 4, size 3"}),
-    "raises at size 1": (broken.RaisesAtOne, {"axes of 4, size 1", "axes of 6, size 1"}),
+    "is wrong at size 1": (broken.WrongAtOne, {"axes of 4, size 1", "all axes, size 1"}),
+    "is wrong for a single element": (broken.WrongForOneElement, {"all axes, size 1"}),
+    "is wrong at odd sizes": (broken.WrongBeyondEven, {"axes of 4, size 1", "axes of 4, size 3", "all axes, size 1"}),
+    "raises at size 1": (broken.RaisesAtOne, {"axes of 4, size 1", "axes of 6, size 1", "all axes, size 1"}),
     "has the wrong sign": (
         broken.WrongSign,
-        {"gradient", *SIZES_OF_ROWS, *(f"axes of 6, size {size}" for size in (1, 2, 3, 5))},
+        {"gradient", *SIZES_OF_ROWS, *(f"axes of 6, size {size}" for size in (1, 2, 3, 5)), "all axes, size 1"},
     ),
     "takes an output without a gradient for zero": (
         broken.UndefinedIsZero,
@@ -267,3 +268,29 @@ def test_other_arguments_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         assert_operator(func, inputs, url=url, **options)
+
+
+@pytest.mark.parametrize("layout", ["to_sparse_coo", "to_sparse_csr"])
+def test_the_gradient_of_a_sparse_input_is_not_judged(url: str, layout: str) -> None:
+    x = getattr(torch.eye(3, dtype=torch.float64), layout)().requires_grad_()
+    report = check_operator(lambda a: a @ torch.ones(3, 2, dtype=torch.float64), [x], url=url)
+    line = report.get_line("gradient")
+    assert line.outcome == "inconclusive"
+    assert re.match(r"not judged: input 0 has the layout sparse_\w\w\w; gradcheckd.torch.gradcheck moves", line.detail)
+
+
+def test_a_datatype_without_arithmetic_is_refused(url: str) -> None:
+    with pytest.raises(
+        TensorError, match=r"Input 0 has datatype torch\.float8_e4m3fn, in which torch does not compute"
+    ):
+        check_operator(lambda x: 2 * x.float(), [draw(3).to(torch.float8_e4m3fn)], url=url)
+
+
+def test_empty_inputs_have_a_report(url: str) -> None:
+    report = check_operator(torch.sin, [draw(0, 3)], url=url)
+    assert list_by_outcome(report, "fail") == set()
+    assert "empty" in report.get_line("gradient").detail
+
+
+def test_a_single_tensor_is_an_input(url: str) -> None:
+    assert check_operator(torch.sin, X, url=url).passed

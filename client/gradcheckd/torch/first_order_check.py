@@ -10,7 +10,7 @@ from gradcheckd.errors import ProblemError, TensorError
 from gradcheckd.report import BlackBoxReport
 from gradcheckd.torch import torch_internals
 from gradcheckd.torch.check_settings import CheckSettings
-from gradcheckd.torch.function_values import as_tuple, is_differentiable, refuse_unfit_inputs
+from gradcheckd.torch.function_values import as_tuple, is_differentiable, refuse_unfit_inputs, refuse_unfit_results
 from gradcheckd.torch.mismatch_error import GradientMismatchError, describe_mismatch, hide_frames
 from gradcheckd.torch.moved_input import UnjudgeableError
 from gradcheckd.torch.small_differences import find_real_failures, get_small_tolerance
@@ -43,13 +43,14 @@ def check_first_order(func: Callable[..., Any], inputs: Any, settings: CheckSett
         A derivative is wrong.
     GradcheckError
         Another of torch's tests fails, or its comparison where the service could not decide.
-    ValueError, RuntimeError
+    ValueError, RuntimeError, TensorError
         The inputs or outputs are none that torch's checker takes.
     """
     arguments = as_tuple(inputs)
     refuse_unfit_inputs(arguments)
     raw_results = func(*arguments)
     results = as_tuple(raw_results)
+    refuse_unfit_results(results)
     outputs = tuple(filter(is_differentiable, results))
     torch_internals.check_outputs(outputs)
     reason = _judge(func, arguments, results, settings)

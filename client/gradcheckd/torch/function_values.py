@@ -6,6 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from gradcheckd.errors import TensorError
+
 
 def is_differentiable(value: Any) -> bool:
     """Tell whether a value is a tensor that requires a gradient."""
@@ -36,6 +38,22 @@ def refuse_unfit_inputs(inputs: Sequence[Any]) -> None:
             raise RuntimeError(
                 f"The {index}th input has a dimension with stride 0: its elements share memory, and none can be moved "
                 "alone. Call .contiguous() on the input before passing it to gradcheck."
+            )
+
+
+def refuse_unfit_results(results: Sequence[Any]) -> None:
+    """Refuse results that are no tensors; torch's checker fails with an `AttributeError` in its own code.
+
+    Raises
+    ------
+    TensorError
+        A result is no tensor.
+    """
+    for index, result in enumerate(results):
+        if not isinstance(result, Tensor):
+            kind = "None" if result is None else type(result).__qualname__
+            raise TensorError(
+                f"The function returned {kind} as output {index}. Have it return a tensor, or a tuple of tensors."
             )
 
 

@@ -15,6 +15,8 @@ Arrange = Callable[[Tensor], Tensor]
 """Returns a tensor of the same numbers in another layout."""
 Tensors = tuple[Tensor, ...]
 Gradients = tuple[Tensor | None, ...]
+_MIN_BITS = 16
+"""Bits of the narrowest datatype in which torch adds and multiplies."""
 
 
 def copy_contiguously(tensor: Tensor) -> Tensor:
@@ -50,7 +52,7 @@ class Operator:
     Raises
     ------
     TensorError
-        No input is differentiable.
+        No input is differentiable, or one has a datatype without arithmetic.
     RequestError
         The function is none.
     """
@@ -58,10 +60,12 @@ class Operator:
     def __init__(self, func: Callable[..., Any], inputs: Sequence[Any]) -> None:
         if not callable(func):
             raise RequestError(f"func takes the inputs as arguments; {type(func).__qualname__} was given.")
-        self._func, self.inputs = func, tuple(inputs)
+        self._func, self.inputs = func, (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
         self.differentiable = _find_differentiable(self.inputs)
         if not self.differentiable:
             raise TensorError("No input is a tensor of floats. Give one, for instance in torch.float64.")
+        for index in self.differentiable:
+            _refuse_without_arithmetic(self.inputs[index], index)
 
     def with_inputs(self, inputs: Sequence[Any]) -> "Operator":
         """Return the same operator with other inputs, of which the same ones are differentiable.
@@ -168,6 +172,14 @@ def _find_differentiable(inputs: tuple[Any, ...]) -> tuple[int, ...]:
     ]
     chosen = [index for index in floats if inputs[index].requires_grad]
     return tuple(chosen or floats)
+
+
+def _refuse_without_arithmetic(tensor: Tensor, index: int) -> None:
+    if torch.finfo(tensor.dtype).bits < _MIN_BITS:
+        raise TensorError(
+            f"Input {index} has datatype {tensor.dtype}, in which torch does not compute. Give it in torch.bfloat16 or "
+            "a wider one, and have the operator convert it."
+        )
 
 
 def _iterate_tensors(outputs: Any) -> Iterator[Tensor]:

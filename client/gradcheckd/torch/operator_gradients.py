@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradcheckd.errors import FunctionError, ProblemError, TensorError
+from gradcheckd.errors import FunctionError, ProblemError, TensorError, describe_exception
 from gradcheckd.report import BlackBoxReport
 from gradcheckd.service import Service
-from gradcheckd.torch.operator_calls import Gradients, Operator, Tensors
-from gradcheckd.torch.operator_case import attempt, describe_exception, draw_upstream
+from gradcheckd.torch.operator_calls import Gradients, Operator, Tensors, is_dense
+from gradcheckd.torch.operator_case import attempt, draw_upstream
 from gradcheckd.torch.operator_report import OperatorLine
 from gradcheckd.torch.operator_sizes import MakeInputs, resize_inputs
 
@@ -35,6 +35,13 @@ class GradientJudge:
 
     def judge(self, name: str, operator: Operator) -> OperatorLine:
         """Return the line on the gradients of an operator at its inputs."""
+        sparse = [index for index in operator.differentiable if not is_dense(operator.inputs[index])]
+        if sparse:
+            layout = str(operator.inputs[sparse[0]].layout).removeprefix("torch.")
+            detail = (
+                f"not judged: input {sparse[0]} has the layout {layout}; gradcheckd.torch.gradcheck moves its numbers"
+            )
+            return OperatorLine(name, "inconclusive", detail)
         numbers = tuple(draw_upstream(operator, self._seed))
 
         def evaluate(*tensors: Tensor) -> Tensors:
@@ -55,7 +62,10 @@ class GradientJudge:
         options: Any = {"seed": self._seed, **self._options}
         try:
             report = self._service.check_function(evaluate, point, vjp=pull_back, **options)
-        except (TensorError, ProblemError, FunctionError) as error:
+        except ProblemError as error:
+            refused = [f"{place['pointer']}: {place['detail']}" for place in error.errors] or [error.detail]
+            return OperatorLine(name, "inconclusive", f"not judged: {refused[0]}")
+        except (TensorError, FunctionError) as error:
             return OperatorLine(name, "inconclusive", f"not judged: {describe_exception(error)}")
         return OperatorLine(name, report.outcome, _describe_report(report))
 

@@ -43,11 +43,11 @@ def check_operator(
         Operator, such as `Function.apply` or any function of tensors. Takes the inputs as arguments, and returns a
         tensor, or a tuple, list or mapping with tensors.
     inputs
-        Tensors and other arguments. The differentiable ones are those with `requires_grad`, or, if none has it, all
-        tensors of floats.
+        Tensors and other arguments, or a single tensor. The differentiable ones are those with `requires_grad`, or, if
+        none has it, all tensors of floats.
     make_inputs
         Function of a size that returns inputs of that size, for the sizes 1, 2, 3, 5 and 7. By default the first
-        elements of the inputs, all axes of one length together.
+        elements of the inputs, all axes of one length together, and one element of each.
     nondet_tol
         Allowed difference of two equal calls, absolute, as in `torch.autograd.gradcheck`. The other comparisons allow
         for a difference of equal calls by themselves.
@@ -66,7 +66,7 @@ def check_operator(
     Raises
     ------
     TensorError
-        No input is a tensor of floats, or no output depends on one.
+        No input is a tensor of floats, one has a datatype in which torch does not compute, or no output depends on one.
     Exception
         Any error of the operator with the inputs as they are.
     """

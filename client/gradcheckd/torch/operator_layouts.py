@@ -52,6 +52,8 @@ def is_rearranged(tensor: Tensor, arranged: Tensor) -> bool:
 
 def expand_element(tensor: Tensor) -> Tensor:
     """Return a tensor of the same shape with one number in memory and the stride 0, as that of a sum."""
+    if not tensor.numel():
+        return tensor.detach()
     return tensor.detach().reshape(-1)[:1].clone().reshape((1,) * tensor.dim()).expand(tensor.shape)
 
 

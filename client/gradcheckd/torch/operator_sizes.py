@@ -24,19 +24,22 @@ def resize_inputs(operator: Operator, make_inputs: MakeInputs | None) -> Iterato
         Operator with its inputs.
     make_inputs
         Function of a size that returns inputs. Without it the first elements of the inputs are taken: all axes of one
-        length become shorter together, since an operator often needs equal lengths.
+        length become shorter together, since an operator often needs equal lengths; and all axes, to one element.
     """
     if make_inputs is not None:
         for size in SIZES:
             yield f"size {size}", lambda size=size: make_inputs(size)
         return
-    for length in _list_lengths(operator.inputs):
+    lengths = _list_lengths(operator.inputs)
+    for length in lengths:
         for size in SIZES:
             if size < length:
                 yield (
                     f"axes of {length}, size {size}",
-                    lambda length=length, size=size: [_slice_axes(value, length, size) for value in operator.inputs],
+                    lambda length=length, size=size: [_slice_axes(value, [length], size) for value in operator.inputs],
                 )
+    if len(lengths) > 1:
+        yield "all axes, size 1", lambda: [_slice_axes(value, lengths, 1) for value in operator.inputs]
 
 
 def _list_lengths(inputs: Sequence[Any]) -> list[int]:
@@ -48,8 +51,8 @@ def _is_sliceable(value: object) -> bool:
     return isinstance(value, Tensor) and is_dense(value)
 
 
-def _slice_axes(value: Any, length: int, size: int) -> Any:
+def _slice_axes(value: Any, lengths: Sequence[int], size: int) -> Any:
     if not _is_sliceable(value):
         return value
-    index = tuple(slice(size) if axis == length else slice(None) for axis in value.shape)
+    index = tuple(slice(size) if axis in lengths else slice(None) for axis in value.shape)
     return value.detach()[index].clone()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 
+from gradcheckd import TensorError
 from gradcheckd.torch import GradientMismatchError, gradcheck, use_directions
 from tests.client.torch_dropin.planted_functions import (
     double_one,
@@ -142,6 +143,20 @@ def test_function_records_nothing_at_moved_points() -> None:
 
     assert gradcheck(func, draw(3))
     assert recorded.count(True) < 5 < recorded.count(False)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (None, "The function returned None as output 0. Have it return a tensor"),
+        ({"y": draw(3)}, "returned dict as output 0"),
+        ((draw(3), 3), "returned int as output 1"),
+        ((draw(3), (draw(3),)), "returned tuple as output 1"),
+    ],
+)
+def test_a_result_that_is_no_tensor_is_told(result: Any, message: str) -> None:
+    with pytest.raises(TensorError, match=message):
+        gradcheck(lambda _: result, draw(3))
 
 
 def test_error_of_the_function_is_raised() -> None:
