@@ -32,7 +32,7 @@ from service.numerics.blackbox.output_contraction import (
 )
 from service.numerics.blackbox.tensor_verdict import make_product_verdict
 from service.numerics.core.batching import Array, Shape
-from service.numerics.core.precision import Precision
+from service.numerics.core.precision import PRECISIONS, Precision
 from service.numerics.diagnosis.explanation import BugExplanation
 from service.numerics.verdict.gradient_verdict import GradientVerdict, JudgedEntries
 from service.numerics.verdict.outcome import Outcome
@@ -123,9 +123,16 @@ class OutputJudge:
             self._sought_error,
             self._tolerance,
             tighten,
-            estimate_part_deviation(self._values[:, active], weights[active]),
+            self._estimate_part_deviation(active, weights),
         )
         return judgements
+
+    def _estimate_part_deviation(self, active: Array, weights: Array) -> float:
+        """Return the deviation of a sum of narrow elements; points in a narrow datatype are far apart, and show it."""
+        roundoffs = [point.schedule.precision.unit_roundoff for point in self._layout.points.values()]
+        if max(roundoffs) > PRECISIONS["FP32"].unit_roundoff:
+            return 0.0
+        return estimate_part_deviation(self._values[:, active], weights[active])
 
     def judge_jacobian(self, name: str, jacobian: Array, precision: Precision) -> ProductJudgement:
         """Judge the Jacobian by a tensor of which single elements were moved, (*output, *tensor)."""
