@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gradcheckd.errors import RequestError, TensorError, hide_frames
+from gradcheckd.torch.function_values import as_tuple
 
 __tracebackhide__ = hide_frames
 
@@ -57,10 +58,10 @@ class Operator:
         The function is none.
     """
 
-    def __init__(self, func: Callable[..., Any], inputs: Sequence[Any]) -> None:
+    def __init__(self, func: Callable[..., Any], inputs: Tensor | Sequence[Any]) -> None:
         if not callable(func):
             raise RequestError(f"func takes the inputs as arguments; {type(func).__qualname__} was given.")
-        self._func, self.inputs = func, (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+        self._func, self.inputs = func, as_tuple(inputs)
         self.differentiable = _find_differentiable(self.inputs)
         if not self.differentiable:
             raise TensorError("No input is a tensor of floats. Give one, for instance in torch.float64.")

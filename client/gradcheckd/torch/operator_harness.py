@@ -4,6 +4,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from torch import Tensor
+
 from gradcheckd.errors import InconclusiveGradientWarning, RequestError, hide_frames
 from gradcheckd.service import Service
 from gradcheckd.torch.operator_calls import Operator
@@ -22,7 +24,7 @@ __tracebackhide__ = hide_frames
 
 def check_operator(
     func: Callable[..., Any],
-    inputs: Sequence[Any],
+    inputs: Tensor | Sequence[Any],
     *,
     make_inputs: MakeInputs | None = None,
     nondet_tol: float = 0.0,
@@ -79,7 +81,7 @@ def check_operator(
 
 def assert_operator(
     func: Callable[..., Any],
-    inputs: Sequence[Any],
+    inputs: Tensor | Sequence[Any],
     *,
     inconclusive: Literal["raise", "warn"] = "raise",
     **options: Any,
