@@ -189,11 +189,11 @@ def test_other_arguments_are_refused(
 @pytest.mark.parametrize("kind", ["csr_array", "csr_matrix", "coo_array"])
 def test_a_sparse_jacobian_is_judged(kind: str) -> None:
     def compute(x: Any, factor: float = 1.0) -> Any:
-        return getattr(sparse, kind)(jacobian(x, factor))
+        return getattr(sparse, kind)(compute_jacobian(x, factor))
 
-    assert check_grad(field, compute, X) < 1e-9
+    assert check_grad(compute_field, compute, X) < 1e-9
     with pytest.raises(GradientError, match="scaled"):
-        check_grad(field, lambda x: compute(x, 1.001), X, raise_exception=True)
+        check_grad(compute_field, lambda x: compute(x, 1.001), X, raise_exception=True)
 
 
 def test_a_gradient_in_memory_that_its_function_writes_again_is_judged() -> None:

@@ -75,6 +75,8 @@ class LossNoise:
         True if the loss was the same each time at the base, (...).
     format_roundoff
         Unit roundoff of the narrowest format that represents all losses.
+    part_deviation
+        Standard deviation that the rounding of its parts leaves in a loss that is their sum, (...); 0 by default.
     """
 
     deviation: Array
@@ -82,18 +84,20 @@ class LossNoise:
     loss_magnitude: Array
     is_deterministic: Array
     format_roundoff: float
+    part_deviation: Array | float = 0.0
 
     @property
     def rounding_deviation(self) -> Array:
-        """Deviation of the rounding of the losses near the base, (...)."""
-        return ROUNDING_DEVIATION * self.format_roundoff * self.loss_magnitude
+        """Deviation of the rounding of the losses, or of their parts, near the base, (...)."""
+        return np.maximum(ROUNDING_DEVIATION * self.format_roundoff * self.loss_magnitude, self.part_deviation)
 
     def scale_by_exponent(self, exponent: Array | int) -> "LossNoise":
         """Return the noise of losses 2^exponent times as large, (...)."""
-        deviation, most, size = (
-            np.ldexp(numbers, exponent) for numbers in (self.deviation, self.largest_deviation, self.loss_magnitude)
+        deviation, most, size, part = (
+            np.ldexp(numbers, exponent)
+            for numbers in (self.deviation, self.largest_deviation, self.loss_magnitude, self.part_deviation)
         )
-        return replace(self, deviation=deviation, largest_deviation=most, loss_magnitude=size)
+        return replace(self, deviation=deviation, largest_deviation=most, loss_magnitude=size, part_deviation=part)
 
     def compute_deviation(self, losses: Array, steps: Array, base: Array) -> Array:
         """Return the deviation, (..., k, levels), of the losses at steps, (..., k, levels, 2)."""
@@ -220,7 +224,8 @@ def estimate_noise(repeats: Array, lines: Sequence[Array] | Array, loss_format: 
     mean_square = np.square(np.where(is_alike, of_lines, 0.0)).sum(axis=0) / np.maximum(count, 1)
     deviation = np.where(count > 0, np.sqrt(mean_square), most)
     # The deviation of equal numbers need not be 0: their mean is rounded.
-    return LossNoise(deviation, most, size, (repeats == repeats[0]).all(axis=0), rounding)
+    is_deterministic = (repeats == repeats[0]).all(axis=0)
+    return LossNoise(deviation, most, size, is_deterministic, rounding, loss_format.part_deviation)
 
 
 def estimate_line_noise(values: Array) -> Array:
