@@ -33,11 +33,18 @@ def estimate_partial_noise(repeats: Array, lines: Array, loss_format: LossFormat
 
 
 def find_longest_finite_runs(lines: Array) -> Sequence[Array]:
-    """Return the longest run of finite values of each line, (lines, m, ...), if it is long enough."""
+    """Return the longest run of finite values of each line, (lines, m, ...), if it is long enough.
+
+    A line whose values end before its last point runs over the edge of a domain, beside which a function may be far
+    from smooth. That is no noise: such lines do not count if another one has all values.
+    """
     if np.isfinite(lines).all():
         return list(lines) if lines.ndim > 1 and lines.shape[1] >= MIN_NEAR_POINTS else []
     runs: list[Array] = []
     is_finite: Array = np.logical_and.reduce(np.isfinite(lines), axis=tuple(range(2, lines.ndim)))
+    if is_finite.all(axis=1).any():
+        is_counted = is_finite.all(axis=1) | (np.diff(is_finite.astype(int), axis=1) > 0).any(axis=1)
+        lines, is_finite = lines[is_counted], is_finite[is_counted]
     for line, finite in zip(lines, is_finite, strict=True):
         gaps = np.flatnonzero(np.concatenate([[True], ~finite, [True]]))
         longest_run = int(np.diff(gaps).argmax())

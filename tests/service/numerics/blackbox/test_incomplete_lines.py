@@ -11,6 +11,13 @@ def test_the_longest_run_of_values_is_taken_where_it_is_long_enough():
     assert [run.tolist() for run in find_longest_finite_runs(lines)] == [[3, 4, 5, 6, 7], list(range(8))]
 
 
+def test_a_line_that_ends_at_an_edge_does_not_count_beside_a_whole_one():
+    ending, whole = np.array([1.0, 2, 4, 8, 16, NAN, NAN, NAN]), np.arange(8.0)
+    assert [each.tolist() for each in find_longest_finite_runs(np.stack([ending, whole]))] == [whole.tolist()]
+    alone = find_longest_finite_runs(np.stack([ending, np.full(8, NAN)]))
+    assert [each.tolist() for each in alone] == [[1, 2, 4, 8, 16]], "but where there is no other"
+
+
 def test_noise_follows_from_what_is_known():
     generator = np.random.default_rng(0)
     lines = 1 + generator.normal(size=(2, 8)) * 1e-6
