@@ -36,7 +36,7 @@ from schemas.report import (
 )
 from schemas.tensor import NONFINITE_SPELLINGS, AnyTensor, Tensor, make_tensor_schema
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 MAX_DIRECTIONS = 2**31 - 1
 
 Points = Annotated[dict[Name, Tensor], MinLen(1)]
@@ -60,7 +60,7 @@ class DirectionsSpec(StrictModel):
 
     kind: Literal["coordinates", "random"] = Field(
         default="random",
-        description="Of single elements, or standard Gaussian ones of whole tensors.",
+        description="Of single elements, or random ones of whole tensors.",
         examples=["random"],
     )
     count: Annotated[int, Ge(1), Le(MAX_DIRECTIONS)] | None = Field(
@@ -92,7 +92,7 @@ class PlanRequest(StrictModel):
     scale: dict[Name, Tensor] | None = Field(
         default=None,
         description="How far to move each tensor, by name: a number, or one for each element in a tensor of its shape. "
-        "The largest step is 1/8 of it (FP16: 1/4, BF16: 1/2), along random directions times a Gaussian number; taken "
+        "The largest step is 1/8 of it (FP16: 1/4, BF16: 1/2), along random directions times a random number; taken "
         "down to a power of two. By default the median size of the elements that are not 0; an element that is moved "
         "alone, by its own size where that is larger.",
         examples=[{"w1": 0.25}],

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from schemas.plan import Plan, PlanRequest
 
 PLAN = {
-    "version": 2,
+    "version": 3,
     "seed": "0",
     "order": ["w"],
     "directions": {"kind": "random", "count": 4},

@@ -10,13 +10,8 @@ from schemas.problem_details import InvalidRequestError, PlacedError, error_at
 from schemas.tensor import Tensor
 from service.checks.common.limits import Limits
 from service.numerics.blackbox.layout import EvaluationLayout
+from service.numerics.blackbox.random_numbers import draw_cotangents
 from service.numerics.core.batching import Array
-
-_COTANGENT_BITS = 8
-"""Significant bits of a random cotangent: those of BF16, so that every datatype of a function holds it."""
-_SMALLEST_COTANGENT = 2.0**-14
-"""Smallest size of an element of a random cotangent: the smallest normal number of FP16."""
-_COTANGENT_STREAM = 0xC7
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -37,7 +32,9 @@ class OutputRequest:
         """Return the cotangents of the request, or random ones, in float64 by name."""
         if self.given_cotangents is not None:
             return {name: tensor.array.astype(np.float64) for name, tensor in self.given_cotangents.items()}
-        return {name: draw_cotangent(name, shape, seed) for name, shape in self.shapes.items()}
+        return {
+            name: draw_cotangents(seed, name, math.prod(shape)).reshape(shape) for name, shape in self.shapes.items()
+        }
 
 
 def read_output_request(
@@ -87,14 +84,6 @@ def _find_cotangent_errors(cotangents: Mapping[str, Tensor]) -> Iterator[PlacedE
         elif not tensor.array.any():
             detail = "is 0 everywhere, and so is its product with any Jacobian; give one with other numbers"
             yield error_at(detail, "cotangents", name)
-
-
-def draw_cotangent(name: str, shape: tuple[int, ...], seed: int) -> Array:
-    """Draw the cotangent of an output: standard Gaussian numbers of 8 significant bits, none of them 0."""
-    drawn = np.random.default_rng([seed, _COTANGENT_STREAM, *name.encode()]).standard_normal(shape)
-    mantissas, exponents = np.frexp(np.asarray(drawn, np.float64))
-    rounded = np.ldexp(np.round(np.ldexp(mantissas, _COTANGENT_BITS)), exponents - _COTANGENT_BITS)
-    return np.copysign(np.maximum(np.abs(rounded), _SMALLEST_COTANGENT), drawn)
 
 
 def count_elements_by_output(shapes: Shapes) -> dict[str, int]:

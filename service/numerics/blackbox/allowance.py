@@ -18,8 +18,9 @@ sqrt(n) |H_ii| u s where no H_ij is larger than H_ii.
 U is 256 where u <= 2^-24: 43 units, root mean square, are more than a sum of thousands of products is off by. For the
 narrow arithmetics, which accumulate in a wider one, it is 24.
 
-Along a random direction d, which knows nothing of the errors, an error of norm e is seen as N(0, e^2). Six deviations
-of U u |c| / 6 are certain, and allowed is beside
+Along a random direction d, which knows nothing of the errors, an error of norm e is seen with the deviation e, and six
+times as large with probability 3e-8 at most (direction_law.py). Six deviations of U u |c| / 6 are certain, and allowed
+is beside
 
     (U / 16) u max_k |d_k . H d_k|,                                                                                  (2)
 
@@ -36,7 +37,7 @@ errors in the loss that a difference could not tell from as much. So nothing is 
 beside what is allowed, times sqrt(n) along a random direction. It lets nothing pass.
 
 A Jacobian-vector product t of an output has one number for each of its elements and directions. Along a random
-direction d the number t_ei = J_e . d_i is Gaussian with the norm of the row J_e as its deviation, so that the root mean
+direction d the number t_ei = J_e . d_i has the norm of the row J_e as its deviation, so that the root mean
 square over the k directions, T_e, estimates that norm. As the candidate of a scalar it may be off by U u of it:
 
     certain_ei = bound_ei + U u T_e,    allowed_ei = certain_ei + (U / 16) u max_k |d_k . H_e d_k|                   (4)

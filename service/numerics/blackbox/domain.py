@@ -1,7 +1,7 @@
 """Moves of the elements that keep every point within the domain of the loss.
 
 With s the size of the move of an element, F the largest step, and r the largest part of s that a line asks for (1 of
-an element that moves alone, `MAX_DEVIATIONS` of a Gaussian direction), the element reaches r F s to each side, and by
+an element that moves alone, `MAX_DEVIATIONS` of a random direction), the element reaches r F s to each side, and by
 the rounding of its lattice a little farther. If that crosses a bound, at the distance d on the nearer side and D on the
 other, there are two ways:
 
@@ -25,11 +25,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.numerics.blackbox.lattice import compute_lattice_spacing
+from service.numerics.blackbox.random_numbers import MAX_DEVIATIONS
 from service.numerics.blackbox.schedule import StepSchedule
 from service.numerics.core.batching import Array
 
-MAX_DEVIATIONS = 3.0
-"""A Gaussian part of a bounded element is cut off here; one of 370 is."""
 MAX_LATTICE_SPACING = 0.5
 """Largest distance on the lattice of a datatype, in moves of the smallest step."""
 _MOVE_SLACK = 1 + 2.0**-2
@@ -77,7 +76,7 @@ def find_element_moves(
     sizes
         Sizes of the moves without a domain, powers of two, (elements,).
     random
-        True for Gaussian directions.
+        True for random directions.
     """
     max_move_fraction = MAX_DEVIATIONS if random else 1.0
     room_above, room_below = domain.high - values, values - domain.low

@@ -9,7 +9,7 @@ agree to rounding. With U, u and s of allowance.py, g = c J, and T_e the size of
 
     |c . (J v) - g . v| <= U u (size of g . v + sum_e |c_e| T_e) + 256 min(u, 2^-24) sum_e |c_e y_e| / s.            (1)
 
-Along a Gaussian direction the size of g . v is |g|, and the last term, for saturated parts of the function, grows by
+Along a random direction the size of g . v is |g|, and the last term, for saturated parts of the function, grows by
 sqrt(n). Along an element it is |g_i| and what the element shares with the others.
 """
 

@@ -9,7 +9,7 @@ one lattice. With q the distance of the datatype's numbers at the farthest point
 is exact for every step and on both sides: differences are central about X, along v itself, whatever the datatype. X is
 x but for elements smaller than their move, where |X - x| <= q / 2, a rounding of what they move by; |X - x| < q of an
 element that moves to one side alone, and is rounded to that side. The distance q is
-a part of h_min s, s the scale, the `coarseness`: a Gaussian direction is one rounded to multiples of that.
+a part of h_min s, s the scale, the `coarseness`: a random direction is one rounded to multiples of that.
 """
 
 from dataclasses import dataclass

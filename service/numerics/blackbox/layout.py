@@ -23,7 +23,7 @@ from service.numerics.blackbox.lines import (
     TensorLines,
     TensorPoint,
     draw_element_lines,
-    draw_gaussian_lines,
+    draw_random_lines,
     place_near_points,
 )
 from service.numerics.blackbox.schedule import NEAR_POINT_COUNT
@@ -176,7 +176,7 @@ def lay_out_evaluations(
     points
         Tensors by name, in the order of their moves.
     random
-        True for directions from the standard Gaussian; False for one element each.
+        True for random directions; False for one element each.
     count
         Directions of each tensor; None stands for all elements, or for `DEFAULT_DIRECTIONS`.
     seed
@@ -184,7 +184,7 @@ def lay_out_evaluations(
     """
     points = dict(points)
     lines = {
-        name: (draw_gaussian_lines if random else draw_element_lines)(
+        name: (draw_random_lines if random else draw_element_lines)(
             point, count_directions(point, random=random, count=count), seed, name
         )
         for name, point in iterate_interruptibly(points.items())

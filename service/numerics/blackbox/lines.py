@@ -1,20 +1,17 @@
-"""Lines of one tensor: Gaussian directions, single elements, and near points."""
+"""Lines of one tensor: random directions, single elements, and near points."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from service.numerics.blackbox.domain import MAX_DEVIATIONS, ElementMoves, LossDomain
+from service.numerics.blackbox.direction_law import ONE_SIDED_CONCENTRATION
+from service.numerics.blackbox.domain import ElementMoves, LossDomain
 from service.numerics.blackbox.lattice import LatticeMoves, compute_lattice_spacing, round_to_lattice
+from service.numerics.blackbox.random_numbers import choose_elements, draw_numbers
 from service.numerics.blackbox.schedule import NEAR_POINT_COUNT, StepSchedule, round_to_power_of_two
 from service.numerics.core.batching import Array
-from service.numerics.verdict.projection import sample_directions
 
 NEAR_LINE_COUNT = 2
-_HALF_GAUSSIAN_CONCENTRATION = 4.2
-"""A sum of halves of Gaussian numbers and whole ones, of deviations of norm s, is log-concave with a variance of
-(1 - 2 / pi) s^2 at least. The density of such a one is 1 over its deviation at most (Bobkov and Chistyakov 2015),
-which is 1.66 / s, and that of N(0, s^2) is 0.399 / s: 4.2 times as much."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +64,11 @@ class TensorLines:
         Divisor that makes a difference by the step the derivative, (k,).
     direction_weights
         Move of each element in a random direction, in units of the tensor's scale, (elements,) or (1,): the direction
-        is standard Gaussian for the gradient times these weights.
+        is that of `direction_law` for the gradient times these weights.
     sides
         Sides of the points of each line: 0 for both, 1 or -1 for one alone, (k,).
-    has_half_gaussians
-        True if random directions move some elements to one side alone, by half a Gaussian; False by default.
+    has_one_sided_moves
+        True if random directions move some elements to one side alone; False by default.
     """
 
     moved_elements: Array | None
@@ -79,15 +76,15 @@ class TensorLines:
     derivative_units: Array
     direction_weights: Array
     sides: Array
-    has_half_gaussians: bool = False
+    has_one_sided_moves: bool = False
 
     def __len__(self) -> int:
         return len(self.derivative_units)
 
     @property
     def zero_concentration(self) -> float:
-        """Factor by which inner products lie nearer to 0 than Gaussian ones, at most."""
-        return _HALF_GAUSSIAN_CONCENTRATION if self.has_half_gaussians else 1.0
+        """Factor by which inner products lie nearer to 0 than if all elements moved to both sides, at most."""
+        return ONE_SIDED_CONCENTRATION if self.has_one_sided_moves else 1.0
 
     @property
     def directions(self) -> Array:
@@ -95,16 +92,15 @@ class TensorLines:
         return self.moves.directions / (self.derivative_units[:, None] * self.direction_weights)
 
 
-def draw_gaussian_lines(point: TensorPoint, count: int, seed: int, name: str) -> TensorLines:
-    """Draw standard Gaussian directions in units of the moves, within the bounds."""
+def draw_random_lines(point: TensorPoint, count: int, seed: int, name: str) -> TensorLines:
+    """Draw random directions in units of the moves, within the bounds."""
     schedule, element_moves = point.schedule, point.choose_element_moves(random=True)
-    has_half_gaussians = bool(element_moves.move_sides.any())
-    drawn_moves = _clip_to_domain(
-        sample_directions(count, (point.values.size,), seed, name), point, element_moves, MAX_DEVIATIONS
-    )
+    has_one_sided_moves = bool(element_moves.move_sides.any())
+    size = point.values.size
+    drawn_moves = draw_numbers(seed, "direction", name, 0, count * size).reshape(count, size)
     moves = round_to_lattice(
         point.values.ravel(),
-        drawn_moves * element_moves.move_sizes,
+        _turn_inward(drawn_moves, element_moves) * element_moves.move_sizes,
         element_moves.move_sizes,
         schedule.largest_step,
         schedule.smallest_step,
@@ -117,25 +113,20 @@ def draw_gaussian_lines(point: TensorPoint, count: int, seed: int, name: str) ->
         moves,
         np.full(count, point.scale),
         weights[:1] if (weights == weights[0]).all() else weights,
-        np.full(count, int(has_half_gaussians)),
-        has_half_gaussians,
+        np.full(count, int(has_one_sided_moves)),
+        has_one_sided_moves,
     )
 
 
-def _clip_to_domain(
-    relative_moves: Array, point: TensorPoint, element_moves: ElementMoves, max_deviations: float
-) -> Array:
-    """Clip moves in parts of their sizes, (..., elements), to the domain."""
-    if point.domain is None:
-        return relative_moves
-    relative_moves = np.clip(relative_moves, -max_deviations, max_deviations)
-    return np.where(element_moves.move_sides == 0, relative_moves, np.abs(relative_moves) * element_moves.move_sides)
+def _turn_inward(relative_moves: Array, element_moves: ElementMoves) -> Array:
+    """Return moves in parts of their sizes, (..., elements), on the sides of the elements."""
+    sides = element_moves.move_sides
+    return np.where(sides == 0, relative_moves, np.abs(relative_moves) * sides)
 
 
 def draw_element_lines(point: TensorPoint, count: int, seed: int, name: str) -> TensorLines:
     """Draw elements without replacement, in order, each moved by its own size."""
-    generator = np.random.default_rng([seed, 0xC0, *name.encode()])
-    elements = np.sort(generator.choice(point.values.size, count, replace=False))
+    elements = choose_elements(seed, name, point.values.size, count)
     values, schedule, element_moves = (
         point.values.ravel()[elements],
         point.schedule,
@@ -158,10 +149,12 @@ def place_near_points(point: TensorPoint, seed: int, name: str, line: int, *, ra
     schedule, element_moves = point.schedule, point.choose_element_moves(random=random)
     step = 2.0 ** -schedule.near_exponents[line]
     values = point.values.ravel()
-    relative_moves = sample_directions(NEAR_LINE_COUNT, (values.size,), seed, f"{name}\0near")[line : line + 1]
-    relative_moves = _clip_to_domain(
-        relative_moves, point, element_moves, schedule.largest_step / (NEAR_POINT_COUNT * step)
+    relative_moves = _turn_inward(
+        draw_numbers(seed, "near", name, line * values.size, values.size)[None], element_moves
     )
+    if point.domain is not None:
+        max_move = schedule.largest_step / (NEAR_POINT_COUNT * step)
+        relative_moves = np.clip(relative_moves, -max_move, max_move)
     # A near point is no farther away than others are: the largest of them by as much as a direction's part of one.
     min_sizes = _MIN_NEAR_SPACING * compute_lattice_spacing(np.abs(values), schedule.precision) / step
     sizes = np.maximum(

@@ -1,10 +1,10 @@
 """The probability that one wrong element passed, given that its losses agree.
 
 An element j of the gradient c is off by a part r of itself, any of the n that are not 0 with the same probability.
-Along a Gaussian direction d that is r c_j d_j ~ N(0, (r c_j)^2), and the finite difference is off by noise of deviation
+Along a random direction d that is r c_j d_j (direction_law.py), and the finite difference is off by noise of deviation
 t beside; it passes along direction i where the sum of both is within what is allowed there, a_i. So of k directions
 
-    p = 1/n sum_j prod_i P(|N(0, (r c_j)^2 + t_i^2)| <= a_i).    (1)
+    p = 1/n sum_j prod_i P(|r c_j d_j + N(0, t_i^2)| <= a_i).    (1)
 
 Along elements that are moved by themselves it passes where it is not among the k that were, or else where r c_j and
 the noise together are within what is allowed:
@@ -19,6 +19,7 @@ import math
 
 import numpy as np
 
+from service.numerics.blackbox.direction_law import compute_hiding_probabilities, evaluate_error_function
 from service.numerics.core.batching import Array
 
 _MAX_REPRESENTATIVES = 2**11
@@ -45,13 +46,8 @@ def compute_random_miss_probability(
     pass_probabilities = np.ones(errors.shape)
     for allowed_error, noise_deviation in zip(allowed_errors.tolist(), deviations.tolist(), strict=True):
         if math.isfinite(allowed_error):
-            error_deviations = np.hypot(errors, noise_deviation)
-            scaled_limit = (
-                (allowed_error + coarseness / 2 * errors)
-                / np.where(error_deviations == 0, 1, error_deviations)
-                / math.sqrt(2)
-            )
-            pass_probabilities *= np.where(error_deviations == 0, 1.0, _evaluate_error_function(scaled_limit))
+            limits = allowed_error + coarseness / 2 * errors
+            pass_probabilities *= compute_hiding_probabilities(limits, errors, noise_deviation)
     return float(pass_probabilities.mean())
 
 
@@ -66,8 +62,8 @@ def compute_element_miss_probability(
     noise_scales = np.sqrt(2.0) * np.where(deviations == 0, 5e-324, deviations)
     with np.errstate(over="ignore", invalid="ignore"):
         pass_probabilities = (
-            _evaluate_error_function((allowed_errors - errors) / noise_scales)
-            + _evaluate_error_function((allowed_errors + errors) / noise_scales)
+            evaluate_error_function((allowed_errors - errors) / noise_scales)
+            + evaluate_error_function((allowed_errors + errors) / noise_scales)
         ) / 2
     pass_probabilities[~np.isfinite(allowed_errors) | (errors == 0)] = 1.0
     return float(1 - (1 - pass_probabilities).sum() / nonzero_count)
@@ -78,7 +74,3 @@ def _select_representatives(sizes: Array) -> Array:
         return sizes
     positions = ((np.arange(_MAX_REPRESENTATIVES) + 0.5) * sizes.size / _MAX_REPRESENTATIVES).astype(int)
     return np.sort(sizes)[positions]
-
-
-def _evaluate_error_function(values: Array) -> Array:
-    return np.array([math.erf(value) for value in values.tolist()])

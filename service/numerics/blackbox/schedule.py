@@ -67,7 +67,7 @@ def choose_typical_scale(values: Array, schedule: StepSchedule) -> float:
 
     Larger where the largest element could not be moved by as little, in the datatype, as the smallest step asks for.
 
-    A random direction moves all elements at once, each by a Gaussian part of this. The sum that n inputs
+    A random direction moves all elements at once, each by a random part of this. The sum that n inputs
     add to a unit then moves as the root of n of such parts, just as the unit itself is made of n of them: so the same
     part of the scale is a step of the same boldness for few elements and for many.
     """
@@ -96,7 +96,7 @@ def choose_move_sizes(values: Array, schedule: StepSchedule, *, random: bool) ->
     Gaussian numbers is, or less than 2^-3, where several are. Only what rounding of float64 leaves where others
     cancel is moved as if it were 0, by the scale: 1e-16 beside 1.
 
-    A random direction moves all by one scale, but in a tensor of several units, each element by a Gaussian part of its
+    A random direction moves all by one scale, but in a tensor of several units, each element by a random part of its
     own size.
 
     Parameters
@@ -162,6 +162,14 @@ def round_to_power_of_two(number: float) -> float:
     return float(round_to_powers_of_two(np.array(number)))
 
 
+_ROOT_HALF = 0.7071067811865476
+
+
 def round_to_powers_of_two(numbers: Array) -> Array:
-    """Round each number to its next power of two."""
-    return 2.0 ** np.clip(np.rint(np.log2(np.maximum(numbers, 5e-324))), -_SCALE_EXPONENT_LIMIT, _SCALE_EXPONENT_LIMIT)
+    """Round each number to its next power of two, in ratio: 2^e or 2^(e - 1) of m 2^e, with 1/2 <= m < 1.
+
+    The limit is the number of float64 next to the root of 1/2, and no logarithm, which libraries round differently.
+    """
+    mantissas, exponents = np.frexp(np.maximum(numbers, 5e-324))
+    exponents = np.where(np.isinf(numbers), _SCALE_EXPONENT_LIMIT, exponents - (mantissas < _ROOT_HALF))
+    return np.ldexp(1.0, np.clip(exponents, -_SCALE_EXPONENT_LIMIT, _SCALE_EXPONENT_LIMIT))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from service.numerics.blackbox.advice import suggest_remedy
+from service.numerics.blackbox.direction_law import bound_hiding_probability
 from service.numerics.blackbox.line_comparison import LineComparison, compare_candidate
 from service.numerics.blackbox.lines import TensorLines, TensorPoint
 from service.numerics.blackbox.precision_hint import suggest_lower_precision
@@ -118,7 +119,7 @@ def _compute_detection_limit(lines: TensorLines, comparison: LineComparison, gra
     gradient_norm = euclidean_norm(np.where(np.isfinite(gradient), gradient, 0.0))
     # The allowed error counts once for an unseen error, and once for the error that is allowed.
     hidden_errors = (comparison.unnoticed_error + comparison.allowance.allowed_error) * lines.zero_concentration
-    return compute_norm_detection_limit(hidden_errors, gradient_norm, lines.moves.coarseness)
+    return compute_norm_detection_limit(hidden_errors, gradient_norm, lines.moves.coarseness, bound_hiding_probability)
 
 
 def _compute_detectable_errors(comparison: LineComparison, sizes: Array | None) -> Array:

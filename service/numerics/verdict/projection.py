@@ -11,6 +11,7 @@ of ours, and not for the norm in which relative errors are reported elsewhere.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,7 +94,17 @@ class NormDetectionLimit:
     probability: float
 
 
-def compute_norm_detection_limit(slack: Array, gradient_norm: float, coarseness: float = 0.0) -> NormDetectionLimit:
+def evaluate_gaussian_probability(limit: float) -> float:
+    """Return P(|N(0, 1)| <= limit)."""
+    return math.erf(limit / math.sqrt(2))
+
+
+def compute_norm_detection_limit(
+    slack: Array,
+    gradient_norm: float,
+    coarseness: float = 0.0,
+    evaluate_probability: Callable[[float], float] = evaluate_gaussian_probability,
+) -> NormDetectionLimit:
     """Return the relative error that agreement along k directions rules out.
 
     Along direction j a gradient passes only if it is off there by no more than its slack s_j: what is allowed, and what
@@ -115,29 +126,34 @@ def compute_norm_detection_limit(slack: Array, gradient_norm: float, coarseness:
     coarseness
         Number whose multiples the directions were rounded to, 0 by default: |e| / 2 times it, the error of e . d, is
         added to the slack.
+    evaluate_probability
+        Returns the probability that d . e is within a part of |e|, at most; by default that of Gaussian directions.
     """
     if not (0 < gradient_norm < np.inf and np.isfinite(slack).any()):
         return NormDetectionLimit(np.inf, 1.0)
     known = slack[np.isfinite(slack)]
     low, high = -1074.0, 1023.0
+
+    def compute_probability(relative_error: float) -> float:
+        return compute_miss_probability(known, gradient_norm, relative_error, coarseness, evaluate_probability)
+
     for _ in range(64):
         middle = (low + high) / 2
-        low, high = (
-            (low, middle)
-            if compute_miss_probability(known, gradient_norm, 2.0**middle, coarseness) <= MISS_PROBABILITY
-            else (middle, high)
-        )
+        low, high = (low, middle) if compute_probability(2.0**middle) <= MISS_PROBABILITY else (middle, high)
     if high == 1023:
         return NormDetectionLimit(np.inf, 1.0)
-    return NormDetectionLimit(2.0**high, compute_miss_probability(known, gradient_norm, 2.0**high, coarseness))
+    return NormDetectionLimit(2.0**high, compute_probability(2.0**high))
 
 
 def compute_miss_probability(
-    slack: Array, gradient_norm: float, relative_error: float, coarseness: float = 0.0
+    slack: Array,
+    gradient_norm: float,
+    relative_error: float,
+    coarseness: float = 0.0,
+    evaluate_probability: Callable[[float], float] = evaluate_gaussian_probability,
 ) -> float:
     """Return the probability p(r) of `compute_norm_detection_limit`."""
     error, rounded = relative_error * gradient_norm, coarseness / 2
     if not error:
         return 1.0
-    root = math.sqrt(2)
-    return math.prod([math.erf((line_slack / error + rounded) / root) for line_slack in slack.tolist()])
+    return math.prod([evaluate_probability(line_slack / error + rounded) for line_slack in slack.tolist()])

@@ -5,7 +5,7 @@ import numpy as np
 from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
 from service.numerics.blackbox.domain import ElementMoves
 from service.numerics.blackbox.kinks import LossShape
-from service.numerics.blackbox.lines import TensorLines, TensorPoint, draw_element_lines, draw_gaussian_lines
+from service.numerics.blackbox.lines import TensorLines, TensorPoint, draw_element_lines, draw_random_lines
 from service.numerics.blackbox.schedule import STEP_SCHEDULES
 from service.numerics.core.batching import Array
 
@@ -26,7 +26,7 @@ def make_element_lines(point: TensorPoint) -> TensorLines:
 
 def draw_directions(point: TensorPoint, count: int) -> TensorLines:
     """Random directions of a point."""
-    return draw_gaussian_lines(point, count, SEED, NAME)
+    return draw_random_lines(point, count, SEED, NAME)
 
 
 def make_derivatives(value: Array, bound: Array | float = 0.0, **other: object) -> DirectionalDerivatives:

@@ -47,7 +47,7 @@ def test_where_the_datatype_has_no_numbers_there_is_no_room():
     assert find_moves(1.0, 1.0, 0.999, 1.001, STEP_SCHEDULES["BF16"]) == ([0.0], [0])
 
 
-def test_a_gaussian_part_takes_three_times_the_room():
+def test_a_random_part_takes_three_times_the_room():
     (alone,), _ = find_moves(1.0, 4.0, high=2.0)
     (along,), sides = find_moves(1.0, 4.0, high=2.0, random=True)
     assert (alone, along, sides) == (4.0, 2.0, [0])

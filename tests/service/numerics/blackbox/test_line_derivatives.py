@@ -40,9 +40,10 @@ def lay_out_on_bounds(values, datatype, generator, *, random) -> EvaluationLayou
 @pytest.mark.parametrize(("relative", "kind"), NOISES)
 @pytest.mark.parametrize("datatype", MAX_FREQUENCIES)
 def test_bounds_cover_the_truth(datatype, relative, kind, random):
+    """Lines of one plan share their noise and their loss, so that few plans would tell little of how many miss."""
     generator = np.random.default_rng(11)
     errors, bounds, sizes = [], [], []
-    for _ in range(60):
+    for _ in range(200):
         n = int(generator.integers(1, 30))
         loss = draw_smooth_loss(generator, n, MAX_FREQUENCIES[datatype])
         layout = lay_out_on_bounds(generator.normal(size=n), datatype, generator, random=random)

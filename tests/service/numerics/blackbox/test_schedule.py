@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,15 @@ def test_the_scale_is_that_of_a_typical_element():
 
 def test_move_sizes_of_narrow_datatypes_move_the_largest_element():
     assert choose_typical_scale(np.array([1.0, 1.0, 1000.0]), STEP_SCHEDULES["FP16"]) == 128
+
+
+@pytest.mark.parametrize("exponent", [-950, -1, 0, 1, 60, 950])
+def test_powers_are_exact_and_the_next_in_ratio(exponent):
+    """The root of 2 is the limit, whatever a logarithm of it rounds to."""
+    power, root = math.ldexp(1.0, exponent), math.ldexp(math.sqrt(2), exponent)
+    for number in (power, np.nextafter(root, 0.0), power / math.sqrt(2) * (1 + 1e-15)):
+        assert round_to_power_of_two(number) == power
+    assert round_to_power_of_two(np.nextafter(root, np.inf)) == 2 * power
 
 
 @pytest.mark.parametrize("number", [5e-324, 1e-300, 1.0, 1e300])

@@ -48,7 +48,12 @@ def test_zero_gradient_beside_another_slope_fails(loss, random):
 
 @pytest.mark.parametrize("random", [True, False])
 def test_beside_a_fine_staircase_other_gradients_are_judged(random):
-    assert find_outcome(lambda x: np.round(np.sin(x).sum(), 6), -np.cos(X), random).outcome == Outcome.FAIL
+    """In one of ten seeds two stairs at the base look like a kink."""
+    outcomes = [
+        find_outcome(lambda x: np.round(np.sin(x).sum(), 6), -np.cos(X), random, seed).outcome for seed in range(30)
+    ]
+    assert Outcome.PASS not in outcomes
+    assert outcomes.count(Outcome.FAIL) >= 24
 
 
 def test_a_loss_that_hardly_changes_is_no_staircase():
