@@ -136,10 +136,11 @@ def _judge_output_values(judged: _JudgedRequest) -> JudgeReport | None:
     if judgements is None:
         plan, judgements = first_plan, first
     assert judgements is not None
+    is_enough = judgements.suffices(request.relative_error)
     if first is not None:
         judgements = judgements.combine_looks(first, request.relative_error)
     report = build_output_report(plan, judgements, request.relative_error, judged.encode)
-    return _finish_report(report, look, is_enough=judgements.suffices(request.relative_error))
+    return _finish_report(report, look, is_enough=is_enough)
 
 
 def _finish_report(report: JudgeReport, look: Look, *, is_enough: bool) -> JudgeReport | None:
@@ -164,6 +165,7 @@ def _judge_loss(judged: _JudgedRequest) -> JudgeReport | None:
             return _finish_report(build_derivative_report(plan, losses, judged.encode), look, is_enough=False)
     with judged.clock.name_stage("the candidate was being judged"):
         noise, judgements = _judge_candidates(judged, plan, losses, given)
+        is_enough = all(suffices(judgement, request.relative_error) for judgement in judgements.values())
         if look.kind != "all":
             first_plan = take_first_look(plan)
             # All losses would be another look: larger steps reach more kinks, and have wider bounds.
@@ -175,7 +177,6 @@ def _judge_loss(judged: _JudgedRequest) -> JudgeReport | None:
         report = build_judge_report(plan.layout, losses, noise, judgements, request.relative_error)
         if request.include:
             report["derivatives"] = build_derivatives(plan, difference_loss(plan, losses)[0], judged.encode)
-        is_enough = all(suffices(judgement, request.relative_error) for judgement in judgements.values())
         return _finish_report(report, look, is_enough=is_enough)
 
 

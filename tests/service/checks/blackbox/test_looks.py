@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.few_trials import CELLS, draw_trial
 from schemas.problem_details import InvalidRequestError
 from schemas.tensor import Tensor
 from service.checks.blackbox.judge import judge_losses
@@ -84,6 +85,19 @@ def test_two_directions_of_float32_do_not_suffice():
     """They would miss the sought error of one element too often."""
     answer = plan_few()
     assert judge(answer, evaluate(answer["points"]))["outcome"] == "more"
+
+
+def test_a_first_look_suffices_by_its_own_probability():
+    """It states twice that: 0.0014 here, by the function and the gradient of a trial of `make few`."""
+    (cell,) = [each for each in CELLS if str(each) == "tanh network, FP32, 1"]
+    trial = draw_trial(cell, 20261129)
+    request = {"point": {"x": {"datatype": "FP32", "shape": list(trial.point.shape), "data": trial.point.tolist()}}}
+    answer = plan_evaluations(request | {"seed": trial.seed, "evaluations": "few"}).answer
+    losses = [float(trial.function.evaluate(np.array(point["x"], np.float32))[0]) for point in answer["points"]]
+    candidate = {"x": {"datatype": "FP32", "shape": list(trial.point.shape), "data": trial.gradient.tolist()}}
+    report = judge(answer, losses, candidate, relative_error=1e-2)
+    assert (report["outcome"], report["evaluations"]) == ("pass", len(losses))
+    assert 1e-3 < report["missed"]["single_element"]["probability"] < 2e-3
 
 
 def test_other_numbers_of_losses_are_refused():
