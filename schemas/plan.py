@@ -55,6 +55,9 @@ Losses = Annotated[
 ]
 
 
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class DirectionsSpec(StrictModel):
     """The directions of the differences."""
 
@@ -162,7 +165,20 @@ class Plan(StrictModel):
 class JudgeRequest(StrictModel):
     """Losses or values at the points of a plan, and the derivatives to judge by them."""
 
-    plan: Plan = Field(description="The plan of `POST /v1/plan`.")
+    plan: Plan | None = Field(
+        default=None, description="The plan of `POST /v1/plan`, or of a judgement that is `more`."
+    )
+    plan_request: PlanRequest | None = Field(
+        default=None,
+        description="In place of a plan: the request for it, from which the client made the points itself by the "
+        "published rule. `encoding` has no meaning in it.",
+    )
+    digest: Digest | None = Field(
+        default=None,
+        description="SHA-256 of the points whose values are given, point by point, each with its tensors in the order "
+        "of the request, and of the cotangents: all numbers as float64, little-endian, row-major, 0 for -0. Required "
+        "with plan_request.",
+    )
     losses: Losses | None = Field(
         default=None,
         description="The losses, of a plan without outputs.",

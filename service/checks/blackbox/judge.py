@@ -16,8 +16,7 @@ from service.checks.blackbox.looks import Look, build_further_points, choose_loo
 from service.checks.blackbox.losses import read_losses
 from service.checks.blackbox.output_judgements import judge_products
 from service.checks.blackbox.output_report import build_output_report
-from service.checks.blackbox.plan_codec import decode_plan
-from service.checks.blackbox.plan_size import BINARY_SIZE_FACTOR
+from service.checks.blackbox.plan_source import check_digest, read_plan
 from service.checks.blackbox.products import check_jacobian_size, read_products, take_first_products
 from service.checks.blackbox.report import build_derivative_report, build_judge_report, difference_loss
 from service.checks.blackbox.values import count_points, read_values
@@ -66,10 +65,13 @@ def judge_losses(
     """
     limits = limits or Limits()
     clock = current_clock(limits.seconds)
-    with clock.enforce_deadline(), clock.refuse_on_timeout("Plan fewer directions", "plan"):
+    plan_field = parse.choose_plan_field(body)
+    with clock.enforce_deadline(), clock.refuse_on_timeout("Plan fewer directions", plan_field):
         request = parse.parse_judge_request(body, limits)
-        plan = decode_plan(request.plan, limits, BINARY_SIZE_FACTOR)
+        plan = read_plan(request, limits)
         check_fields(request, plan)
+        look = _choose_look(request, plan)
+        check_digest(request.digest, plan, look)
         form = encoding or request.encoding
         if request.include:
             check_jacobian_size(plan, limits, "include", plan.cotangents)
@@ -78,10 +80,10 @@ def judge_losses(
                 reserve_answer_bytes(size)
         encode = choose_encoder(form, defer=reserve_answer_bytes is not None)
         judge = _judge_outputs if plan.cotangents else _judge_loss
-        report = judge(_JudgedRequest(request, plan, _choose_look(request, plan), limits, clock, encode))
+        report = judge(_JudgedRequest(request, plan, plan_field, look, limits, clock, encode))
         if report is not None:
             return report
-        return build_further_points(plan, form, limits, reserve_answer_bytes)
+        return build_further_points(plan, form, limits, reserve_answer_bytes, plan_field)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class _JudgedRequest:
 
     request: JudgeRequest
     plan: EvaluationPlan
+    plan_field: str
     look: Look
     limits: Limits
     clock: Clock
@@ -114,7 +117,7 @@ def _choose_look(request: JudgeRequest, plan: EvaluationPlan) -> Look:
 
 def _judge_outputs(judged: _JudgedRequest) -> JudgeReport | None:
     """Judge outputs; return None if a first look does not suffice."""
-    with judged.clock.refuse_on_timeout("Plan fewer directions, or judge fewer outputs at once", "plan"):
+    with judged.clock.refuse_on_timeout("Plan fewer directions, or judge fewer outputs at once", judged.plan_field):
         return _judge_output_values(judged)
 
 

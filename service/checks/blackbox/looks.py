@@ -99,6 +99,7 @@ def build_further_points(
     encoding: Encoding | Literal["binary"],
     limits: Limits,
     reserve_answer_bytes: Callable[[int], None] | None,
+    plan_field: str = "plan",
 ) -> FurtherPoints:
     """Build the answer of a first look that does not suffice.
 
@@ -113,6 +114,8 @@ def build_further_points(
     reserve_answer_bytes
         Receiver of the largest size of the answer, in bytes, before the points are made; may raise to refuse it.
         With it, points in JSON are left to `schemas.json_writer`.
+    plan_field
+        Field of the request that the plan came from; "plan" by default.
     """
     evaluations, layout = _list_further_evaluations(plan), plan.layout
     size = _BYTES_BESIDE_TENSORS + sum(
@@ -120,7 +123,7 @@ def build_further_points(
         for name, point in layout.points.items()
     )
     if reserve_answer_bytes is not None:
-        reserve_answer_bytes(check_answer_bytes(size, limits, _REMEDY, "plan"))
+        reserve_answer_bytes(check_answer_bytes(size, limits, _REMEDY, plan_field))
     tensors = select_points(plan, evaluations)
     points: Any = tensors
     if encoding != "binary":

@@ -38,7 +38,10 @@ class OutputRequest:
 
 
 def read_output_request(
-    outputs: Shapes | None, cotangents: Mapping[str, Tensor] | None, limits: Limits
+    outputs: Shapes | None,
+    cotangents: Mapping[str, Tensor] | None,
+    limits: Limits,
+    path_prefix: tuple[str, ...] = (),
 ) -> OutputRequest:
     """Read the outputs of a request for a plan; none if it has neither field.
 
@@ -50,6 +53,8 @@ def read_output_request(
         Cotangents of the client by name, or None.
     limits
         Limits of the request.
+    path_prefix
+        Path to both fields in the body; empty by default.
 
     Raises
     ------
@@ -58,32 +63,35 @@ def read_output_request(
     """
     if outputs is not None and cotangents is not None:
         detail = "are given beside `outputs`; give cotangents, whose shapes are those of the outputs, or outputs alone"
-        raise InvalidRequestError([error_at(detail, "cotangents")])
+        raise InvalidRequestError([error_at(detail, *path_prefix, "cotangents")])
     if cotangents is None:
         declared = OutputRequest(outputs or {})
     else:
         declared = OutputRequest({name: tensor.array.shape for name, tensor in cotangents.items()}, cotangents)
-    errors = [*_find_shape_errors(declared, limits), *_find_cotangent_errors(cotangents or {})]
+    errors = [
+        *_find_shape_errors(declared, limits, path_prefix),
+        *_find_cotangent_errors(cotangents or {}, path_prefix),
+    ]
     if errors:
         raise InvalidRequestError(errors)
     return declared
 
 
-def _find_shape_errors(declared: OutputRequest, limits: Limits) -> Iterator[PlacedError]:
+def _find_shape_errors(declared: OutputRequest, limits: Limits, path_prefix: tuple[str, ...]) -> Iterator[PlacedError]:
     for name, shape in declared.shapes.items():
         if len(shape) > limits.dimensions:
             detail = f"{len(shape)} dimensions; at most {limits.dimensions} are taken"
-            yield error_at(detail, declared.field_name, name)
+            yield error_at(detail, *path_prefix, declared.field_name, name)
 
 
-def _find_cotangent_errors(cotangents: Mapping[str, Tensor]) -> Iterator[PlacedError]:
+def _find_cotangent_errors(cotangents: Mapping[str, Tensor], path_prefix: tuple[str, ...]) -> Iterator[PlacedError]:
     for name, tensor in cotangents.items():
         if tensor.datatype is not None and tensor.datatype.kind != "float":
             detail = f"a cotangent is of floats; datatype {tensor.datatype.name} was given"
-            yield error_at(detail, "cotangents", name)
+            yield error_at(detail, *path_prefix, "cotangents", name)
         elif not tensor.array.any():
             detail = "is 0 everywhere, and so is its product with any Jacobian; give one with other numbers"
-            yield error_at(detail, "cotangents", name)
+            yield error_at(detail, *path_prefix, "cotangents", name)
 
 
 def count_elements_by_output(shapes: Shapes) -> dict[str, int]:

@@ -1,9 +1,13 @@
 """Validation of the requests for a plan and for a judgement."""
 
+from collections.abc import Iterator
+
 from schemas.plan import JudgeRequest, PlanRequest
+from schemas.problem_details import InvalidRequestError, PlacedError, error_at
 from service.checks.common.limits import Limits
 from service.checks.common.request_validation import validate_request
 
+PLAN_FIELD, REQUEST_FIELD = "plan", "plan_request"
 _PLAN_FIELDS = ("point", "scale", "bounds", "outputs", "cotangents")
 _JUDGED_FIELDS = ("candidate", "values", "vjp", "jvp", "jacobian")
 _CHECKSUMS_PER_NAME, _OTHER_CHECKSUMS = 4, 6
@@ -27,8 +31,30 @@ def parse_judge_request(body: object, limits: Limits) -> JudgeRequest:
     Raises
     ------
     InvalidRequestError
-        All errors of the form.
+        All errors of the form, or of the choice between a plan and a request for one.
     """
-    fields = (*((name,) for name in _JUDGED_FIELDS), *(("plan", name) for name in _PLAN_FIELDS))
+    plan_fields = ((plan, name) for plan in (PLAN_FIELD, REQUEST_FIELD) for name in _PLAN_FIELDS)
+    fields = (*((name,) for name in _JUDGED_FIELDS), *plan_fields)
     checksums = _CHECKSUMS_PER_NAME * limits.names + _OTHER_CHECKSUMS
-    return validate_request(body, JudgeRequest, dict.fromkeys(fields, limits.names) | {("plan", "checks"): checksums})
+    request = validate_request(
+        body, JudgeRequest, dict.fromkeys(fields, limits.names) | {(PLAN_FIELD, "checks"): checksums}
+    )
+    if errors := [*_find_plan_errors(request)]:
+        raise InvalidRequestError(errors)
+    return request
+
+
+def _find_plan_errors(request: JudgeRequest) -> Iterator[PlacedError]:
+    if request.plan is None and request.plan_request is None:
+        detail = "is missing: give the plan of POST /v1/plan, or your request for one as plan_request, with digest"
+        yield error_at(detail, PLAN_FIELD)
+    if request.plan is not None and request.plan_request is not None:
+        yield error_at("stands in place of `plan`, and both were given: give one of them", REQUEST_FIELD)
+    elif request.plan_request is not None and request.digest is None:
+        detail = "is missing: plan_request takes the SHA-256 of the points that you made, in 64 hexadecimal digits"
+        yield error_at(detail, "digest")
+
+
+def choose_plan_field(body: object) -> str:
+    """Return the field of a request for a judgement that its points follow from."""
+    return REQUEST_FIELD if isinstance(body, dict) and REQUEST_FIELD in body else PLAN_FIELD

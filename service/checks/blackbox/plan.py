@@ -10,12 +10,12 @@ from schemas.json_writer import DeferredPart
 from schemas.plan import PlanAnswer
 from schemas.tensor import Encoding, Tensor, encode_tensor
 from service.checks.blackbox import parse
-from service.checks.blackbox.evaluation_plan import EvaluationPlan, build_evaluation_plan
+from service.checks.blackbox.evaluation_plan import EvaluationPlan
 from service.checks.blackbox.looks import list_looks, select_points
-from service.checks.blackbox.outputs import read_output_request, stack_tangents
+from service.checks.blackbox.outputs import stack_tangents
 from service.checks.blackbox.plan_codec import encode_plan
 from service.checks.blackbox.plan_size import BINARY_SIZE_FACTOR
-from service.checks.blackbox.scales_and_bounds import MoveSettings
+from service.checks.blackbox.plan_source import build_requested_plan
 from service.checks.common.answer_bytes import check_answer_bytes, estimate_tensor_bytes
 from service.checks.common.deadline import current_clock
 from service.checks.common.limits import Limits
@@ -133,18 +133,7 @@ def plan_evaluations(
     clock = current_clock(limits.seconds)
     with clock.enforce_deadline(), clock.refuse_on_timeout("Ask for fewer directions", "directions", "count"):
         request = parse.parse_plan_request(body, limits)
-        outputs = read_output_request(request.outputs, request.cotangents, limits)
-        plan = build_evaluation_plan(
-            request.point,
-            MoveSettings(request.scale or {}, request.bounds or {}),
-            random=request.directions.kind == "random",
-            count=request.directions.count,
-            seed=request.seed,
-            limits=limits,
-            has_first_look=request.evaluations == "few",
-            outputs=outputs,
-            size_factor=BINARY_SIZE_FACTOR if binary else 1,
-        )
+        plan = build_requested_plan(request, limits, BINARY_SIZE_FACTOR if binary else 1)
         if reserve_answer_bytes is not None:
             answer_bytes = _estimate_answer_bytes(plan, "binary" if binary else request.encoding)
             reserve_answer_bytes(check_answer_bytes(answer_bytes, limits, _REMEDY, "directions"))

@@ -5,7 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from service.checks.blackbox.plan import plan_evaluations
+from schemas.plan import Plan
+from service.checks.blackbox.evaluation_plan import EvaluationPlan
+from service.checks.blackbox.looks import Look, list_looks
+from service.checks.blackbox.plan import PlanResult, plan_evaluations
+from service.checks.blackbox.plan_codec import decode_plan
+from service.checks.blackbox.plan_size import BINARY_SIZE_FACTOR
+from service.checks.common.limits import Limits
 
 EXAMPLE_POINT = {"w1": [[0.1, -0.1], [0.2, 0.001]], "b": {"datatype": "FP32", "shape": [2], "data": [0.5, -0.25]}}
 
@@ -34,3 +40,9 @@ def make_judge_request(kind: str = "random", **fields: Any) -> dict[str, Any]:
         for at in range(plan_result.evaluations)
     ]
     return json.loads(json.dumps({"plan": dict(plan_result.plan), "losses": losses, "candidate": compute_gradient()}))
+
+
+def decode_whole_plan(result: PlanResult) -> tuple[EvaluationPlan, Look]:
+    """The plan of an answer as a judgement reads it, and the look at its points."""
+    plan = decode_plan(Plan.model_validate(json.loads(json.dumps(dict(result.plan)))), Limits(), BINARY_SIZE_FACTOR)
+    return plan, list_looks(plan)[0]

@@ -1,5 +1,6 @@
 """`POST /v1/plan`, `POST /v1/judge` over HTTP."""
 
+import hashlib
 import json
 from functools import partial
 
@@ -38,6 +39,32 @@ def test_a_loss_at_home_is_judged_in_json():
     request = {"plan": answer.json["plan"], "losses": [compute_loss(point) for point in answer.json["points"]]}
     report = CLIENT.post("/v1/judge", json=request | {"candidate": compute_gradient()})
     assert (report.status_code, report.json["outcome"]) == (200, "pass")
+
+
+def test_own_points_are_judged_without_a_plan_in_both_formats():
+    """The order of the point counts."""
+    request = make_plan_request(evaluations="few")
+    answer = CLIENT.post("/v1/plan", data=json.dumps(request), headers=JSON)
+    points = [{name: point[name] for name in request["point"]} for point in answer.json["points"]]
+    numbers = [np.asarray(tensor, "<f8").tobytes() for point in points for tensor in point.values()]
+    fields = {
+        "plan_request": request,
+        "digest": hashlib.sha256(b"".join(numbers)).hexdigest(),
+        "losses": list(map(compute_loss, points)),
+    }
+    candidate = compute_gradient()
+    report = CLIENT.post("/v1/judge", data=json.dumps(fields | {"candidate": candidate}), headers=JSON)
+    plan = {"plan": answer.json["plan"], "losses": fields["losses"], "candidate": candidate}
+    assert report.data == CLIENT.post("/v1/judge", json=plan).data
+    entries = {f"candidate/{name}": make_entry(np.array(gradient)) for name, gradient in candidate.items()}
+    raw = make_body(entries, {"request": json.dumps(fields | {"candidate_dtype": "FP64"})})
+    same = CLIENT.post("/v1/judge", data=raw, headers={"Content-Type": BINARY})
+    assert (report.status_code, same.status_code) == (200, 200)
+    assert same.json["outcome"] == report.json["outcome"]
+    wrong = CLIENT.post(
+        "/v1/judge", data=json.dumps(fields | {"candidate": candidate, "digest": 64 * "0"}), headers=JSON
+    )
+    assert [error["pointer"] for error in wrong.json["errors"]] == ["/digest"]
 
 
 def test_answers_may_come_in_safetensors():
