@@ -11,21 +11,24 @@ from gradcheckd.connection import Connection
 from gradcheckd.errors import GradcheckdError, ProblemError, RequestError, hide_frames
 from gradcheckd.function_evaluation import PointValues
 from gradcheckd.function_forms import TensorForm
+from gradcheckd.progress import decode_array
 from gradcheckd.wire import JSON, SAFETENSORS
 
 __tracebackhide__ = hide_frames
 
 _BOUND_SIDES = frozenset({"min", "max"})
+PLAN_FIELD, REQUEST_FIELD, DIGEST_FIELD = "plan", "plan_request", "digest"
 
 
 @dataclass(frozen=True)
 class PlannedPoints:
-    """A plan, to return unchanged, and its points: by name, stacked along the first axis.
+    """The points of a plan: by name, stacked along the first axis.
 
     Attributes
     ----------
-    plan
-        Plan of the service.
+    source
+        Fields of a judgement that the points follow from: `plan` of the service, to return unchanged, or `plan_request`
+        and `digest` of points that were made here.
     evaluations
         Number of points.
     points
@@ -35,18 +38,24 @@ class PlannedPoints:
     tangents
         Tangents by the tensor that they move, shape (directions, *tensor), in the order of the directions; none
         without outputs.
+    scales
+        Scales of the moves by name, each a number or of the tensor's shape.
+    has_first_look
+        True if some of the points come first, and others only if those do not suffice; False by default.
     """
 
-    plan: Mapping[str, Any]
+    source: Mapping[str, Any]
     evaluations: int
     points: Mapping[str, Array]
     cotangents: Mapping[str, Array] = field(default_factory=dict[str, Array])
     tangents: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    scales: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    has_first_look: bool = False
 
     @property
-    def has_first_look(self) -> bool:
-        """Tell whether some of the points come first, and others only if those do not suffice."""
-        return self.plan.get("first_evaluations") is not None
+    def is_made_here(self) -> bool:
+        """Tell whether the points were made here, from the request for a plan."""
+        return REQUEST_FIELD in self.source
 
 
 def request_plan(
@@ -82,23 +91,31 @@ def request_plan(
     if cotangents is not None:
         sections["cotangents"] = cotangents
     elif outputs is not None:
-        shapes = {name: list(shape) for name, shape in outputs.shapes.items()}
-        fields = {**fields, "outputs": shapes}
+        fields = {**fields, "outputs": list_output_shapes(outputs)}
+    body = wire.encode_body(fields, sections)
     try:
-        content = connection.post("/v1/plan", wire.encode_body(fields, sections), SAFETENSORS)
+        content = connection.post("/v1/plan", body, SAFETENSORS)
     except ProblemError as error:
-        if "evaluations" in fields and any(place["pointer"] == "/evaluations" for place in error.errors):
+        if any(place["pointer"] == "/evaluations" for place in error.errors):
             raise RequestError(_describe_older_service(connection)) from error
         raise
     arrays, answer = wire.read_safetensors_report(content)
     with wire.UnexpectedAnswerGuard():
+        plan = answer["plan"]
         return PlannedPoints(
-            answer["plan"],
+            {PLAN_FIELD: plan},
             answer["evaluations"],
             {name: arrays[f"points/{name}"] for name in point.originals},
             {name: arrays[f"cotangents/{name}"] for name in outputs.originals} if outputs else {},
             {name: arrays[f"tangents/{name}"] for name in point.originals} if outputs else {},
+            {name: decode_array(plan["scale"][name]) for name in point.originals},
+            plan.get("first_evaluations") is not None,
         )
+
+
+def list_output_shapes(outputs: TensorForm) -> dict[str, list[int]]:
+    """List the shapes of outputs by name, as a request has them."""
+    return {name: list(shape) for name, shape in outputs.shapes.items()}
 
 
 def _describe_older_service(connection: Connection) -> str:
@@ -182,8 +199,8 @@ def encode_judgement(
         Other fields of the request.
     """
     if values.outputs:
-        return wire.encode_body({"plan": plan.plan, **fields}, {"values": values.outputs, **products})
-    return wire.encode_body({"plan": plan.plan, "losses": values.losses, **fields}, products)
+        return wire.encode_body({**plan.source, **fields}, {"values": values.outputs, **products})
+    return wire.encode_body({**plan.source, "losses": values.losses, **fields}, products)
 
 
 def request_judgement(
@@ -214,7 +231,8 @@ def request_judgement(
         if report["outcome"] != "more":
             return dict(report)
         points = {name: arrays[f"points/{name}"] for name in plan.points}
-        return replace(plan, plan=report["plan"], evaluations=report["evaluations"], points=points)
+        source = {PLAN_FIELD: report["plan"]}
+        return replace(plan, source=source, evaluations=report["evaluations"], points=points)
 
 
 def request_derivatives(connection: Connection, body: wire.Body) -> tuple[Mapping[str, Array], Mapping[str, Any]]:

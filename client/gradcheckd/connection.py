@@ -68,6 +68,8 @@ class Connection:
             raise RequestError(f"The address of a service is like {DEFAULT_URL}; {self.url!r} was given.")
         self._headers = _make_headers(self._key)
         self._client = ProcessClient(self._make_client)
+        self.takes_plan_requests = True
+        """False once the service has refused points that were made here: it is older, or has another rule for them."""
 
     def __enter__(self) -> Self:
         return self

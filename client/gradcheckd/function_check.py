@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from gradcheckd import wire
 from gradcheckd.blackbox import (
@@ -26,14 +26,16 @@ from gradcheckd.further_rounds import (
     encode_shrunken_scales,
     find_lost_elements,
     is_about_scale,
-    read_scales,
 )
 from gradcheckd.gradient_products import GradientArguments
+from gradcheckd.own_points import get_plan_fields, is_about_own_points, knows_no_own_points, make_plan
 from gradcheckd.product_forms import read_cotangents
 from gradcheckd.report import BlackBoxReport
 from gradcheckd.wire import Section
 
 __tracebackhide__ = hide_frames
+
+_Round = TypeVar("_Round")
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,21 @@ class FunctionCheck:
         return first
 
     def _judge_round(self, plan: PlannedPoints) -> tuple[BlackBoxReport, Scales]:
+        return self._run_round(plan, self._judge_plan)
+
+    def _run_round(self, plan: PlannedPoints, run: Callable[[PlannedPoints], _Round]) -> _Round:
+        """Run a round of a plan; of the service's plan if it refuses points that were made here."""
+        try:
+            return run(plan)
+        except ProblemError as error:
+            if not plan.is_made_here or not is_about_own_points(error):
+                raise
+            if knows_no_own_points(error):
+                self._connection.takes_plan_requests = False
+        fields = get_plan_fields(plan)
+        return run(request_plan(self._connection, self._point, self.outputs, self._cotangents, fields))
+
+    def _judge_plan(self, plan: PlannedPoints) -> tuple[BlackBoxReport, Scales]:
         products, values = self._evaluate(plan)
         while True:
             body = encode_judgement(plan, values, products, self._options.judge_fields or {})
@@ -161,39 +178,42 @@ class FunctionCheck:
             values = self._evaluator.evaluate(plan.points, plan.evaluations, self._options.progress, values)
         with wire.UnexpectedAnswerGuard():
             report = BlackBoxReport.read(raw, self._connection.prepare_repeat("/v1/judge", body))
-        return replace(report, exceptions=values.exceptions), read_scales(plan, self._point)
+        return replace(report, exceptions=values.exceptions), plan.scales
 
     def differentiate(self) -> Derivatives:
         """Return the derivatives with their error bounds; rounds and errors are those of `judge`."""
         outputs = self.outputs
         assert outputs is not None
-        derivatives, result, scales = self._differentiate_round(self._request_plan(None), outputs)
+        derivatives, result, scales = self._run_round(self._request_plan(None), self._differentiate_plan)
         for rounds in range(2, MAX_ROUNDS + 1):
             lost = derivatives.find_lost_elements() if result.raw.get("deterministic", True) else {}
             plan = self._plan_further_round(scales, lost)
             if plan is None:
                 break
-            further, result, scales = self._differentiate_round(plan, outputs)
+            further, result, scales = self._run_round(plan, self._differentiate_plan)
             derivatives, result = derivatives.narrow(further), replace(result, rounds=rounds)
         values, error_bounds = derivatives.assemble(outputs, self._point)
         return replace(result, values=values, error_bounds=error_bounds)
 
-    def _differentiate_round(
-        self, plan: PlannedPoints, outputs: TensorForm
-    ) -> tuple[BoundedDerivatives, Derivatives, Scales]:
+    def _differentiate_plan(self, plan: PlannedPoints) -> tuple[BoundedDerivatives, Derivatives, Scales]:
+        outputs = self.outputs
+        assert outputs is not None
         products, values = self._evaluate(plan)
         fields = {**(self._options.judge_fields or {}), "include": ["derivatives"]}
         arrays, raw = request_derivatives(self._connection, encode_judgement(plan, values, products, fields))
         with wire.UnexpectedAnswerGuard():
             derivatives = BoundedDerivatives.read(arrays, outputs, self._point)
             result = Derivatives(None, None, raw["evaluations"], 1, values.exceptions, raw)
-        return derivatives, result, read_scales(plan, self._point)
+        return derivatives, result, plan.scales
 
     def _request_plan(self, scale: Mapping[str, Any] | None) -> PlannedPoints:
         fields = {name: value for name, value in self._plan_fields.items() if value is not None}
         if scale is not None:
             fields["scale"] = scale
-        return request_plan(self._connection, self._point, self.outputs, self._cotangents, fields)
+        own = None
+        if self._connection.takes_plan_requests:
+            own = make_plan(self._point, self.outputs, self._cotangents, fields)
+        return own or request_plan(self._connection, self._point, self.outputs, self._cotangents, fields)
 
     def _plan_further_round(self, scales: Scales, lost: LostElements) -> PlannedPoints | None:
         """Plan a round with smaller moves of some elements; None if there is none, or the caller chose a scale."""

@@ -5,12 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from gradcheckd import wire
 from gradcheckd.arrays import Array, to_tensor
-from gradcheckd.blackbox import PlannedPoints
 from gradcheckd.errors import ProblemError
 from gradcheckd.function_forms import TensorForm
-from gradcheckd.progress import decode_array
 from gradcheckd.report import BlackBoxReport
 from gradcheckd.report_parts import Judged, Verdict
 
@@ -25,12 +22,6 @@ Noise alone leaves a bound of less than 2^7 times its deviation over the scale, 
 Scales = Mapping[str, Array]
 LostElements = Mapping[str, Array]
 """Masks by tensor, of its shape or of a single element for all, of elements that need smaller moves."""
-
-
-def read_scales(plan: PlannedPoints, point: TensorForm) -> Scales:
-    """Read the scales of a plan by name, each a number or of the tensor's shape."""
-    with wire.UnexpectedAnswerGuard():
-        return {name: decode_array(plan.plan["scale"][name]) for name in point.originals}
 
 
 def encode_shrunken_scales(scales: Scales, lost: LostElements) -> dict[str, Any]:

@@ -31,11 +31,11 @@ def refuse_plan(field: str) -> Answer:
     [((200, JSON_HEADERS, b'{"info": {"version": "1"}}'), "interface 1"), ((404, {}, b""), "an unknown version")],
 )
 def test_an_older_service_is_named_with_both_versions(document: Answer, version: str) -> None:
-    answers = [refuse_plan("/evaluations"), document]
+    answers = [refuse_plan("/plan_request"), refuse_plan("/evaluations"), document]
     with serve_answers(lambda number: answers[number - 1]) as (url, came), Service(url) as service:
         with pytest.raises(RequestError) as caught:
             service.check_function(np.sum, POINT, np.ones(3))
-        assert len(came) == 2
+        assert len(came) == 3
     assert str(caught.value) == (
         f"The service ({url}, {version}) is older than this client (gradcheckd {gradcheckd.__version__}): it takes no "
         'few evaluations first. Update the service, or give evaluations="full".'
@@ -43,15 +43,14 @@ def test_an_older_service_is_named_with_both_versions(document: Answer, version:
 
 
 def test_other_plan_refusals_are_raised_unchanged() -> None:
-    with (
-        serve_answers(lambda _: refuse_plan("/seed")) as (url, _),
-        pytest.raises(gradcheckd.ProblemError, match="/seed"),
-    ):
+    answers = [refuse_plan("/plan_request"), refuse_plan("/seed")]
+    seed_error = pytest.raises(gradcheckd.ProblemError, match="/seed")
+    with serve_answers(lambda number: answers[number - 1]) as (url, _), seed_error:
         gradcheckd.check_function(np.sum, POINT, np.ones(3), url=url)
 
 
 def test_an_older_service_takes_full_evaluations(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its plans are asked for without the field."""
+    """Points for it are made without the field."""
     sent: list[bytes] = []
     post = service.connection.post
 
@@ -62,9 +61,8 @@ def test_an_older_service_takes_full_evaluations(service: Service, monkeypatch: 
     monkeypatch.setattr(service.connection, "post", keep)
     assert service.check_function(np.sum, POINT, np.ones(3), evaluations="full").passed
     assert service.check_function(np.sum, POINT.astype(np.float32), np.ones(3, np.float32)).passed
-    plans = [content for content in sent if b"losses" not in content]
-    assert len(plans) == 2
-    assert not any(b'"few"' in content or b"evaluations" in content for content in plans)
+    assert len(sent) == 2
+    assert not any(b"few" in content or b"evaluations" in content for content in sent)
 
 
 def test_exceptions_at_further_points_have_the_numbers_of_the_values(service: Service) -> None:
