@@ -177,7 +177,7 @@ def sines(w: Any) -> Any:
     return np.sin(w)
 
 
-def kinked(w: Any) -> float:
+def compute_kinked_loss(w: Any) -> float:
     return float(np.abs(w - 0.9999).sum())
 
 
@@ -202,7 +202,7 @@ CHECKS: dict[str, tuple[Callable[[Service], Any], list[str]]] = {
     ),
     "derivatives": (lambda service: service.check_function(sines, POINT), ["/v1/judge"]),
     "further rounds": (
-        lambda service: service.check_function(kinked, np.ones(2), np.ones(2), directions="coordinates"),
+        lambda service: service.check_function(compute_kinked_loss, np.ones(2), np.ones(2), directions="coordinates"),
         ["/v1/judge"] * 5,
     ),
     "float32": (
