@@ -233,6 +233,8 @@ def _to_typed_tensor(array: Array, name: str, subject: str) -> TypedTensor:
 
 def _read_array(value: Any, subject: str) -> tuple[Array, str]:
     """Return the array of any library as one of NumPy, with the name of its datatype; bfloat16 as its bits."""
+    if type(value) is np.ndarray:
+        return _name_array(value)
     try:
         array = _to_array(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
@@ -247,6 +249,10 @@ def _read_array(value: Any, subject: str) -> tuple[Array, str]:
         )
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":
         return (array.view(np.uint32) >> 16).astype(np.uint16), _BFLOAT16
+    return _name_array(array)
+
+
+def _name_array(array: Array) -> tuple[Array, str]:
     # bfloat16 of the package ml_dtypes, as jax has it: NumPy knows its bits alone.
     name = _get_numpy_name(array.dtype)
     return (array.view(np.uint16) if name == _BFLOAT16 else array), name

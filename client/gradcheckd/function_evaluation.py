@@ -75,11 +75,13 @@ class FunctionEvaluator:
         base = {name: tensor.datatype.from_storage(tensor.array) for name, tensor in point.tensors.items()}
         result = self._call_function(base, "the base")
         self.outputs: TensorForm | None = None
+        self._shapes: Mapping[str, tuple[int, ...]] = {}
         self._base_loss: Loss = None
         if is_loss:
             self._base_loss = _read_base_loss(result)
         else:
             self.outputs = _read_base_outputs(result)
+            self._shapes = self.outputs.shapes
 
     def evaluate(
         self,
@@ -165,16 +167,15 @@ class FunctionEvaluator:
         except TensorError as error:
             raise _describe_other_result(error, place, is_base=is_base) from None
         for name, tensor in outputs.items():
-            if tensor is not None and tensor.array.shape != form.shapes[name]:
+            if tensor is not None and tensor.array.shape != self._shapes[name]:
                 raise FunctionError(
-                    f"Output {name!r} has shape {list(tensor.array.shape)} at {place}, and {list(form.shapes[name])} "
+                    f"Output {name!r} has shape {list(tensor.array.shape)} at {place}, and {list(self._shapes[name])} "
                     "at the base. Return the same shapes at every point, or None where there is no value."
                 )
         return outputs
 
     def _stack_outputs(self, rows: list[Outputs]) -> dict[str, TypedTensor]:
-        shapes = self.outputs.shapes if self.outputs else {}
-        return {name: _stack_tensors([row.get(name) for row in rows], shape) for name, shape in shapes.items()}
+        return {name: _stack_tensors([row.get(name) for row in rows], shape) for name, shape in self._shapes.items()}
 
 
 def refuse_changes(items: Mapping[str, Any], arrays: Mapping[str, Array], message: str) -> None:

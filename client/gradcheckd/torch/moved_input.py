@@ -1,12 +1,18 @@
 """Inputs that a check moves: their numbers as real tensors, in the memory that the function reads."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gradcheckd.arrays import Array
 from gradcheckd.torch.torch_internals import COMPRESSED_LAYOUTS, MKLDNN, GradcheckError
+
+RealNumbers = Array | Tensor
+"""Real numbers as an array of NumPy, which a check handles faster; as a tensor in bfloat16, which NumPy lacks."""
 
 
 class UnjudgeableError(Exception):
@@ -43,8 +49,30 @@ class MovedInput:
         """Return the name of the input in reports."""
         return f"input{self.index}"
 
-    def move(self, numbers: Tensor) -> None:
+    @cached_property
+    def base_numbers(self) -> RealNumbers:
+        """Return a copy of the base as the check has it."""
+        return copy_numbers(self.base)
+
+    @cached_property
+    def _base_bytes(self) -> bytes:
+        return self.base_numbers.tobytes() if isinstance(self.base_numbers, np.ndarray) else b""
+
+    def is_at_base(self, numbers: RealNumbers) -> bool:
+        """Tell whether numbers are those of the base."""
+        if isinstance(numbers, np.ndarray):
+            return numbers.tobytes() == self._base_bytes
+        return torch.equal(numbers, self.base)
+
+    def move(self, numbers: RealNumbers) -> None:
         """Write real numbers of the shape of the base into the memory."""
+        self._write(as_numbers(numbers))
+
+    def move_back(self) -> None:
+        """Write the base into the memory."""
+        self._write(self.base)
+
+    def _write(self, numbers: Tensor) -> None:
         self.memory.copy_(torch.view_as_complex(numbers) if self.memory.is_complex() else numbers)
 
     def read_gradient(self, gradient: Tensor | None, *, masked: bool) -> Tensor:
@@ -73,15 +101,30 @@ class MovedInput:
             )
         return read_numbers(flat[self.positions])
 
-    def make_tangent(self, numbers: Tensor) -> Tensor:
+    def make_tangent(self, numbers: RealNumbers) -> Tensor:
         """Return real numbers of the shape of the base as a tangent of the input."""
-        return torch.view_as_complex(numbers) if self.memory.is_complex() else numbers
+        tangent = as_numbers(numbers).to(self.memory.device)
+        return torch.view_as_complex(tangent) if self.memory.is_complex() else tangent
 
 
 def read_numbers(tensor: Tensor) -> Tensor:
     """Return a dense tensor as real numbers, detached; complex ones get a last axis of real and imaginary part."""
     plain = tensor.detach().resolve_conj().resolve_neg()
     return torch.view_as_real(plain) if plain.is_complex() else plain
+
+
+def copy_numbers(tensor: Tensor) -> RealNumbers:
+    """Return a copy of the numbers of a dense tensor as a check takes them."""
+    numbers = read_numbers(tensor)
+    if numbers.dtype == torch.bfloat16:
+        return numbers.clone()
+    # Tensors of zeros may have no memory.
+    return np.array(numbers.to_dense().numpy(force=True))
+
+
+def as_numbers(numbers: RealNumbers) -> Tensor:
+    """Return numbers of a check as a tensor, which may share their memory."""
+    return torch.as_tensor(numbers)
 
 
 def read_moved_input(index: int, tensor: Tensor, numerical: Tensor) -> MovedInput:

@@ -10,12 +10,19 @@ from torch.autograd import forward_ad
 
 from gradcheckd.torch.check_settings import CheckSettings
 from gradcheckd.torch.function_values import as_tuple, is_complex, is_differentiable, is_floating
-from gradcheckd.torch.moved_input import MovedInput, read_moved_input, read_numbers
+from gradcheckd.torch.moved_input import (
+    MovedInput,
+    RealNumbers,
+    as_numbers,
+    copy_numbers,
+    read_moved_input,
+    read_numbers,
+)
 from gradcheckd.torch.torch_internals import NONDETERMINISM_NOTE, GradcheckError, densify
 
 _forward_ad: Any = forward_ad
-Numbers = Mapping[str, Tensor]
-"""Real tensors by the name of an input or an output."""
+Numbers = Mapping[str, RealNumbers]
+"""Real numbers by the name of an input or an output."""
 
 
 class OutputShapeError(Exception):
@@ -59,19 +66,25 @@ class TorchFunction:
             f"output{index}": index for index, result in enumerate(results) if is_judged(result) and result.numel()
         }
         self._needs_grad: bool | None = None
+        self._shapes = [_get_shape(result) for result in results]
         self.tangent_inputs: list[str] = []
         """Name of the input that each tangent so far moves."""
         self._tangent_sizes: list[float] = []
 
     @property
-    def point(self) -> dict[str, Tensor]:
+    def point(self) -> dict[str, RealNumbers]:
         """Return the numbers of the inputs; empty ones have none."""
-        return {moved.name: moved.base for moved in self.moved if moved.base.numel()}
+        return {moved.name: moved.base_numbers for moved in self._filled}
+
+    @property
+    def _filled(self) -> list[MovedInput]:
+        """Return the inputs that are not empty."""
+        return [moved for moved in self.moved if moved.base.numel()]
 
     @property
     def size(self) -> int:
         """Return the count of real numbers of the inputs."""
-        return sum(numbers.numel() for numbers in self.point.values())
+        return sum(moved.base.numel() for moved in self.moved)
 
     @property
     def unit_roundoff(self) -> float:
@@ -94,7 +107,7 @@ class TorchFunction:
         """Tell whether an input is sparse."""
         return any(moved.positions is not None for moved in self.moved)
 
-    def evaluate(self, point: Numbers) -> dict[str, Tensor]:
+    def evaluate(self, point: Numbers) -> dict[str, RealNumbers]:
         """Return the numbers of the outputs with the inputs moved to a point, and move them back.
 
         Raises
@@ -102,7 +115,7 @@ class TorchFunction:
         OutputShapeError
             The outputs have other shapes than at the base.
         """
-        changed = [moved for moved in self.moved if moved.base.numel() and not _is_base(moved, point)]
+        changed = [moved for moved in self._filled if not moved.is_at_base(point[moved.name])]
         try:
             # Others stay untouched: they may be views of the same memory.
             for moved in changed:
@@ -110,16 +123,16 @@ class TorchFunction:
             return self._evaluate_here()
         finally:
             for moved in changed:
-                moved.move(moved.base)
+                moved.move_back()
 
-    def _evaluate_here(self) -> dict[str, Tensor]:
+    def _evaluate_here(self) -> dict[str, RealNumbers]:
         if self._needs_grad is None:
             self._needs_grad = not self._is_same_without_grad()
         with torch.set_grad_enabled(self._needs_grad):
             results = as_tuple(self._func(*self._numerical_inputs))
         self._refuse_other_shapes(results)
         # A copy: a result may be a view of an input.
-        return {name: read_numbers(results[index]).clone() for name, index in self._judged.items()}
+        return {name: copy_numbers(results[index]) for name, index in self._judged.items()}
 
     def _is_same_without_grad(self) -> bool:
         """Tell whether the function has the same results without recording; some compute gradients themselves."""
@@ -136,9 +149,8 @@ class TorchFunction:
 
     def _refuse_other_shapes(self, results: Sequence[Any]) -> None:
         shapes = [_get_shape(result) for result in results]
-        expected = [_get_shape(result) for result in self._results]
-        if shapes != expected:
-            raise OutputShapeError(f"outputs have shapes {shapes} here, and {expected} at the base")
+        if shapes != self._shapes:
+            raise OutputShapeError(f"outputs have shapes {shapes} here, and {self._shapes} at the base")
 
     def compute_vjp(self, _: Numbers, cotangents: Numbers) -> dict[str, Tensor]:
         """Return the gradient of the output whose cotangent is not zero; the graph is that at the base.
@@ -149,7 +161,7 @@ class TorchFunction:
             A second backward pass differs by more than `nondet_tol`, or a gradient has another shape or datatype.
         """
         if self.is_constant:
-            return {name: torch.zeros_like(base) for name, base in self.point.items()}
+            return {moved.name: torch.zeros_like(moved.base) for moved in self._filled}
         first, second = self._differentiate(cotangents), self._differentiate(cotangents)
         for name, gradient in first.items():
             if gradient.numel() and (gradient - second[name]).abs().max() > self._settings.nondet_tol:
@@ -164,7 +176,7 @@ class TorchFunction:
         # Outputs without a cotangent stay undefined in the backward pass, as in torch's checker.
         chosen = [name for name, cotangent in cotangents.items() if cotangent.any()]
         outputs = [self._results[self._judged[name]] for name in chosen]
-        moved = [moved for moved in self.moved if moved.base.numel()]
+        moved = self._filled
         gradients: Sequence[Tensor | None] = torch.autograd.grad(
             outputs,
             [each.tensor for each in moved],
@@ -222,12 +234,9 @@ class TorchFunction:
         return read_numbers(tangent).clone()
 
 
-def _is_base(moved: MovedInput, point: Numbers) -> bool:
-    return torch.equal(point[moved.name], moved.base)
-
-
-def _restore(numbers: Tensor, like: Tensor) -> Tensor:
-    return torch.view_as_complex(numbers) if like.is_complex() else numbers
+def _restore(numbers: RealNumbers, like: Tensor) -> Tensor:
+    restored = as_numbers(numbers).to(like.device)
+    return torch.view_as_complex(restored) if like.is_complex() else restored
 
 
 def _get_shape(value: Any) -> list[int] | None:
