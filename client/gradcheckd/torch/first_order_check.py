@@ -1,6 +1,6 @@
 """The check of first derivatives: the judgement of the service, and torch's comparison where it cannot decide."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +13,11 @@ from gradcheckd.torch.check_settings import CheckSettings
 from gradcheckd.torch.function_values import as_tuple, is_differentiable, refuse_unfit_inputs, refuse_unfit_results
 from gradcheckd.torch.mismatch_error import GradientMismatchError, describe_mismatch, hide_frames
 from gradcheckd.torch.moved_input import UnjudgeableError
-from gradcheckd.torch.small_differences import find_real_failures, get_small_tolerance
+from gradcheckd.torch.rounded_gradients import find_lost_differences
+from gradcheckd.torch.small_differences import find_lost_failures, find_real_failures, get_small_tolerance
 from gradcheckd.torch.torch_comparison import compare_as_torch, run_other_tests
 from gradcheckd.torch.torch_function import TorchFunction
+from gradcheckd.torch.undecided_elements import FURTHER_LOOKS, describe_undecided, find_undecided, shrink_moves
 
 __tracebackhide__ = hide_frames
 
@@ -87,10 +89,34 @@ def _judge_function(function: TorchFunction, settings: CheckSettings) -> str | N
         report = _request_report(function, settings, directions, settings.tolerance)
     if _fails(report, function) and settings.check_forward_ad:
         report = _judge_small_tangents(report, function, settings, directions)
+    _refuse_failure(report, function, settings, directions)
+    if report.outcome == "fail":
+        return _look_again(report, function, settings, directions)
+    return None if report.outcome == "pass" else describe_undecided(report)
+
+
+def _refuse_failure(report: BlackBoxReport, function: TorchFunction, settings: CheckSettings, directions: str) -> None:
     if _fails(report, function):
         report = _locate_failure(report, function, settings, directions)
         raise GradientMismatchError(describe_mismatch(report, function), report)
-    return None if _passes(report, function) else _describe_undecided(report)
+
+
+def _look_again(
+    report: BlackBoxReport, function: TorchFunction, settings: CheckSettings, directions: str
+) -> str | None:
+    """Decide by smaller moves what small failures left undecided; return the reason if some of it stays so."""
+    lost = find_lost_failures(report, function.unit_roundoff, _find_lost_differences(report, function))
+    if lost:
+        return f"{lost[0]}: it is rounding of others of the same backward pass, which are larger"
+    undecided = find_undecided(report)
+    for look in range(1, FURTHER_LOOKS + 1):
+        if not undecided:
+            return None
+        scale = shrink_moves(function.filled, look, by_element=directions == "coordinates")
+        further = _request_report(function, settings, directions, None, scale)
+        _refuse_failure(further, function, settings, directions)
+        undecided &= find_undecided(further)
+    return describe_undecided(report) if undecided else None
 
 
 def _judge_small_tangents(
@@ -106,12 +132,20 @@ def _judge_small_tangents(
 
 
 def _fails(report: BlackBoxReport, function: TorchFunction) -> bool:
-    return bool(report.outcome == "fail" and find_real_failures(report, function.unit_roundoff))
+    return report.outcome == "fail" and bool(
+        find_real_failures(report, function.unit_roundoff, _find_lost_differences(report, function))
+    )
+
+
+def _find_lost_differences(report: BlackBoxReport, function: TorchFunction) -> dict[str, float]:
+    return {} if function.sizes is None else find_lost_differences(report, function.sizes, function.unit_roundoff)
 
 
 def _passes(report: BlackBoxReport, function: TorchFunction) -> bool:
-    is_decided = all(verdict.outcome != "inconclusive" for verdict in report.verdicts.values())
-    return report.outcome == "pass" or (report.outcome == "fail" and is_decided and not _fails(report, function))
+    """Tell whether nothing fails but what is small, and nothing is undecided."""
+    if report.outcome != "fail":
+        return report.outcome == "pass"
+    return not (find_undecided(report) or find_real_failures(report, function.unit_roundoff))
 
 
 def _locate_failure(
@@ -125,7 +159,11 @@ def _locate_failure(
 
 
 def _request_report(
-    function: TorchFunction, settings: CheckSettings, directions: str, tolerance: dict[str, float] | None
+    function: TorchFunction,
+    settings: CheckSettings,
+    directions: str,
+    tolerance: dict[str, float] | None,
+    scale: Mapping[str, Any] | None = None,
 ) -> BlackBoxReport:
     function.tangent_inputs.clear()
     return gradcheckd.check_function(
@@ -135,12 +173,5 @@ def _request_report(
         jvp=function.compute_jvp if settings.check_forward_ad else None,
         directions=directions,
         tolerance=tolerance,
+        scale=scale,
     )
-
-
-def _describe_undecided(report: BlackBoxReport) -> str:
-    """Return the first undecided verdict with its reason."""
-    for name, verdict in report.verdicts.items():
-        if verdict.outcome == "inconclusive":
-            return f"{name}: {verdict.reason}"
-    return report.summary

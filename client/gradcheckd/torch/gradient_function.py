@@ -28,6 +28,8 @@ class GradientFunction:
         self._func, self._input_count = func, len(inputs)
         # Forward mode takes the arguments without their history.
         self._requires_grad = [is_differentiable(value) for value in (*inputs, *grad_outputs)]
+        self.gradient_inputs: list[int] = []
+        """Number of the input of each result of the last call."""
 
     def __call__(self, *arguments: Any) -> tuple[Tensor, ...]:
         """Return the gradients of the inputs; those that do not exist are left out, as by torch's checker."""
@@ -39,14 +41,17 @@ class GradientFunction:
             )
             inputs = arguments[: self._input_count]
             outputs = tuple(filter(is_differentiable, as_tuple(self._func(*inputs))))
+            indices = [index for index, _ in enumerate(inputs) if self._requires_grad[index]]
             gradients: Any = torch.autograd.grad(
                 outputs,
-                [value for value, requires_grad in zip(inputs, self._requires_grad, strict=False) if requires_grad],
+                [inputs[index] for index in indices],
                 arguments[self._input_count :],
                 create_graph=create_graph,
                 allow_unused=True,
             )
-        return tuple(gradient for gradient in gradients if gradient is not None)
+        present = [pair for pair in zip(indices, gradients, strict=True) if pair[1] is not None]
+        self.gradient_inputs = [index for index, _ in present]
+        return tuple(gradient for _, gradient in present)
 
 
 def make_grad_outputs(func: Callable[..., Any], inputs: Sequence[Any], *, noncontiguous: bool) -> tuple[Tensor, ...]:

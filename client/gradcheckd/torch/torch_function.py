@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 
 from gradcheckd.torch.check_settings import CheckSettings
 from gradcheckd.torch.function_values import as_tuple, is_complex, is_differentiable, is_floating
+from gradcheckd.torch.gradient_function import GradientFunction
 from gradcheckd.torch.moved_input import (
     MovedInput,
     RealNumbers,
@@ -74,10 +75,10 @@ class TorchFunction:
     @property
     def point(self) -> dict[str, RealNumbers]:
         """Return the numbers of the inputs; empty ones have none."""
-        return {moved.name: moved.base_numbers for moved in self._filled}
+        return {moved.name: moved.base_numbers for moved in self.filled}
 
     @property
-    def _filled(self) -> list[MovedInput]:
+    def filled(self) -> list[MovedInput]:
         """Return the inputs that are not empty."""
         return [moved for moved in self.moved if moved.base.numel()]
 
@@ -91,6 +92,15 @@ class TorchFunction:
         """Return that of the least precise datatype of inputs and outputs."""
         tensors = [moved.tensor for moved in self.moved] + [self._results[index] for index in self._judged.values()]
         return max(torch.finfo(tensor.dtype).eps / 2 for tensor in tensors)
+
+    @property
+    def sizes(self) -> dict[str, float] | None:
+        """Return the largest size of each input, and of that whose gradient an output is; None for other functions."""
+        if not isinstance(self._func, GradientFunction):
+            return None
+        inputs = {moved.index: float(moved.base.abs().max()) or 1.0 for moved in self.filled}
+        outputs = {f"output{number}": inputs.get(index, 1.0) for number, index in enumerate(self._func.gradient_inputs)}
+        return outputs | {f"input{index}": size for index, size in inputs.items()}
 
     @property
     def has_complex_tensors(self) -> bool:
@@ -115,7 +125,7 @@ class TorchFunction:
         OutputShapeError
             The outputs have other shapes than at the base.
         """
-        changed = [moved for moved in self._filled if not moved.is_at_base(point[moved.name])]
+        changed = [moved for moved in self.filled if not moved.is_at_base(point[moved.name])]
         try:
             # Others stay untouched: they may be views of the same memory.
             for moved in changed:
@@ -161,7 +171,7 @@ class TorchFunction:
             A second backward pass differs by more than `nondet_tol`, or a gradient has another shape or datatype.
         """
         if self.is_constant:
-            return {moved.name: torch.zeros_like(moved.base) for moved in self._filled}
+            return {moved.name: torch.zeros_like(moved.base) for moved in self.filled}
         first, second = self._differentiate(cotangents), self._differentiate(cotangents)
         for name, gradient in first.items():
             if gradient.numel() and (gradient - second[name]).abs().max() > self._settings.nondet_tol:
@@ -176,7 +186,7 @@ class TorchFunction:
         # Outputs without a cotangent stay undefined in the backward pass, as in torch's checker.
         chosen = [name for name, cotangent in cotangents.items() if cotangent.any()]
         outputs = [self._results[self._judged[name]] for name in chosen]
-        moved = self._filled
+        moved = self.filled
         gradients: Sequence[Tensor | None] = torch.autograd.grad(
             outputs,
             [each.tensor for each in moved],

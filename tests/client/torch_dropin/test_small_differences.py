@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 import gradcheckd
@@ -35,6 +36,13 @@ def test_larger_difference_fails(directions: Any, forward: bool) -> None:
     func = make_square(scale(1 + 1e-7))
     with use_directions(directions), pytest.raises(GradientMismatchError):
         gradcheck(func, draw(4, 5), check_forward_ad=forward, check_backward_ad=not forward)
+
+
+@pytest.mark.parametrize(("dtype", "passes"), [(torch.float32, True), (torch.float16, False)])
+def test_sign_of_a_small_element_is_no_small_difference_in_narrow_datatypes(dtype: Any, passes: bool) -> None:
+    lines = (judged("fail", -2.0, 2e-5), judged("pass", 0.0, 1.0))
+    report: Any = SimpleNamespace(verdicts={"y/x": SimpleNamespace(outcome="fail", directions=lines)}, dot_tests=())
+    assert (not find_real_failures(report, torch.finfo(dtype).eps / 2)) == passes
 
 
 def test_both_modes_may_differ_by_half_the_digits() -> None:
