@@ -3,7 +3,8 @@
 `gradcheckd.torch.gradcheck` and `gradgradcheck`, with the service in this process, stand beside both modes of
 `torch.autograd`'s checkers in one run. A gradient counts as right if torch's slow mode accepts it, in float64 where the
 sample is in float32. Errors are planted in the first such sample of some operators. `--sections` and `--operators` run
-a part, of which nothing is kept.
+a part, of which nothing is kept. `--results` names a file for the results of each operator: a run that ends early
+goes on from there, and several runs may measure a section each.
 """
 
 from benchmarks import one_thread  # isort: skip # noqa: F401 - before anything that computes
@@ -13,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -22,6 +24,7 @@ from benchmarks import saved_results
 from benchmarks.machine_info import describe_machine, list_versions
 from benchmarks.operator_checks import CHECKERS, FAST, OURS, PASS, SLOW, SampleResult, check_sample
 from benchmarks.operator_samples import SECTIONS, Section, draw_samples, list_operators
+from benchmarks.operator_store import OperatorResult, ResultStore
 from benchmarks.operator_tables import write_markdown
 
 ERROR_STEP = 3
@@ -35,27 +38,27 @@ class SectionCounts:
     ----------
     section
         The section.
+    store
+        Results that are known, to which others are added; none by default.
     """
 
-    def __init__(self, section: Section) -> None:
-        self._section = section
+    def __init__(self, section: Section, store: ResultStore | None = None) -> None:
+        self._section, self._store = section, store or ResultStore(None)
         self._operators: Counter[str] = Counter()
         self._samples: list[SampleResult] = []
         self._failed_draws: dict[str, str] = {}
 
     def add_operator(self, operator: Any, seed: int, *, has_errors: bool) -> None:
         """Count the samples of an operator."""
+        result = self._store.get(self._section.name, operator.formatted_name)
+        if result is None:
+            result = measure_operator(operator, self._section, seed, has_errors=has_errors)
+            self._store.add(self._section.name, result)
         self._operators["all"] += 1
-        try:
-            samples = list(draw_samples(operator, self._section, seed))
-        except Exception as error:  # noqa: BLE001 - of any kind: the database's own
-            self._failed_draws[operator.formatted_name] = f"{type(error).__name__}: {error}"[:100]
-            return
-        self._operators["small"] += bool(samples)
-        for sample in samples:
-            result = check_sample(sample, self._section, has_errors=has_errors)
-            has_errors = has_errors and not result.planted
-            self._samples.append(result)
+        self._operators["small"] += bool(result.samples)
+        self._samples += result.samples
+        if result.failed_draw:
+            self._failed_draws[result.name] = result.failed_draw
 
     def write_document(self) -> dict[str, Any]:
         """Return the counts for a document."""
@@ -91,9 +94,24 @@ class SectionCounts:
         return counts
 
 
-def measure_section(section: Section, seed: int, names: Sequence[str], error_step: int) -> dict[str, Any]:
+def measure_operator(operator: Any, section: Section, seed: int, *, has_errors: bool) -> OperatorResult:
+    """Let all checkers judge the small samples of an operator; errors are planted in the first that passes."""
+    try:
+        samples = list(draw_samples(operator, section, seed))
+    except Exception as error:  # noqa: BLE001 - of any kind: the database's own
+        return OperatorResult(operator.formatted_name, failed_draw=f"{type(error).__name__}: {error}"[:100])
+    results: list[SampleResult] = []
+    for sample in samples:
+        is_planted = any(result.planted for result in results)
+        results.append(check_sample(sample, section, has_errors=has_errors and not is_planted))
+    return OperatorResult(operator.formatted_name, results)
+
+
+def measure_section(
+    section: Section, seed: int, names: Sequence[str], error_step: int, store: ResultStore | None = None
+) -> dict[str, Any]:
     """Measure a section, all operators of it or those of some names."""
-    counts = SectionCounts(section)
+    counts = SectionCounts(section, store)
     for number, operator in enumerate(_show_progress(section, list_operators(section, names))):
         counts.add_operator(operator, seed, has_errors=number % error_step == 0)
     return counts.write_document()
@@ -116,10 +134,12 @@ def main() -> None:
     parser.add_argument("--sections", nargs="+", choices=names, default=names)
     parser.add_argument("--operators", nargs="+", default=[], help="names in the database; by default all")
     parser.add_argument("--error-step", type=int, default=ERROR_STEP, help="plant errors in one operator of so many")
+    parser.add_argument("--results", type=Path, help="file of the results by operator, to go on from")
     arguments = parser.parse_args()
+    store = ResultStore(arguments.results)
     torch.set_num_threads(1)
     sections = {
-        section.name: measure_section(section, arguments.seed, arguments.operators, arguments.error_step)
+        section.name: measure_section(section, arguments.seed, arguments.operators, arguments.error_step, store)
         for section in SECTIONS
         if section.name in arguments.sections
     }

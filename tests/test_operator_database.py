@@ -9,6 +9,7 @@ from benchmarks import operator_tables
 from benchmarks.operator_checks import ERROR, FAST, OURS, PASS, REFUSED, SLOW, UNDECIDED, check_sample, judge
 from benchmarks.operator_database import SectionCounts
 from benchmarks.operator_samples import MAX_NUMBERS, SAMPLES, SECTIONS, OperatorSample, draw_samples
+from benchmarks.operator_store import ResultStore
 from benchmarks.planted_operators import ALL, DOUBLED, ELEMENT, SIGN, draw_errors, plant_error
 
 BY_NAME = {section.name: section for section in SECTIONS}
@@ -135,6 +136,23 @@ def test_samples_are_small_few_and_functions_of_their_tensors():
 def test_a_random_operator_is_left_out():
     operator = make_operator([(2, lambda output: output[0] * torch.rand(2))])
     assert list(draw_samples(operator, FLOAT64, 0)) == []
+
+
+def test_a_run_goes_on_with_the_results_of_one_that_ended_early(tmp_path):
+    path = tmp_path / "results.jsonl"
+    first = SectionCounts(FLOAT64, ResultStore(path))
+    first.add_operator(make_operator([(2, lambda output: output[0])]), 0, has_errors=True)
+    broken = types.SimpleNamespace(formatted_name="broken")
+    first.add_operator(broken, 0, has_errors=False)
+    unread = types.SimpleNamespace(formatted_name="operator")
+    second = SectionCounts(FLOAT64, ResultStore(path))
+    second.add_operator(unread, 0, has_errors=True)
+    second.add_operator(broken, 0, has_errors=False)
+    assert second.write_document() == first.write_document()
+    assert second.write_document()["accepted"] == 1
+    other_section = SectionCounts(FORWARD, ResultStore(path))
+    other_section.add_operator(unread, 0, has_errors=True)
+    assert list(other_section.write_document()["failed_draws"]) == ["operator"]
 
 
 def test_counts_of_a_section_name_all_that_does_not_pass(monkeypatch):
