@@ -192,7 +192,7 @@ def _difference_lines(
         magnitudes,
         noise.format_roundoff * magnitudes,
         (losses == base[..., None]).all(axis=(-2, -1)),
-        np.where(is_hidden_by_noise, LossShape.ROUGH, kinks.loss_shape.reshape(shape)),
+        np.where(is_hidden_by_noise, int(LossShape.ROUGH), kinks.loss_shape.reshape(shape)),
         (kinks.may_have_kink | extrapolated.is_contested).reshape(shape),
     )
 

@@ -34,6 +34,8 @@ from service.numerics.core.batching import Array
 _LEAST_POWER = 0.7
 _SMALLEST_POWER = 0.05
 """Power of the node below which a column is taken not to converge."""
+_MIN_ENTRIES = 3
+"""Entries of a column without which nothing is known of its convergence."""
 _EVIDENCE_MARGIN = 4.0
 """Factor on the certain error of entries. Errors of losses grow from step to step as a divergent column does, and their
 deviation is an estimate by a few near points."""
@@ -57,6 +59,9 @@ def bound_slow_convergence(values: TableEntries, errors: TableEntries, nodes: Ar
     carried = np.zeros(line_count)
     for column in range(level_count):
         rows = range(column, level_count)
+        if len(rows) < _MIN_ENTRIES:
+            bounds |= {(row, column): carried for row in rows}
+            continue
         entries, entry_errors = (np.stack([table[row, column] for row in rows], axis=1) for table in (values, errors))
         remainders, levels = _bound_column_remainder(entries, entry_errors, nodes[:, column:])
         reached = np.take_along_axis(entries, levels[:, None], axis=1)
@@ -72,8 +77,6 @@ def _bound_column_remainder(entries: Array, errors: Array, nodes: Array) -> tupl
     """Return (4) of one column, and the entry from which it counts, both (k,)."""
     line_count, count = entries.shape
     remainders, levels = np.zeros(line_count), np.zeros(line_count, np.int_)
-    if count <= 2:
-        return remainders, levels
     spans = np.log(nodes[:, :-1] / nodes[:, 1:])
     means = (nodes[:, :-1] - nodes[:, 1:]) / spans
     sizes = np.abs(np.diff(entries, axis=1)) / spans

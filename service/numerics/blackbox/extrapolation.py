@@ -78,15 +78,17 @@ def extrapolate_central(quotients: Array, steps: Array, noise: Array, kink_bound
     """
     values, weights = neville.build_table(quotients, np.square(steps))
     entries = sorted(values)
-    rows = np.array([row for row, _ in entries])
+    rows, columns = (np.array(numbers) for numbers in zip(*entries, strict=True))
     quotient_deviations = noise / (np.sqrt(2.0) * steps)
     certain_noise, error_ratios = CERTAIN_DEVIATIONS * quotient_deviations, (steps[1:] / steps[:-1]) ** 2
     entry_values = np.stack([values[entry] for entry in entries])
-    deviations = np.stack([np.sqrt(np.square(quotient_deviations * weights[entry]).sum(axis=1)) for entry in entries])
-    rounding = np.stack([(np.abs(quotients * weights[entry])).sum(axis=1) for entry in entries]) * TABLE_ROUNDING
+    # Shape (entries, 1, levels).
+    entry_weights = np.stack([weights[entry] for entry in entries])[:, None]
+    deviations = np.sqrt(np.square(quotient_deviations * entry_weights).sum(axis=2))
+    rounding = np.abs(quotients * entry_weights).sum(axis=2) * TABLE_ROUNDING
     errors_by_entry = _estimate_entry_errors(values, steps)
     entry_errors = np.stack([errors_by_entry[entry] for entry in entries])
-    entry_kink_bounds = np.stack([kink_bounds[:, row - column] for row, column in entries])
+    entry_kink_bounds = kink_bounds[:, rows - columns].T
     certain_errors = CERTAIN_DEVIATIONS * deviations + rounding
     bounds = entry_errors + certain_errors + entry_kink_bounds
     slow_bounds = bound_slow_convergence(values, dict(zip(entries, certain_errors, strict=True)), np.square(steps))

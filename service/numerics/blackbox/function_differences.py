@@ -90,7 +90,9 @@ def _difference_scattered_functions(
 
 
 def _mark_staircases(derivatives: DirectionalDerivatives, has_stairs: Array) -> DirectionalDerivatives:
-    return replace(derivatives, loss_shape=np.where(has_stairs[..., None], LossShape.STAIRS, derivatives.loss_shape))
+    return replace(
+        derivatives, loss_shape=np.where(has_stairs[..., None], int(LossShape.STAIRS), derivatives.loss_shape)
+    )
 
 
 def _find_staircases(

@@ -124,6 +124,9 @@ def _is_base_apart(second_differences: Array, steps: Array, certain_noise: Array
 
 def _classify_loss(signed_jumps: Array, is_significant: Array, steps: Array, certain_errors: Array) -> Array:
     """Classify the loss by the median power of h with which its excess falls."""
+    shapes = np.full(len(signed_jumps), int(LossShape.SMOOTH))
+    if not is_significant.any():
+        return shapes
     jumps = np.abs(signed_jumps)
     powers = np.full(jumps.shape, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -131,7 +134,6 @@ def _classify_loss(signed_jumps: Array, is_significant: Array, steps: Array, cer
     powers[:, 1:] = np.where(is_significant[:, 1:], measured_powers, np.nan)
     # Of one in J(h), (1) with S(h) = S(h / r).
     jump_factors = steps[:-1] / (steps[:-1] / steps[1:] + 1)
-    shapes = np.full(len(jumps), LossShape.SMOOTH)
     for line in np.flatnonzero(is_significant.any(axis=1)):
         power, line_jumps = float(np.nanmedian(powers[line])), jumps[line]
         if -_PERSISTENT_POWER <= power <= _PERSISTENT_POWER and _persists_to_smallest_step(
@@ -178,6 +180,8 @@ def _bound_kink_remainder(
     too few, S(h) = c_2 h^2 + J h - J d of three steps around tells what the difference is off by.
     """
     remainder_bounds = np.zeros(second_differences.shape)
+    if not significant_jumps.any():
+        return remainder_bounds
     for level in range(1, len(steps)):
         telling_pair_counts = np.count_nonzero(
             certain_noise[:, level:] < significant_jumps[:, level - 1 : level] / 2, axis=1

@@ -50,6 +50,8 @@ def difference_lines(
         is_of_side = is_evaluated & (np.sign(offsets) == side)
         # Mostly none, and to group lines takes as long as to difference them.
         is_of_side &= (np.count_nonzero(is_of_side, axis=1) >= MIN_NODES)[:, None]
+        if not is_of_side.any():
+            continue
         for lines, points in _group_lines_by_points(is_of_side):
             point_order = points[np.argsort(-np.abs(offsets[lines[0], points]), kind="stable")]
             point_order = point_order[np.unique(-np.abs(offsets[lines[0], point_order]), return_index=True)[1]]

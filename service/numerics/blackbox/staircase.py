@@ -32,10 +32,13 @@ def is_staircase(near_losses: Array, spacings: Array, slope: Array, rounding: fl
     rounding
         Unit roundoff of the format of the losses.
     """
-    changes, size = np.abs(np.diff(near_losses, axis=1)), np.abs(near_losses).max(axis=(0, 1))
+    changes = np.abs(np.diff(near_losses, axis=1))
+    is_seen: Array = np.count_nonzero(changes == 0, axis=1) >= _MIN_EQUAL_NEIGHBOURS
+    if not is_seen.any():
+        return np.zeros(np.shape(slope), np.bool_)
+    size = np.abs(near_losses).max(axis=(0, 1))
     resolution = _MIN_SLOPE_ROUNDOFFS * rounding * size
     drops = slope * spacings.reshape(-1, *[1] * np.ndim(slope))
-    is_seen = np.count_nonzero(changes == 0, axis=1) >= _MIN_EQUAL_NEIGHBOURS
     is_apparent = (is_seen & (drops > 2 * resolution)).any(axis=0)
     several = np.concatenate([changes, np.abs(np.diff(near_losses, n=2, axis=1))], axis=1)
     is_stair = several > resolution

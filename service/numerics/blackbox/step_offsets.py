@@ -26,6 +26,8 @@ def list_signed_step_offsets(schedule: StepSchedule, sides: Array) -> Array:
     """
     steps = schedule.steps
     central_offsets = np.stack([steps, -steps], axis=-1)
+    if not sides.any():
+        return np.repeat(central_offsets[None], len(sides), axis=0)
     intermediate_steps = np.array(_SECOND_STEPS[schedule.precision.name], np.float64) * schedule.smallest_step
     one_sided_offsets = np.stack([steps, intermediate_steps], axis=-1)
     return np.where(sides[:, None, None] == 0, central_offsets, sides[:, None, None] * one_sided_offsets)
