@@ -67,8 +67,8 @@ def _judge(
     """Judge by the service; return the reason if it cannot decide."""
     try:
         function = TorchFunction(func, arguments, results, settings)
-        if settings.check_forward_ad and function.has_sparse_inputs:
-            return "Forward mode of sparse inputs is not judged."
+        if settings.check_forward_ad and function.has_unmoved_elements:
+            return "Forward mode of sparse inputs, or of inputs with infinities, is not judged."
         return None if function.is_vacuous else _judge_function(function, settings)
     except (UnjudgeableError, TensorError) as error:
         return f"{error}."

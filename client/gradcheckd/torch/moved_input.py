@@ -32,7 +32,7 @@ class MovedInput:
     memory
         Its stored numbers, detached, in the memory that the function reads. Functions may capture an input instead of
         reading their argument, as tests of modules do, so that a copy would not reach them.
-    base
+    stored
         These numbers as real ones: complex ones have a last axis of real and imaginary part.
     positions
         Flat positions of the stored numbers in the dense tensor; None where all are stored in order.
@@ -41,13 +41,24 @@ class MovedInput:
     index: int
     tensor: Tensor
     memory: Tensor
-    base: Tensor
+    stored: Tensor
     positions: Tensor | None
 
     @property
     def name(self) -> str:
         """Return the name of the input in reports."""
         return f"input{self.index}"
+
+    @cached_property
+    def infinite(self) -> Tensor | None:
+        """Return the mask of the numbers that no finite move changes; None where there is none."""
+        mask = self.stored.isinf()
+        return mask if bool(mask.any()) else None
+
+    @cached_property
+    def base(self) -> Tensor:
+        """Return the numbers that are moved: the stored ones, or, flat, those of them that are not infinite."""
+        return self.stored if self.infinite is None else self.stored[~self.infinite]
 
     @cached_property
     def base_numbers(self) -> RealNumbers:
@@ -73,6 +84,8 @@ class MovedInput:
         self._write(self.base)
 
     def _write(self, numbers: Tensor) -> None:
+        if self.infinite is not None:
+            numbers = self.stored.masked_scatter(~self.infinite, numbers)
         self.memory.copy_(torch.view_as_complex(numbers) if self.memory.is_complex() else numbers)
 
     def read_gradient(self, gradient: Tensor | None, *, masked: bool) -> Tensor:
@@ -82,6 +95,8 @@ class MovedInput:
         ------
         GradcheckError
             The gradient has another shape, or, if masked, numbers beside those of a sparse input.
+        UnjudgeableError
+            The gradient is not 0 where the input is infinite: of that no difference tells.
         """
         if gradient is None:
             return torch.zeros_like(self.base)
@@ -92,14 +107,23 @@ class MovedInput:
             )
         dense = gradient.detach().to_dense()
         if self.positions is None:
-            return read_numbers(dense)
+            return self._keep_moved(read_numbers(dense))
         flat = dense.reshape(-1)
         if masked and _has_numbers_beside(flat, self.positions):
             raise GradcheckError(
                 f"The gradient by sparse input {self.index} has numbers where the input has none. With masked=True "
                 "they must be 0; set masked=False for a function that treats missing elements as zeros."
             )
-        return read_numbers(flat[self.positions])
+        return self._keep_moved(read_numbers(flat[self.positions]))
+
+    def _keep_moved(self, gradient: Tensor) -> Tensor:
+        if self.infinite is None:
+            return gradient
+        if gradient[self.infinite].ne(0).any():
+            raise UnjudgeableError(
+                f"the gradient by input {self.index} is not 0 where the input is infinite, and cannot be moved"
+            )
+        return gradient[~self.infinite]
 
     def make_tangent(self, numbers: RealNumbers) -> Tensor:
         """Return real numbers of the shape of the base as a tangent of the input."""

@@ -113,9 +113,9 @@ class TorchFunction:
         return not (self.point and self._judged)
 
     @property
-    def has_sparse_inputs(self) -> bool:
-        """Tell whether an input is sparse."""
-        return any(moved.positions is not None for moved in self.moved)
+    def has_unmoved_elements(self) -> bool:
+        """Tell whether an input has elements that stay: those that are not stored, or infinite."""
+        return any(moved.positions is not None or moved.infinite is not None for moved in self.moved)
 
     def evaluate(self, point: Numbers) -> dict[str, RealNumbers]:
         """Return the numbers of the outputs with the inputs moved to a point, and move them back.

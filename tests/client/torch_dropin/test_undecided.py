@@ -54,7 +54,8 @@ def test_a_tolerance_wider_than_a_kink_decides() -> None:
 @pytest.mark.parametrize(
     ("func", "x", "reason"),
     [
-        (torch.softmax, torch.tensor([0.0, -torch.inf], dtype=torch.float64), "not a finite number"),
+        (torch.add, torch.tensor([0.0, torch.nan], dtype=torch.float64), "not a finite number"),
+        (torch.add, torch.tensor([0.0, torch.inf], dtype=torch.float64), "not 0 where the input is infinite"),
         (lambda x, _: x.to_dense(), draw(3, 3, dtype=torch.float32).detach().to_mkldnn(), "layout of MKLDNN"),
     ],
 )
@@ -70,7 +71,7 @@ def test_forward_mode_of_sparse_inputs_is_left_to_torch() -> None:
     with pytest.raises(NotImplementedError):
         torch.autograd.gradcheck(torch.Tensor.to_dense, x, **options)
     with (
-        pytest.warns(InconclusiveGradientWarning, match="Forward mode of sparse inputs is not judged"),
+        pytest.warns(InconclusiveGradientWarning, match="Forward mode of sparse inputs, .* is not judged"),
         pytest.raises(NotImplementedError),
     ):
         gradcheck(torch.Tensor.to_dense, x, **options)
