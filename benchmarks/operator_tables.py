@@ -125,13 +125,18 @@ def _list_notes(document: Document) -> Iterable[str]:
     yield (
         "Missed: wrong gradients that pass, of those whose right gradient passes with the checker, in one operator of "
         f"{document['error_step']}. All elements are off by 1e-3 (float32: 1e-2); one x 1.0001 is sought with "
-        "coordinates."
+        "coordinates. None is planted in a derivative that changes the outputs by less than their roundoff over the "
+        "whole input, as that of erfc at -4.8 in float32: it passes as zero."
     )
     yield (
         "Samples that are undecided and without a derivative at the point (`no derivative`), and refused ones whose "
         "formula is off (`formula off`), do not count as right: `python -m benchmarks.operator_truth` examines them. "
         f"{_join_reasons()}"
     )
+    shares = ", ".join(
+        f"{name} {_format_share(counts['passes'][OURS], counts['accepted'])}" for name, counts in sections.items()
+    )
+    yield f"With both among the samples, these pass at once: {shares}."
     yield "Undecided checks go to torch's own comparison. Errors are exceptions that say nothing of the gradient."
     yield "Times are ratios by sample, with random directions, of seconds of the processor; the median."
     yield from _list_samples(sections)

@@ -47,13 +47,16 @@ def plant_error(sample: OperatorSample, section: Section, error: PlantedError) -
 def draw_errors(sample: OperatorSample, section: Section) -> dict[str, PlantedError]:
     """Draw one error of each kind that changes the derivatives by a part that matters; none where there is none.
 
-    A derivative of zero has no factor, and an element of 1e-9 of the largest one is lost in the rounding of others.
+    A derivative of zero has no factor, and an element of 1e-9 of the largest one is lost in the rounding of others. One
+    that changes an output by less than its roundoff, over the whole input, is zero as far as values show.
     """
     generator = torch.Generator().manual_seed(sample.seed)
     places = [(index, position) for index, tensor in enumerate(sample.inputs) for position in range(tensor.numel())]
     order = torch.randperm(len(places), generator=generator)[:_TRIED_ELEMENTS].tolist()
     derivatives = _differentiate(sample.function, sample, section)
     largest = _measure_largest(derivatives)
+    if is_zero_to_rounding(sample, section, largest):
+        return {}
     for index, position in (places[number] for number in order):
         doubled = _scale_element(sample.inputs[index], position, 2.0)
         wrong = _differentiate(plant_error(sample, section, PlantedError(index, doubled)), sample, section)
@@ -61,6 +64,15 @@ def draw_errors(sample: OperatorSample, section: Section) -> dict[str, PlantedEr
         if change >= MATTERING_FRACTION * largest > 0:
             return _make_errors(sample.inputs[index], index, position, section)
     return {}
+
+
+def is_zero_to_rounding(sample: OperatorSample, section: Section, largest: float) -> bool:
+    """Tell whether the largest derivative changes no output by as much as its roundoff, over the size of the inputs."""
+    if section.order == 2:
+        return False
+    roundoff = torch.finfo(section.dtype).eps / 2
+    change = largest * _measure_largest(sample.inputs)
+    return change < roundoff * _measure_largest(as_tensors(sample.function(*sample.inputs)))
 
 
 def _make_errors(tensor: torch.Tensor, index: int, position: int, section: Section) -> dict[str, PlantedError]:
@@ -81,7 +93,9 @@ def _scale_element(tensor: torch.Tensor, position: int, factor: float) -> torch.
 
 
 def _measure_largest(tensors: Sequence[torch.Tensor]) -> float:
-    return max((float(tensor.abs().nan_to_num(0, 0, 0).max()) for tensor in tensors if tensor.numel()), default=0.0)
+    return max(
+        (float(tensor.detach().abs().nan_to_num(0, 0, 0).max()) for tensor in tensors if tensor.numel()), default=0.0
+    )
 
 
 def _differentiate(function: Callable[..., Any], sample: OperatorSample, section: Section) -> list[torch.Tensor]:

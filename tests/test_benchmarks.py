@@ -14,6 +14,7 @@ from benchmarks import (
     diagnosis,
     few_evaluations,
     load,
+    operator_tables,
     reference,
     saved_results,
     tables,
@@ -36,6 +37,7 @@ RENDERED: Mapping[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     "false_alarms": (alarm_tables.write_markdown, alarm_tables.write_markdown),
     "coverage": (bound_coverage.write_markdown, bound_coverage.write_markdown),
     "few_evaluations": (few_evaluations.write_markdown, few_evaluations.write_markdown),
+    "operator_database": (operator_tables.write_markdown, operator_tables.write_markdown),
     "load": (load.write_markdown, load.write_markdown),
 }
 

@@ -1,11 +1,12 @@
 """The counts of `make operators` on functions made by hand: planted errors are wrong, and each finding is counted."""
 
+import json
 import types
 
 import pytest
 import torch
 
-from benchmarks import operator_tables
+from benchmarks import operator_tables, saved_results
 from benchmarks.operator_checks import ERROR, FAST, OURS, PASS, REFUSED, SLOW, UNDECIDED, check_sample, judge
 from benchmarks.operator_database import SectionCounts
 from benchmarks.operator_samples import MAX_NUMBERS, SAMPLES, SECTIONS, OperatorSample, draw_samples
@@ -72,6 +73,14 @@ def test_an_error_that_changes_nothing_is_not_planted():
     # The derivative of the one is 1e-9 of the other's, and lost in its rounding.
     small = make_sample(lambda x: x * torch.tensor([1.0, 1e-9], dtype=torch.float64), (2,))
     assert float(draw_errors(small, FLOAT64)[DOUBLED].factors[0]) == 2.0
+
+
+def test_no_error_is_planted_in_a_derivative_below_the_rounding_of_the_outputs():
+    def add_tiny(x):
+        return 2 + 1e-9 * x
+
+    assert draw_errors(make_sample(add_tiny, (3,), dtype=torch.float32), FLOAT32) == {}
+    assert set(draw_errors(make_sample(add_tiny, (3,)), FLOAT64)) == {DOUBLED, SIGN, ALL, ELEMENT}
 
 
 def test_a_sample_that_torch_refuses_does_not_count():
@@ -184,3 +193,29 @@ def test_counts_of_a_section_name_all_that_does_not_pass(monkeypatch):
     assert "- float64: formula off: wrong." in text
     assert "| 2       | 2 (100.0 %)" in text
     assert "float64: refused" not in text
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return json.loads((saved_results.RESULTS / "operator_database.json").read_text())
+
+
+def test_no_right_gradient_is_refused_and_no_planted_error_missed(measured):
+    for name, counts in measured["sections"].items():
+        assert counts["accepted"] > 100, name
+        right = [each for each in counts["others"]["refused"] if not operator_tables.is_formula_off(name, each)]
+        assert right == [], name
+        assert counts["others"]["error"] == {}, name
+        for kind, checkers in counts["planted"].items():
+            assert checkers[OURS]["trials"] > 0, (name, kind)
+            assert checkers[OURS]["missed"] == [], (name, kind)
+
+
+def test_a_refusal_and_a_miss_are_seen_in_the_table(measured):
+    counts = measured["sections"]["float64"]
+    refused = {**counts["others"], "refused": {**counts["others"]["refused"], "mul[0]": ""}}
+    missed = {**counts["planted"][SIGN], OURS: {"trials": 9, "undecided": 0, "missed": ["mul[0]"]}}
+    altered = {**counts, "others": refused, "planted": {**counts["planted"], SIGN: missed}}
+    text = operator_tables.write_markdown({**measured, "sections": {**measured["sections"], "float64": altered}})
+    assert "refused: mul." in text
+    assert "1/9" in text
