@@ -125,8 +125,10 @@ def _judge_small_tangents(
     """Judge forward mode again by the small differences, if it alone fails: a report lists its worst elements alone."""
     if any("/" in name for name in find_real_failures(report, function.unit_roundoff)):
         return report
-    forward = replace(settings, check_backward_ad=False)
     tolerance = get_small_tolerance(function.unit_roundoff, function.tangent_size)
+    if tolerance is None:
+        return report
+    forward = replace(settings, check_backward_ad=False)
     located = _request_report(function, forward, directions, tolerance)
     return report if located.outcome == "fail" else located
 

@@ -69,8 +69,10 @@ def find_lost_failures(
     ]
 
 
-def get_small_tolerance(unit_roundoff: float, size: float) -> dict[str, float]:
-    """Return the same limits as a tolerance, for derivatives of a size."""
+def get_small_tolerance(unit_roundoff: float, size: float) -> dict[str, float] | None:
+    """Return the same limits as a tolerance, for derivatives of a size; None where no difference is small."""
+    if unit_roundoff > _LARGEST_ROUNDOFF:
+        return None
     return {"rtol": _relative(unit_roundoff), "atol": _SIZE_UNITS * unit_roundoff * size}
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 import gradcheckd
 from gradcheckd.torch import GradientMismatchError, gradcheck, use_directions
 from gradcheckd.torch.small_differences import find_real_failures
-from tests.client.torch_dropin.planted_functions import draw, make_square
+from tests.client.torch_dropin.planted_functions import double_one, draw, make_square
 
 ROUNDOFF = 2.0**-53
 
@@ -43,6 +43,17 @@ def test_sign_of_a_small_element_is_no_small_difference_in_narrow_datatypes(dtyp
     lines = (judged("fail", -2.0, 2e-5), judged("pass", 0.0, 1.0))
     report: Any = SimpleNamespace(verdicts={"y/x": SimpleNamespace(outcome="fail", directions=lines)}, dot_tests=())
     assert (not find_real_failures(report, torch.finfo(dtype).eps / 2)) == passes
+
+
+@pytest.mark.parametrize("forward", [False, True])
+def test_doubled_element_fails_in_float16(forward: bool) -> None:
+    with use_directions("coordinates"), pytest.raises(GradientMismatchError):
+        gradcheck(
+            make_square(double_one),
+            draw(4, dtype=torch.float16, seed=1),
+            check_forward_ad=forward,
+            check_backward_ad=not forward,
+        )
 
 
 def test_both_modes_may_differ_by_half_the_digits() -> None:
