@@ -69,7 +69,8 @@ def _judge(
         function = TorchFunction(func, arguments, results, settings)
         if settings.check_forward_ad and function.has_unmoved_elements:
             return "Forward mode of sparse inputs, or of inputs with infinities, is not judged."
-        return None if function.is_vacuous else _judge_function(function, settings)
+        directions = choose_directions(function.size, settings.fast_mode)
+        return None if function.is_vacuous else _judge_function(function, settings, directions)
     except (UnjudgeableError, TensorError) as error:
         return f"{error}."
     except ProblemError as error:
@@ -78,21 +79,26 @@ def _judge(
         return "; ".join(place["detail"] for place in error.errors) or error.detail
 
 
-def _judge_function(function: TorchFunction, settings: CheckSettings) -> str | None:
+def _judge_function(function: TorchFunction, settings: CheckSettings, directions: str) -> str | None:
     """Judge to rounding, and by the tolerance of the caller, if there is one, only derivatives that do not pass so.
 
-    A tolerance alone would refuse correct derivatives of a size whose rounding exceeds it.
+    A tolerance alone would refuse correct derivatives of a size whose rounding exceeds it. Along random directions a
+    small difference may be all that shows of one wrong element, so that a function that is not too large is then judged
+    element by element.
     """
-    directions = choose_directions(function.size, settings.fast_mode)
     report = _request_report(function, settings, directions, None)
     if settings.tolerance is not None and not _passes(report, function):
         report = _request_report(function, settings, directions, settings.tolerance)
-    if _fails(report, function) and settings.check_forward_ad:
-        report = _judge_small_tangents(report, function, settings, directions)
+    has_failed = report.outcome == "fail"
+    report = _judge_small_tangents(report, function, settings, directions)
     _refuse_failure(report, function, settings, directions)
-    if report.outcome == "fail":
-        return _look_again(report, function, settings, directions)
-    return None if report.outcome == "pass" else describe_undecided(report)
+    if lost := find_lost_failures(report, function.unit_roundoff, _find_lost_differences(report, function)):
+        return f"{lost[0]}: it is rounding of others of the same backward pass, which are larger"
+    if has_failed and directions == "random" and function.size <= _MAX_LOCATED_SIZE:
+        return _judge_function(function, settings, "coordinates")
+    if has_failed and directions == "coordinates":
+        return _look_again(report, function, settings)
+    return None if _passes(report, function) else describe_undecided(report)
 
 
 def _refuse_failure(report: BlackBoxReport, function: TorchFunction, settings: CheckSettings, directions: str) -> None:
@@ -101,35 +107,37 @@ def _refuse_failure(report: BlackBoxReport, function: TorchFunction, settings: C
         raise GradientMismatchError(describe_mismatch(report, function), report)
 
 
-def _look_again(
-    report: BlackBoxReport, function: TorchFunction, settings: CheckSettings, directions: str
-) -> str | None:
-    """Decide by smaller moves what small failures left undecided; return the reason if some of it stays so."""
-    lost = find_lost_failures(report, function.unit_roundoff, _find_lost_differences(report, function))
-    if lost:
-        return f"{lost[0]}: it is rounding of others of the same backward pass, which are larger"
+def _look_again(report: BlackBoxReport, function: TorchFunction, settings: CheckSettings) -> str | None:
+    """Decide by smaller moves the elements beside small failures; return the reason if some of them stay undecided."""
     undecided = find_undecided(report)
     for look in range(1, FURTHER_LOOKS + 1):
         if not undecided:
             return None
-        scale = shrink_moves(function.filled, look, by_element=directions == "coordinates")
-        further = _request_report(function, settings, directions, None, scale)
-        _refuse_failure(further, function, settings, directions)
+        scale = shrink_moves(function.filled, look)
+        further = _request_report(function, settings, "coordinates", None, scale)
+        further = _judge_small_tangents(further, function, settings, "coordinates", scale)
+        _refuse_failure(further, function, settings, "coordinates")
         undecided &= find_undecided(further)
     return describe_undecided(report) if undecided else None
 
 
 def _judge_small_tangents(
-    report: BlackBoxReport, function: TorchFunction, settings: CheckSettings, directions: str
+    report: BlackBoxReport,
+    function: TorchFunction,
+    settings: CheckSettings,
+    directions: str,
+    scale: Mapping[str, Any] | None = None,
 ) -> BlackBoxReport:
     """Judge forward mode again by the small differences, if it alone fails: a report lists its worst elements alone."""
+    if not (settings.check_forward_ad and _fails(report, function)):
+        return report
     if any("/" in name for name in find_real_failures(report, function.unit_roundoff)):
         return report
     tolerance = get_small_tolerance(function.unit_roundoff, function.tangent_size)
     if tolerance is None:
         return report
     forward = replace(settings, check_backward_ad=False)
-    located = _request_report(function, forward, directions, tolerance)
+    located = _request_report(function, forward, directions, tolerance, scale)
     return report if located.outcome == "fail" else located
 
 

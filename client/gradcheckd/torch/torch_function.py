@@ -70,7 +70,7 @@ class TorchFunction:
         self._shapes = [_get_shape(result) for result in results]
         self.tangent_inputs: list[str] = []
         """Name of the input that each tangent so far moves."""
-        self._tangent_sizes: list[float] = []
+        self._tangent_squares: dict[str, list[float]] = {name: [] for name in self._judged}
 
     @property
     def point(self) -> dict[str, RealNumbers]:
@@ -205,8 +205,9 @@ class TorchFunction:
 
     @property
     def tangent_size(self) -> float:
-        """Return the smallest root mean square of a tangent of an output so far, 0 without any."""
-        return min(self._tangent_sizes, default=0.0)
+        """Return the root mean square of all tangents of an output so far; the smallest one of several, or 0."""
+        sizes = [math.sqrt(sum(squares) / len(squares)) for squares in self._tangent_squares.values() if squares]
+        return min((size for size in sizes if 0 < size < math.inf), default=0.0)
 
     def compute_jvp(self, _: Numbers, tangents: Numbers) -> dict[str, Tensor]:
         """Return the tangents of the outputs by forward mode.
@@ -229,8 +230,8 @@ class TorchFunction:
                 )
             results = as_tuple(self._func(*arguments))
             products = {name: self._read_tangent(results[index]) for name, index in self._judged.items()}
-        sizes = [float(product.square().mean().sqrt()) for product in products.values()]
-        self._tangent_sizes += [size for size in sizes if 0 < size < math.inf]
+        for name, product in products.items():
+            self._tangent_squares[name].append(float(product.double().square().mean()))
         return products
 
     def _read_tangent(self, result: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Elements that a failing check leaves undecided, and the moves of a further look at them.
 
 A check that fails ends there: no further round decides its other elements. If all that fails is small
-(small_differences.py), they still have to be decided, since one of them may be wrong by more.
+(small_differences.py), they still have to be decided, since one of them may be wrong by more. That takes each element
+by itself: along random directions smaller moves have wider bounds, which hide it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -35,19 +36,16 @@ def _list_undecided(name: str, verdict: Verdict) -> Iterator[Place]:
         yield name, None
 
 
-def shrink_moves(inputs: Iterable[MovedInput], look: int, *, by_element: bool) -> dict[str, float | Array]:
-    """Return smaller scales for a further look: of each element alone, or one for each input."""
+def shrink_moves(inputs: Iterable[MovedInput], look: int) -> dict[str, Array]:
+    """Return smaller scales of all elements for a further look, 1 or later."""
     factor = _SHRINK_FACTOR**look
-    return {
-        moved.name: factor * _measure_scale(moved.base.double().numpy(force=True), by_element=by_element)
-        for moved in inputs
-    }
+    return {moved.name: factor * _measure_scales(moved.base.double().numpy(force=True)) for moved in inputs}
 
 
-def _measure_scale(numbers: Array, *, by_element: bool) -> float | Array:
+def _measure_scales(numbers: Array) -> Array:
     sizes = np.abs(numbers)
     typical = float(np.median(sizes[sizes > 0])) if sizes.any() else 1.0
-    return np.maximum(sizes, typical) if by_element else typical
+    return np.maximum(sizes, typical)
 
 
 def describe_undecided(report: BlackBoxReport) -> str:

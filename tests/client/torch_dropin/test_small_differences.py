@@ -56,6 +56,22 @@ def test_doubled_element_fails_in_float16(forward: bool) -> None:
         )
 
 
+@pytest.mark.parametrize("forward", [False, True])
+def test_wrong_element_that_random_directions_see_as_a_small_difference_fails(forward: bool) -> None:
+    sizes = torch.tensor([1.0, 3e-9, 0.5, 1.0] * 5, dtype=torch.float64)
+
+    def func(x: Tensor) -> Tensor:
+        return sizes * square_with(double_one)(x)
+
+    with use_directions("random"), pytest.raises(GradientMismatchError, match="input 0"):
+        gradcheck(func, draw(20), check_forward_ad=forward, check_backward_ad=not forward)
+
+
+def test_small_difference_of_many_elements_passes_along_random_directions() -> None:
+    with use_directions("random"):
+        assert gradcheck(square_with(scale(1 + 1e-9)), draw(300))
+
+
 def test_both_modes_may_differ_by_half_the_digits() -> None:
     assert gradcheck(make_square(scale(1 + 1e-9), scale(1 - 1e-9)), draw(3), check_forward_ad=True)
 
