@@ -217,5 +217,5 @@ def test_a_refusal_and_a_miss_are_seen_in_the_table(measured):
     missed = {**counts["planted"][SIGN], OURS: {"trials": 9, "undecided": 0, "missed": ["mul[0]"]}}
     altered = {**counts, "others": refused, "planted": {**counts["planted"], SIGN: missed}}
     text = operator_tables.write_markdown({**measured, "sections": {**measured["sections"], "float64": altered}})
-    assert "refused: mul." in text
+    assert "float64: refused: mul;" in text
     assert "1/9" in text
