@@ -1,5 +1,7 @@
 """The truth on operators that are named as wrong or as singular, and on ones that are not."""
 
+import math
+
 import pytest
 import torch
 
@@ -11,9 +13,12 @@ from benchmarks.operator_truth import (
     examine_section,
     has_derivative,
     measure_formula_error,
+    measure_forward_error,
     take_judged_function,
 )
 
+# The first use of forward mode of some operators.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 BY_NAME = {section.name: section for section in SECTIONS}
 FLOAT64 = BY_NAME["float64"]
 
@@ -23,9 +28,41 @@ def draw_named(name):
     return list(draw_samples(operator, FLOAT64, 0))
 
 
-@pytest.mark.parametrize("name", sorted({operator for _, operator in FORMULA_OFF}))
+@pytest.mark.parametrize("name", sorted({operator for _, operator in FORMULA_OFF if operator in TRUTHS}))
 def test_an_operator_with_a_formula_that_is_named_off_is_off(name):
     assert max(measure_formula_error(sample, TRUTHS[name]) for sample in draw_named(name)) > FORMULA_ERROR
+
+
+@pytest.mark.parametrize("name", sorted({operator for _, operator in FORMULA_OFF if operator not in TRUTHS}))
+def test_forward_mode_that_is_named_off_is_off_by_backward_mode(name):
+    assert max(map(measure_forward_error, draw_named(name))) > FORMULA_ERROR
+
+
+def test_forward_mode_that_is_right_is_not_off():
+    assert max(map(measure_forward_error, draw_named("linalg_cholesky"))) < 1e-12
+
+
+def test_backward_mode_that_is_wrong_is_no_truth():
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(x):
+            return x.clone()
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            pass
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return 1.0001 * gradient
+
+        @staticmethod
+        def jvp(ctx, tangent):
+            return tangent.clone()
+
+    point = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    sample = OperatorSample("made", Wrong.apply, (point,), nondet_tol=0.0)
+    assert math.isnan(measure_forward_error(sample))
 
 
 def test_a_right_formula_is_not_off():
