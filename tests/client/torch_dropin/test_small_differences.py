@@ -40,7 +40,7 @@ def test_larger_difference_fails(directions: Any, forward: bool) -> None:
 
 @pytest.mark.parametrize(("dtype", "passes"), [(torch.float32, True), (torch.float16, False)])
 def test_sign_of_a_small_element_is_no_small_difference_in_narrow_datatypes(dtype: Any, passes: bool) -> None:
-    lines = (judged("fail", -2.0, 2e-5), judged("pass", 0.0, 1.0))
+    lines = (make_judged_element("fail", -2.0, 2e-5), make_judged_element("pass", 0.0, 1.0))
     report: Any = SimpleNamespace(verdicts={"y/x": SimpleNamespace(outcome="fail", directions=lines)}, dot_tests=())
     assert (not find_real_failures(report, torch.finfo(dtype).eps / 2)) == passes
 
@@ -61,7 +61,7 @@ def test_wrong_element_that_random_directions_see_as_a_small_difference_fails(fo
     sizes = torch.tensor([1.0, 3e-9, 0.5, 1.0] * 5, dtype=torch.float64)
 
     def func(x: Tensor) -> Tensor:
-        return sizes * square_with(double_one)(x)
+        return sizes * make_square(double_one)(x)
 
     with use_directions("random"), pytest.raises(GradientMismatchError, match="input 0"):
         gradcheck(func, draw(20), check_forward_ad=forward, check_backward_ad=not forward)
@@ -69,7 +69,7 @@ def test_wrong_element_that_random_directions_see_as_a_small_difference_fails(fo
 
 def test_small_difference_of_many_elements_passes_along_random_directions() -> None:
     with use_directions("random"):
-        assert gradcheck(square_with(scale(1 + 1e-9)), draw(300))
+        assert gradcheck(make_square(scale(1 + 1e-9)), draw(300))
 
 
 def test_both_modes_may_differ_by_half_the_digits() -> None:
