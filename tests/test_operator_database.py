@@ -100,7 +100,7 @@ def test_the_wider_datatype_decides_in_float32():
 
 def test_a_kink_at_the_point_is_undecided():
     base = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    sample = OperatorSample("kink", torch.relu, (base,), nondet_tol=0.0)
+    sample = OperatorSample("kink", torch.nn.functional.leaky_relu, (base,), nondet_tol=0.0)
     assert judge(OURS, sample, FLOAT64).outcome == UNDECIDED
 
 
@@ -196,12 +196,12 @@ def test_counts_of_a_section_name_all_that_does_not_pass(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def measured():
+def measurements():
     return json.loads((saved_results.RESULTS / "operator_database.json").read_text())
 
 
-def test_no_right_gradient_is_refused_and_no_planted_error_missed(measured):
-    for name, counts in measured["sections"].items():
+def test_no_right_gradient_is_refused_and_no_planted_error_missed(measurements):
+    for name, counts in measurements["sections"].items():
         assert counts["accepted"] > 100, name
         right = [each for each in counts["others"]["refused"] if not operator_tables.is_formula_off(name, each)]
         assert right == [], name
@@ -211,11 +211,13 @@ def test_no_right_gradient_is_refused_and_no_planted_error_missed(measured):
             assert checkers[OURS]["missed"] == [], (name, kind)
 
 
-def test_a_refusal_and_a_miss_are_seen_in_the_table(measured):
-    counts = measured["sections"]["float64"]
+def test_a_refusal_and_a_miss_are_seen_in_the_table(measurements):
+    counts = measurements["sections"]["float64"]
     refused = {**counts["others"], "refused": {**counts["others"]["refused"], "mul[0]": ""}}
     missed = {**counts["planted"][SIGN], OURS: {"trials": 9, "undecided": 0, "missed": ["mul[0]"]}}
     altered = {**counts, "others": refused, "planted": {**counts["planted"], SIGN: missed}}
-    text = operator_tables.write_markdown({**measured, "sections": {**measured["sections"], "float64": altered}})
+    text = operator_tables.write_markdown(
+        {**measurements, "sections": {**measurements["sections"], "float64": altered}}
+    )
     assert "float64: refused: mul;" in text
     assert "1/9" in text

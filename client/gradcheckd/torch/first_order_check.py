@@ -113,7 +113,7 @@ def _look_again(report: BlackBoxReport, function: TorchFunction, settings: Check
     for look in range(1, FURTHER_LOOKS + 1):
         if not undecided:
             return None
-        scale = shrink_moves(function.filled, look)
+        scale = shrink_moves(function.nonempty_inputs, look)
         further = _request_report(function, settings, "coordinates", None, scale)
         further = _judge_small_tangents(further, function, settings, "coordinates", scale)
         _refuse_failure(further, function, settings, "coordinates")

@@ -75,10 +75,10 @@ class TorchFunction:
     @property
     def point(self) -> dict[str, RealNumbers]:
         """Return the numbers of the inputs; empty ones have none."""
-        return {moved.name: moved.base_numbers for moved in self.filled}
+        return {moved.name: moved.base_numbers for moved in self.nonempty_inputs}
 
     @property
-    def filled(self) -> list[MovedInput]:
+    def nonempty_inputs(self) -> list[MovedInput]:
         """Return the inputs that are not empty."""
         return [moved for moved in self.moved if moved.base.numel()]
 
@@ -98,7 +98,7 @@ class TorchFunction:
         """Return the largest size of each input, and of that whose gradient an output is; None for other functions."""
         if not isinstance(self._func, GradientFunction):
             return None
-        inputs = {moved.index: float(moved.base.abs().max()) or 1.0 for moved in self.filled}
+        inputs = {moved.index: float(moved.base.abs().max()) or 1.0 for moved in self.nonempty_inputs}
         outputs = {f"output{number}": inputs.get(index, 1.0) for number, index in enumerate(self._func.gradient_inputs)}
         return outputs | {f"input{index}": size for index, size in inputs.items()}
 
@@ -125,7 +125,7 @@ class TorchFunction:
         OutputShapeError
             The outputs have other shapes than at the base.
         """
-        changed = [moved for moved in self.filled if not moved.is_at_base(point[moved.name])]
+        changed = [moved for moved in self.nonempty_inputs if not moved.is_at_base(point[moved.name])]
         try:
             # Others stay untouched: they may be views of the same memory.
             for moved in changed:
@@ -171,7 +171,7 @@ class TorchFunction:
             A second backward pass differs by more than `nondet_tol`, or a gradient has another shape or datatype.
         """
         if self.is_constant:
-            return {moved.name: torch.zeros_like(moved.base) for moved in self.filled}
+            return {moved.name: torch.zeros_like(moved.base) for moved in self.nonempty_inputs}
         first, second = self._differentiate(cotangents), self._differentiate(cotangents)
         for name, gradient in first.items():
             if gradient.numel() and (gradient - second[name]).abs().max() > self._settings.nondet_tol:
@@ -186,7 +186,7 @@ class TorchFunction:
         # Outputs without a cotangent stay undefined in the backward pass, as in torch's checker.
         chosen = [name for name, cotangent in cotangents.items() if cotangent.any()]
         outputs = [self._results[self._judged[name]] for name in chosen]
-        moved = self.filled
+        moved = self.nonempty_inputs
         gradients: Sequence[Tensor | None] = torch.autograd.grad(
             outputs,
             [each.tensor for each in moved],
