@@ -97,7 +97,7 @@ class OperatorSample:
 
 def list_operators(section: Section, names: Sequence[str] = ()) -> list[Any]:
     """Return the operators of a section, all of them or those of some names, in the order of the database."""
-    # Needs expecttest of requirements-bench.txt, and takes seconds.
+    # Needs expecttest, and takes seconds.
     from torch.testing._internal.common_methods_invocations import op_db
 
     return [operator for operator in op_db if section.takes(operator) and (not names or operator.name in names)]
