@@ -16,6 +16,7 @@ import pytest
 
 from tests.deployment.files import ROOT
 
+pytestmark = pytest.mark.no_cover
 PACKAGES = {
     "service": (ROOT / "pyproject.toml", ("service", "schemas")),
     "client": (ROOT / "client" / "pyproject.toml", ("client/gradcheckd",)),
@@ -26,8 +27,6 @@ OPTIONAL = {"pytest"}
 EXAMPLE = """
 import json, gradcheckd
 from service.app import create_app
-
-pytestmark = pytest.mark.no_cover
 example = json.load(open("examples/wrong_sign.json"))
 client = create_app().test_client()
 right = client.post("/v1/check", json=json.load(open("examples/reference.json"))).json

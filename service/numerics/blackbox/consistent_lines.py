@@ -20,17 +20,19 @@ distances t_k, and D_i the derivatives by its elements, all of them,
 
     r(t_k) = f(x_k) - f(x) - sum_i D_i (x_k - x)_i                                                                   (2)
 
-is smooth where f is, and its slope at t = 0 is 0 but for the errors b_i of the D_i. A cubic through the r(t_k), with a
-constant that makes it independent of the value at the base, has the slope c_3, a parabola c_2, and the derivatives are
-contradicted where
+is smooth where f is, and its slope at t = 0 is 0 but for the errors b_i of the D_i. A polynomial of the degree m
+through the r(t_k), with a constant that makes it independent of the value at the base, has the slope c_m, and the
+derivatives are contradicted where, for m = 3 and for m = 4,
 
-    |c_3| > |c_3 - c_2| + sum_i b_i |v_i| + 6 |w| s + 8 |q| d,                                                       (3)
+    |c_m| > |c_m - c_(m-1)| + sum_i b_i |v_i| + 6 |w| s + 8 sqrt(n) |q| d,                                           (3)
 
-v the direction, w the weights of the values in c_3, and s the noise of this line alone, times five, as eight points
+v the direction, w the weights of the values in c_m, and s the noise of this line alone, times five, as eight points
 tell little of it, but no less than the noise that the lines confirm by (1). The line lies beside the base by a
-rounding, a part d of its length, of which its curvature q makes a slope. A slope as t^-p beside a singularity raises c
-with each degree, so that (3) holds. Near points whose slope is less than half of that of the D_i do not contradict
-them: so are those of a loss that is rounded within, on one stair.
+rounding, a part d of its length, of which its curvature q makes a slope; of n elements the curvature along that
+rounding may be sqrt(n) times that along the line. A slope as t^-p beside a singularity raises c with each degree, so
+that (3) holds. In a smooth loss each degree takes one more term away, so that it may hold for one degree by chance,
+where a term is small beside the next one. Near points whose slope is less than half of that of the D_i do not
+contradict them: so are those of a loss that is rounded within, on one stair.
 
 A function with one of both is differenced again, with the noise by (1) or, if it is contradicted, some line has no
 bound or the noise is a good part of the loss, with the smallest noise of any line of near points. Each line keeps the
@@ -294,17 +296,18 @@ def _is_line_contradicted(
     values, moves, units = values[..., is_known], moves[is_known], distances[is_known] / distances[is_known][-1]
     changes = values - np.asarray(base)[..., None]
     noise = np.maximum(_LINE_NOISE_SAFETY * estimate_line_noise(np.moveaxis(values, -1, 0)), rounding)
-    _, cubic, curvature, _ = np.linalg.pinv(np.vander(units, 4, increasing=True))
-    parabola = np.linalg.pinv(np.vander(units, 3, increasing=True))[1]
     predicted = derivatives.value @ moves.T
     remainders = changes - predicted
     product_rounding = np.finfo(np.float64).eps * (np.abs(derivatives.value) @ np.abs(moves[-1]))
-    slope, slope_change = remainders @ cubic, remainders @ (cubic - parabola)
-    allowed = derivatives.bound @ np.abs(moves[-1])
-    displacement_error = _DISPLACEMENT_FACTOR * _measure_displacement(moves, units) * np.abs(remainders @ curvature)
-    certain_noise = CERTAIN_DEVIATIONS * np.linalg.norm(cubic) * (noise + product_rounding)
-    is_flat = np.abs(changes @ cubic) < np.abs(predicted @ cubic) / 2
-    return (np.abs(slope) > np.abs(slope_change) + allowed + displacement_error + certain_noise) & ~is_flat
+    fits = {degree: np.linalg.pinv(np.vander(units, degree + 1, increasing=True)) for degree in (2, 3, 4)}
+    curvature_error = _DISPLACEMENT_FACTOR * np.sqrt(moves.shape[1]) * _measure_displacement(moves, units)
+    certain_errors = derivatives.bound @ np.abs(moves[-1]) + curvature_error * np.abs(remainders @ fits[3][2])
+    is_contradicted = np.abs(changes @ fits[3][1]) >= np.abs(predicted @ fits[3][1]) / 2
+    for degree in (3, 4):
+        weights, change = fits[degree][1], fits[degree][1] - fits[degree - 1][1]
+        certain_noise = CERTAIN_DEVIATIONS * np.linalg.norm(weights) * (noise + product_rounding)
+        is_contradicted &= np.abs(remainders @ weights) > np.abs(remainders @ change) + certain_errors + certain_noise
+    return is_contradicted
 
 
 def _measure_displacement(moves: Array, units: Array) -> float:
