@@ -99,6 +99,12 @@ class FiniteDifferenceSpec(StrictModel):
         default=None,
         description="Number of random directions for each tensor instead of its elements; not together with sample.",
     )
+    joint: bool = Field(
+        default=True,
+        description="With projections: whether each direction moves all tensors together. Tensors that this does not "
+        "decide move along directions of their own, as all do without it, with another method than adaptive, with a "
+        "tolerance and with more than 100 directions.",
+    )
 
 
 class ToleranceSpec(StrictModel):

@@ -138,6 +138,15 @@ class DirectionReport(TypedDict):
     outcome: OutcomeName
 
 
+class JointDirectionReport(DirectionReport):
+    """One random direction of several tensors together, each moved by a scale times a standard Gaussian.
+
+    Its outcome is pass, or inconclusive where tensors had to be told apart.
+    """
+
+    names: Annotated[list[str], Field(description="Names of the tensors that move.")]
+
+
 class MissedInSample(TypedDict):
     """The probability that no examined element is wrong, though some element is."""
 
@@ -169,7 +178,15 @@ class Verdict(TypedDict):
     kinks: Annotated[list[Kink], Field(description="The first thousand.")]
     diagnoses: list[Diagnosis]
     pattern: NotRequired[Pattern]
-    directions: NotRequired[Annotated[list[DirectionReport], Field(description="Only with projections.")]]
+    directions: NotRequired[
+        Annotated[
+            list[DirectionReport],
+            Field(
+                description="Directions of this tensor alone. Only with projections, and only where no joint direction "
+                "decides."
+            ),
+        ]
+    ]
     missed: NotRequired[MissedInSample | MissedAlong]
 
 
@@ -217,6 +234,12 @@ class CheckReport(TypedDict):
     intermediates: dict[str, Intermediate]
     cost: Cost
     model: Model
+    directions: NotRequired[
+        Annotated[
+            list[JointDirectionReport],
+            Field(description="Joint directions, with projections; none where the point allows none."),
+        ]
+    ]
     disputes: NotRequired[
         Annotated[
             dict[str, list[DisputeReport]],

@@ -75,7 +75,7 @@ def post_curl(client: FlaskClient, text: str) -> Any:
     ("document", "title", "path_to_change"),
     [
         ("http.md", "Check a gradient", ("verdicts", "w1", "worst", 0, "index", 0)),
-        ("http.md", "Look at a part", ("verdicts", "w1", "directions", 1, "judged")),
+        ("http.md", "Look at a part", ("directions", 1, "judged")),
         ("http.md", "See a difference fail", ("complex_step", 1)),
         ("bugs.md", "Plant a bug", ("bugs", 0, "candidate", "w1", 0, 0)),
     ],

@@ -11,7 +11,16 @@ from gradcheckd import report_parts
 from gradcheckd.arrays import Array
 from gradcheckd.errors import FunctionError, GradientError, hide_frames
 from gradcheckd.function_evaluation import MissingValue, describe_exceptions
-from gradcheckd.report_parts import Diagnosis, Discrepancy, DotTestResult, Gradient, Loss, Outcome, Verdict
+from gradcheckd.report_parts import (
+    Diagnosis,
+    Discrepancy,
+    DotTestResult,
+    Gradient,
+    JointDirection,
+    Loss,
+    Outcome,
+    Verdict,
+)
 from gradcheckd.wire import MARKDOWN, TEXT
 
 __tracebackhide__ = hide_frames
@@ -94,12 +103,15 @@ class Report(_BaseReport):
         Distances by name and pair of routes, such as "candidate_vs_finite_difference".
     intermediates
         Value and gradients of each node by name; with "intermediates" in `include`.
+    directions
+        Random directions of several tensors together; with "projections", unless "joint" is False.
     """
 
     loss: Loss
     gradients: Mapping[str, Gradient]
     discrepancies: Mapping[str, Mapping[str, Discrepancy]]
     intermediates: Mapping[str, Mapping[str, Array]]
+    directions: tuple[JointDirection, ...] = ()
 
     @classmethod
     def read(cls, raw: Mapping[str, Any], renderer: RenderReport, text: str | None = None) -> Self:
@@ -112,6 +124,7 @@ class Report(_BaseReport):
                 raw["discrepancies"], lambda pairs: _read_mapping(pairs, report_parts.read_discrepancy)
             ),
             intermediates=_read_mapping(raw["intermediates"], report_parts.make_read_only),
+            directions=tuple(map(report_parts.read_joint_direction, raw.get("directions", ()))),
         )
 
 

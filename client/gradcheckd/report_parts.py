@@ -89,6 +89,16 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class JointDirection(Judged):
+    """A random direction of several tensors together; `names` are those that move.
+
+    Its outcome is "pass", or "inconclusive" where tensors had to be told apart.
+    """
+
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Kink:
     """An element at which the loss has no derivative, with both one-sided ones."""
 
@@ -190,12 +200,21 @@ def read_verdict(raw: Mapping[str, Any]) -> Verdict:
 
 
 def _read_judged(raw: Mapping[str, Any]) -> Judged:
-    return Judged(
-        index=tuple(raw["index"]) if "index" in raw else None,
-        route=raw["route"],
-        outcome=raw["outcome"],
+    return Judged(**_read_comparison(raw))
+
+
+def _read_comparison(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "index": tuple(raw["index"]) if "index" in raw else None,
+        "route": raw["route"],
+        "outcome": raw["outcome"],
         **{name: float(raw[name]) for name in ("reference", "judged", "error_bound", "allowed")},
-    )
+    }
+
+
+def read_joint_direction(raw: Mapping[str, Any]) -> JointDirection:
+    """Read a direction of several tensors together."""
+    return JointDirection(**_read_comparison(raw), names=tuple(raw["names"]))
 
 
 def read_dot_test(raw: Mapping[str, Any]) -> DotTestResult:

@@ -15,6 +15,7 @@ from service.checks.common.limits import Limits
 from service.checks.common.stage_timer import StageTimer
 from service.checks.graph import model_language
 from service.checks.graph.budget import plan_within_limits
+from service.checks.graph.cost_estimate import CheckPlan
 from service.checks.graph.diagnosis import build_context, diagnose_failures
 from service.checks.graph.gradients import compute_gradients
 from service.checks.graph.judge import GradientSources, Judge
@@ -22,7 +23,6 @@ from service.checks.graph.parse import parse_problem
 from service.checks.graph.problem import Problem
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.diagnosis.inject import InjectedBug, describe_bugs, inject_bugs
-from service.numerics.gradients.finite_difference import DifferencePlan
 from service.numerics.verdict.outcome import Outcome
 
 _REMEDY, _SIMULATION_STAGE = "Name fewer tensors, or take a smaller model", "bugs were being planted"
@@ -57,7 +57,7 @@ def simulate_bugs(body: object, limits: Limits | None = None) -> BugsAnswer:
     with clock.enforce_deadline():
         with clock.refuse_on_timeout(SMALLER_MODEL_REMEDY, "with_respect_to"):
             request, problem = parse_problem(body, limits, _parse_request)
-        problem = problem.with_candidate({})
+        problem = problem.with_candidate({}).without_joint_directions()
         with clock.refuse_on_timeout(_REMEDY, "with_respect_to"):
             with clock.name_stage("the differences were being planned"):
                 plan = plan_within_limits(problem, limits)
@@ -67,7 +67,7 @@ def simulate_bugs(body: object, limits: Limits | None = None) -> BugsAnswer:
 
 
 def _simulate_for_model(
-    problem: Problem, plan: DifferencePlan, bug: str | None, limits: Limits, clock: Clock
+    problem: Problem, plan: CheckPlan, bug: str | None, limits: Limits, clock: Clock
 ) -> list[PlantedBug]:
     if bug is None:
         with clock.name_stage(_SIMULATION_STAGE):

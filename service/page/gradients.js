@@ -64,9 +64,10 @@ function known(report, name) {
   const gradients = report.gradients[name];
   const shape = shapeOf(gradients.analytic);
   const verdict = report.verdicts[name];
-  const routes = Object.keys(ROUTES).filter((route) => gradients[route] !== undefined && !(verdict?.directions && route === "finite_difference"));
+  const along = verdict?.missed?.relative_l2 !== undefined;
+  const routes = Object.keys(ROUTES).filter((route) => gradients[route] !== undefined && !(along && route === "finite_difference"));
   return {
-    name, shape, verdict, few: Object.keys(report.gradients).length <= FEW, values: Object.fromEntries(routes.map((route) => [route, flat(gradients[route])])),
+    name, shape, verdict, directions: along ? verdict.directions ?? report.directions : undefined, few: Object.keys(report.gradients).length <= FEW, values: Object.fromEntries(routes.map((route) => [route, flat(gradients[route])])),
     bound: flat(gradients.error_bound), allowed: gradients.allowed === undefined ? null : flat(gradients.allowed),
     oddShape: gradients.candidate !== undefined && String(shapeOf(gradients.candidate)) !== String(shape) ? shapeOf(gradients.candidate) : null,
   };
@@ -83,7 +84,7 @@ function maps(seen, offset, choose) {
     return map;
   });
   return [element("div", { className: "maps" }, ...row), legend(`−${told(most, 3)} `, ` ${told(most, 3)}`, signed(1), -1),
-    ...(verdict?.directions ? directions(name, verdict.directions) : []),
+    ...(seen.directions ? directions(name, seen.directions) : []),
     element("details", { className: "differences", open: seen.few }, element("summary", {}, "Differences (log scale)"), ...differences(seen, what))];
 }
 
@@ -133,7 +134,8 @@ function legend(low, high, colour, from) {
 /** What was found along random directions, where no element was looked at by itself. */
 function directions(name, found) {
   const rows = found.map((each, number) => [number, told(each.judged, 8), told(each.reference, 8), told(each.error_bound, 2), told(each.allowed, 2), each.outcome]);
-  return [element("p", { className: "quiet" }, "The gradients were compared along random directions, not element by element:"),
+  const together = found[0]?.names?.length > 1 ? ` of ${found[0].names.length} tensors together` : "";
+  return [element("p", { className: "quiet" }, `The gradients were compared along random directions${together}, not element by element:`),
     table(`Table of the directions of ${name}`, ["direction", "judged", "difference", "± bound", "allowed", "outcome"], rows)];
 }
 

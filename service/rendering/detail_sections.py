@@ -7,7 +7,7 @@ from schemas.report import CheckReport, DirectionReport, Kink, MissedAlong, Miss
 from service.rendering import number_format
 from service.rendering.document import Block, Column, DisplayName, Heading, Paragraph, Section, Table
 from service.rendering.finding_sections import has_named_bug
-from service.rendering.verdict_sections import MAX_NAMES, compute_direction_ratio, sort_by_outcome
+from service.rendering.verdict_sections import MAX_NAMES, compute_direction_ratio, is_directional, sort_by_outcome
 
 MAX_KINKS = 5
 MAX_DIRECTIONS = 20
@@ -27,6 +27,16 @@ def build_detail_sections(report: CheckReport, *, has_details: bool = False) -> 
     yield from limit_sections(sections)
 
 
+def build_joint_section(report: CheckReport) -> Iterator[Section]:
+    """Build the table of the directions of several tensors together, if there are any."""
+    if directions := report.get("directions"):
+        names = ", ".join(DisplayName(name) for name in directions[0]["names"][:MAX_NAMES])
+        more = len(directions[0]["names"]) - MAX_NAMES
+        text = f"Each moves {names}{f' and {more} more' if more > 0 else ''} together."
+        blocks = [Paragraph(text), *build_direction_table(directions, has_details=True)]
+        yield Section(Heading("Joint directions"), blocks, is_long=True)
+
+
 def limit_sections(sections: Sequence[Section]) -> Iterator[Section]:
     """Keep the first sections, and count the others."""
     yield from sections[:MAX_NAMES]
@@ -44,7 +54,7 @@ def _build_details(verdict: Verdict, *, has_details: bool) -> list[Block]:
         blocks += build_worst_element_table(verdict["worst"], has_details=has_details)
     blocks += _build_kink_table(verdict["kinks"])
     blocks += build_direction_table(verdict.get("directions", []), has_details=has_details)
-    if blocks and "missed" in verdict:
+    if "missed" in verdict and (blocks or is_directional(verdict)):
         blocks.append(Paragraph(_describe_miss_probability(verdict["missed"], verdict), Heading("not looked at")))
     return blocks
 

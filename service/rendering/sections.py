@@ -12,7 +12,7 @@ from schemas.plan import JudgeReport
 from schemas.report import CheckReport, Metrics
 from service.rendering import number_format
 from service.rendering.blackbox_sections import build_judgement_sections
-from service.rendering.detail_sections import build_detail_sections
+from service.rendering.detail_sections import build_detail_sections, build_joint_section
 from service.rendering.document import Column, DisplayName, Heading, Listing, Paragraph, Section, Table
 from service.rendering.finding_sections import build_finding_section
 from service.rendering.tensor_sections import build_gradient_sections, build_intermediate_sections
@@ -41,6 +41,7 @@ def build_check_sections(report: CheckReport, *, has_details: bool = False) -> I
         yield build_verdict_section(report)
         yield from build_detail_sections(report, has_details=has_details)
     if has_details:
+        yield from build_joint_section(report)
         yield _build_discrepancies(report)
         yield from build_gradient_sections(report)
     yield from build_intermediate_sections(report)

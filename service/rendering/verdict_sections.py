@@ -79,6 +79,11 @@ def format_detectable_error(number: Number) -> str:
     return "nothing" if number == "Infinity" else number_format.format_rounded_up(number)
 
 
+def is_directional(verdict: Verdict) -> bool:
+    """Tell whether a tensor was compared along directions, its own or those of several tensors."""
+    return "relative_l2" in verdict.get("missed", {})
+
+
 def _format_worst_ratio(verdict: Verdict) -> str:
     if directions := verdict.get("directions"):
         return format_worst_direction_ratio(directions)
@@ -97,7 +102,7 @@ def compute_direction_ratio(direction: DirectionReport | JudgedDirection) -> Num
 
 def _format_max_rel(verdict: Verdict, discrepancies: Discrepancies) -> str:
     """Format the distance of the judged gradient; a dash where no element was compared."""
-    if "directions" in verdict:
+    if is_directional(verdict):
         return "-"
     if "candidate_vs_finite_difference" in discrepancies:
         return number_format.format_magnitude(discrepancies["candidate_vs_finite_difference"]["max_rel"])

@@ -11,7 +11,7 @@ from service.checks.graph.check import check
 from tests.service.checks.common.counting_clock import end_time_after_looks
 from tests.service.checks.graph.test_check import collect_errors, get_report
 
-PROJECTIONS = {"finite_difference": {"projections": 3}}
+PROJECTIONS = {"finite_difference": {"projections": 3, "joint": False}}
 
 
 def test_projections_answer_in_directions_and_not_in_elements(change_example):
@@ -142,7 +142,7 @@ def test_the_same_seed_takes_the_same_part(change_example):
         report = get_report(change_example(finite_difference=part, **fields))["verdicts"]["w1"]
         return report.get("directions") or sorted(element["index"] for element in report["worst"])
 
-    for part in ({"sample": 2}, {"projections": 2}):
+    for part in ({"sample": 2}, {"projections": 2, "joint": False}):
         assert list_examined(part) == list_examined(part)
         assert any(list_examined(part) != list_examined(part, seed=seed) for seed in range(1, 9))
 

@@ -26,6 +26,7 @@ def render_page(report: Report | BlackBoxReport) -> str:
         _render_header(report),
         tables.render_verdicts(names, report.verdicts),
         *_render_names(report, names),
+        _render_joint_directions(report),
         _render_remaining_names(report),
     )
     head = make_element(
@@ -140,6 +141,14 @@ def _render_judged_table(verdict: Verdict, title: str, judged: Sequence[Judged])
     if verdict.outcome == "pass":
         return tables.render_folded(title, tables.render_judged(title, judged))
     return join_markup(make_element("h3", title), tables.render_judged(title, judged))
+
+
+def _render_joint_directions(report: Report | BlackBoxReport) -> Markup | None:
+    if isinstance(report, BlackBoxReport) or not report.directions:
+        return None
+    names = report.directions[0].names
+    title = f"Random directions of {number_format.format_count(len(names), 'tensor')}"
+    return tables.render_folded(title, tables.render_judged(title, report.directions))
 
 
 def _render_remaining_names(report: Report | BlackBoxReport) -> Markup | None:

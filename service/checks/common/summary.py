@@ -59,9 +59,10 @@ def _describe_pass(verdicts: Mapping[str, GradientVerdict]) -> str:
     zeros = _describe_zero_gradients(verdicts)
     if passing_verdicts[0].direction_results is not None:
         count = len(passing_verdicts[0].direction_results)
-        directions = (
-            f"{count} random direction{'s' if count != 1 else ''}{' each' if len(passing_verdicts) > 1 else ''}"
-        )
+        directions = f"{count} random direction{'s' if count != 1 else ''}"
+        if len(passing_verdicts) > 1:
+            is_joint = all(verdict.is_joint for verdict in passing_verdicts)
+            directions, names = (directions, f"{names} together") if is_joint else (f"{directions} each", names)
         miss_text = _describe_miss_probability(passing_verdicts)
         return f"pass: the gradient along {directions} of {names} agrees with the finite difference{miss_text}.{zeros}"
     count, _ = _count_outcome(passing_verdicts, Outcome.PASS)

@@ -22,6 +22,9 @@ _BYTES_PER_OBJECT = 1_000
 _BYTES_PER_NAME_CHARACTER = 6 * 8
 """Bytes for each character of a name: its occurrences in an answer times its escaped size."""
 
+_BYTES_PER_LISTED_CHARACTER = 6
+"""Bytes for each character of a name in a list, escaped."""
+
 
 class AnswerSize(NamedTuple):
     """Bytes of an answer, of its largest tensor, and of the objects beside arrays."""
@@ -47,10 +50,18 @@ def estimate_answer_size(problem: Problem, encoding: Encoding) -> AnswerSize:
         sum(min(_MAX_KINKS, count_elements(shapes[name])) for name in problem.names) if _may_have_kinks(problem) else 0
     )
     names = sum(map(len, shapes))
+    # A joint direction lists the names. Tensors that it does not decide have directions of their own.
+    joint_count = (problem.projection_count or 0) if problem.is_joint else 0
+    listed_bytes = joint_count * sum(_BYTES_PER_LISTED_CHARACTER * len(name) + len('"",') for name in problem.names)
     model = len(orjson.dumps(model_language.graph_to_dict(problem.graph)))
     text_bytes = _CHARACTERS_PER_NAME * (1 + len(problem.names)) + _BYTES_PER_NAME_CHARACTER * names + model
-    written_bytes = sum(tensors) + text_bytes + _CHARACTERS_PER_DIRECTION * entries + _CHARACTERS_PER_KINK * kinks
-    return AnswerSize(written_bytes, max(tensors) // 3, 2 * text_bytes + _BYTES_PER_OBJECT * (entries + kinks))
+    entry_bytes = _CHARACTERS_PER_DIRECTION * (entries + joint_count) + _CHARACTERS_PER_KINK * kinks
+    objects = entries + joint_count + kinks
+    return AnswerSize(
+        sum(tensors) + text_bytes + listed_bytes + entry_bytes,
+        max(tensors) // 3,
+        2 * text_bytes + _BYTES_PER_OBJECT * objects,
+    )
 
 
 def check_answer_size(problem: Problem, limits: Limits, encoding: Encoding) -> int:

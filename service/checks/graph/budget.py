@@ -5,6 +5,7 @@ from service.checks.common.deadline import SMALLER_MODEL_REMEDY
 from service.checks.common.limits import Limits
 from service.checks.graph import model_language
 from service.checks.graph.cost_estimate import (
+    CheckPlan,
     count_model_elements,
     estimate_bytes,
     estimate_check,
@@ -13,11 +14,10 @@ from service.checks.graph.cost_estimate import (
 )
 from service.checks.graph.problem import ParsedCheckRequest, Problem
 from service.checks.graph.suggestions import locate_size_field, suggest_reductions
-from service.numerics.gradients.finite_difference import DifferencePlan
 from service.numerics.model.graph import InvalidModelError, ModelError
 
 
-def plan_within_limits(problem: Problem, limits: Limits) -> DifferencePlan:
+def plan_within_limits(problem: Problem, limits: Limits) -> CheckPlan:
     """Plan the differences of a check, and refuse one that exceeds a limit."""
     check_model_size(problem, limits)
     check_longest_call(problem, limits)

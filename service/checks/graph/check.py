@@ -1,6 +1,7 @@
 """`POST /v1/check`: request to numerics to report. Knows no Flask."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,6 +14,7 @@ from service.checks.common.stage_timer import StageTimer
 from service.checks.graph import model_language
 from service.checks.graph.answer_size import check_answer_size
 from service.checks.graph.budget import plan_within_limits
+from service.checks.graph.cost_estimate import CheckPlan
 from service.checks.graph.diagnosis import diagnose_failures
 from service.checks.graph.gradients import compute_gradients
 from service.checks.graph.judge import GradientSources, Judge
@@ -21,7 +23,7 @@ from service.checks.graph.problem import Problem
 from service.checks.graph.report import CheckResults, build_report
 from service.checks.graph.suggestions import locate_size_field, suggest_reductions, suggest_within_time
 from service.numerics.core.interrupts import iterate_interruptibly
-from service.numerics.gradients.finite_difference import DifferencePlan, DifferenceProgress
+from service.numerics.gradients.finite_difference import DifferenceProgress
 
 _DIAGNOSIS_TIME_FRACTION = 0.9
 """Part of the time at which a diagnosis ends with what it has: the report is still to be written."""
@@ -83,7 +85,7 @@ def check(
                 )
 
 
-def _suggest_within_time(problem: Problem, plan: DifferencePlan, limits: Limits, clock: Clock) -> str:
+def _suggest_within_time(problem: Problem, plan: CheckPlan, limits: Limits, clock: Clock) -> str:
     return suggest_within_time(problem, plan, limits, clock.evaluations_done)
 
 
@@ -91,7 +93,8 @@ def _judge_all(
     problem: Problem, routes: GradientSources, stage_timer: StageTimer, clock: Clock
 ) -> tuple[CheckResults, Judge]:
     """Judge every name, and diagnose the failures as far as there is time."""
-    judge = Judge(problem, routes)
+    undecided = tuple(routes.list_undecided(problem.names))
+    judge = Judge(replace(problem, names=undecided), routes)
     with stage_timer.time_stage("verdict"), clock.name_stage("the verdicts were being found"):
         verdicts = {name: judge.verdict(name) for name in iterate_interruptibly(problem.names)}
         disputes = {

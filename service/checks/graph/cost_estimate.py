@@ -31,6 +31,20 @@ _BASE_BYTES = 2**24
 """Bytes that a check of the smallest model takes."""
 
 
+_JOINT_PASSES = finite_difference.EVALUATIONS_PER_STEP + 12
+"""Passes of a joint direction in units of a forward one: evaluations, a backward pass, and those of the noise."""
+
+
+class JointPlan(NamedTuple):
+    """The plan of a check along joint directions: evaluations and operations, if these decide."""
+
+    first_level_evaluations: int
+    first_level_work: int
+
+
+CheckPlan = DifferencePlan | JointPlan
+
+
 class CostEstimate(NamedTuple):
     """Cost of a check: evaluations and operations at least, bytes at most.
 
@@ -53,8 +67,10 @@ class CostEstimate(NamedTuple):
         return None
 
 
-def estimate_check(problem: Problem, limits: Limits) -> tuple[DifferencePlan | None, CostEstimate]:
+def estimate_check(problem: Problem, limits: Limits) -> tuple[CheckPlan | None, CostEstimate]:
     """Estimate a check, and return the plan that the estimate is of, if there is one."""
+    if problem.is_joint:
+        return _estimate_joint_check(problem, limits)
     planning_cost = estimate_planning_cost(problem)
     estimate = CostEstimate(
         None, estimate_other_work(problem) + planning_cost.work, estimate_bytes(problem, planning_cost.memory_bytes)
@@ -66,6 +82,20 @@ def estimate_check(problem: Problem, limits: Limits) -> tuple[DifferencePlan | N
     needs = finite_difference.estimate_cost(plan)
     largest_bytes = max(estimate.bytes, estimate_bytes(problem, needs.memory_bytes))
     return plan, CostEstimate(plan.first_level_evaluations, estimate.work + needs.work, largest_bytes, needs.work)
+
+
+def _estimate_joint_check(problem: Problem, limits: Limits) -> tuple[JointPlan | None, CostEstimate]:
+    """Estimate a check along joint directions that decide every tensor.
+
+    A direction holds no more than the rounding model, which is counted.
+    """
+    count, cost = problem.projection_count or 0, problem.graph.estimate_cost()
+    work = count * _JOINT_PASSES * cost.total_work
+    plan = JointPlan(count * finite_difference.EVALUATIONS_PER_STEP, work)
+    estimate = CostEstimate(None, estimate_other_work(problem) + work, estimate_bytes(problem, 0), work)
+    if estimate.bytes > limits.bytes:
+        return None, estimate
+    return plan, estimate._replace(evaluations=plan.first_level_evaluations)
 
 
 def count_model_elements(problem: Problem) -> int:

@@ -1,6 +1,6 @@
 """The gradients of a problem by every source, side by side."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -12,6 +12,7 @@ from service.numerics.gradients.autograd import AutogradResult
 from service.numerics.gradients.finite_difference import Difference
 from service.numerics.gradients.sources import ANALYTIC, AUTOGRAD, ComputedGradients
 from service.numerics.verdict import projection
+from service.numerics.verdict.gradient_verdict import ElementResult, GradientVerdict
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,28 @@ class DirectionalDifference:
 
 
 @dataclass(frozen=True)
+class JointResults:
+    """The results of joint directions.
+
+    Attributes
+    ----------
+    names
+        Tensors that move together.
+    lines
+        Result of each direction; none where the point allows no joint direction.
+    verdicts
+        Verdicts on the tensors that these directions decide.
+    evaluations
+        Evaluations of the loss.
+    """
+
+    names: tuple[str, ...]
+    lines: Sequence[ElementResult]
+    verdicts: Mapping[str, GradientVerdict]
+    evaluations: int
+
+
+@dataclass(frozen=True)
 class GradientSources:
     """The gradients of a problem by every source, and its finite differences.
 
@@ -51,7 +74,10 @@ class GradientSources:
     differences
         Finite differences by the name of the tensor; nothing is examined in those of a tensor moved along directions.
     directional_differences
-        Differences along directions, by the name of the tensor.
+        Differences along directions of one tensor, by its name; of a check along joint directions only those of the
+        tensors that these do not decide.
+    joint
+        Results of the joint directions; None without any.
     """
 
     by_source: Mapping[str, ComputedGradients]
@@ -59,6 +85,11 @@ class GradientSources:
     directional_differences: Mapping[str, DirectionalDifference] = field(
         default_factory=dict[str, DirectionalDifference]
     )
+    joint: JointResults | None = None
+
+    def list_undecided(self, names: Iterable[str]) -> list[str]:
+        """Return the names that no joint direction decides."""
+        return [name for name in names if self.joint is None or name not in self.joint.verdicts]
 
     @property
     def analytic(self) -> AnalyticResult:
@@ -77,4 +108,5 @@ class GradientSources:
     @property
     def evaluations(self) -> int:
         """Evaluations of the loss that the differences took."""
-        return sum(difference.evaluations for difference in self.differences.values())
+        joint_evaluations = 0 if self.joint is None else self.joint.evaluations
+        return joint_evaluations + sum(difference.evaluations for difference in self.differences.values())

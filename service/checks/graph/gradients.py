@@ -1,10 +1,15 @@
 """The computation of a problem's gradients by every source."""
 
-from service.checks.common.deadline import Clock, current_clock
+from dataclasses import replace
+
+from service.checks.common.deadline import current_clock
 from service.checks.common.limits import Limits
 from service.checks.common.stage_timer import StageTimer
 from service.checks.graph import model_language
+from service.checks.graph.budget import plan_within_limits
+from service.checks.graph.cost_estimate import CheckPlan, JointPlan
 from service.checks.graph.gradient_sources import DirectionalDifference, GradientSources
+from service.checks.graph.joint_check import judge_jointly
 from service.checks.graph.problem import Problem
 from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import Difference, DifferencePlan, DifferenceProgress
@@ -15,7 +20,7 @@ from service.numerics.verdict import projection
 
 def compute_gradients(
     problem: Problem,
-    plan: DifferencePlan,
+    plan: CheckPlan,
     stage_timer: StageTimer,
     limits: Limits,
     on_progress: DifferenceProgress | None = None,
@@ -25,7 +30,8 @@ def compute_gradients(
     Parameters
     ----------
     problem, plan, limits
-        The problem, the plan of its differences, and its limits.
+        The problem, the plan of its differences, and its limits. Tensors that joint directions leave open are planned
+        afterwards, within the same limits.
     stage_timer
         Timer of the stages.
     on_progress
@@ -38,16 +44,17 @@ def compute_gradients(
     """
     clock = current_clock(limits.seconds)
     with clock.enforce_deadline():
-        return _compute_by_each_route(problem, plan, stage_timer, clock, on_progress)
+        return _compute_by_each_route(problem, plan, stage_timer, limits, on_progress)
 
 
 def _compute_by_each_route(
     problem: Problem,
-    plan: DifferencePlan,
+    plan: CheckPlan,
     stage_timer: StageTimer,
-    clock: Clock,
+    limits: Limits,
     on_progress: DifferenceProgress | None,
 ) -> GradientSources:
+    clock = current_clock(limits.seconds)
     by_source: dict[str, ComputedGradients] = {}
     for name, source in GRADIENT_SOURCES.items():
         with stage_timer.time_stage(name), clock.name_stage(source.activity):
@@ -55,7 +62,10 @@ def _compute_by_each_route(
     with stage_timer.time_stage("finite_difference"):
         progress = clock.track_progress(on_progress)
         progress(problem.names[0], 0, plan.first_level_evaluations)
-        routes = GradientSources(by_source, *_compute_differences(problem, plan, progress))
+        if isinstance(plan, JointPlan):
+            routes = _compute_joint_differences(problem, plan, GradientSources(by_source, {}), limits, progress)
+        else:
+            routes = GradientSources(by_source, *_compute_differences(problem, plan, progress))
     if on_progress is not None:
         on_progress(problem.names[-1], routes.evaluations, routes.evaluations)
     return routes
@@ -78,6 +88,29 @@ def _compute_differences(
         problem.graph, problem.float64_leaves, problem.names, seed=problem.request.seed, progress=progress, plan=plan
     )
     return by_element, {}
+
+
+def _compute_joint_differences(
+    problem: Problem, plan: JointPlan, sources: GradientSources, limits: Limits, progress: DifferenceProgress
+) -> GradientSources:
+    """Return the gradients with joint directions, and with directions of each tensor that these leave open."""
+    joint = judge_jointly(problem, sources, plan.first_level_evaluations, progress)
+    differences = {
+        name: finite_difference.make_unexamined_difference(problem.graph.shapes[name], 0) for name in problem.names
+    }
+    sources = replace(sources, differences=differences, joint=joint)
+    undecided = sources.list_undecided(problem.names)
+    if not undecided:
+        return sources
+
+    def continue_progress(name: str, done: int, total: int) -> None:
+        progress(name, joint.evaluations + done, joint.evaluations + total)
+
+    remainder = problem.without_joint_directions(undecided)
+    own_plan = plan_within_limits(remainder, limits)
+    assert not isinstance(own_plan, JointPlan)
+    own_differences, directional = _compute_differences(remainder, own_plan, continue_progress)
+    return replace(sources, differences=differences | own_differences, directional_differences=directional)
 
 
 def _compute_directional_differences(

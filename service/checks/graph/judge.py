@@ -69,10 +69,16 @@ class Judge:
 
         A source that lacks a number only for the range of the dtype does not dissent.
         """
+        joint = self._routes.joint
+        if joint is not None and name in joint.verdicts:
+            return ()
         return self._references.find_disagreement(name).partition_elements(self.problem.get_examined_elements(name))
 
     def verdict(self, name: str) -> GradientVerdict:
         """Judge the candidate, or our own gradients; name the origin of non-finite ones."""
+        joint = self._routes.joint
+        if joint is not None and name in joint.verdicts:
+            return joint.verdicts[name]
         verdict = self._judge_name(name)
         if verdict.outcome == Outcome.PASS:
             return verdict
@@ -85,7 +91,7 @@ class Judge:
 
     def compute_allowed_error(self, name: str) -> Array:
         """Return the allowed error of each judged element; infinite along directions."""
-        if name in self._routes.directional_differences:
+        if self.problem.projection_count is not None:
             return np.full(self.problem.graph.shapes[name], np.inf)
         reference = self._references.build_reference(name, self.problem.get_precision(name))
         return dataclasses.replace(reference, tolerance=self._tolerance).allowed_error

@@ -1,6 +1,6 @@
 """The problem of a check for the numerics: names, shapes, dtype, method."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,9 @@ from service.numerics.core.precision import DTYPES, ComputeDtype, Precision
 from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import DifferenceMethod
 from service.numerics.model.graph import Graph, NamedArrays
+
+MAX_JOINT_DIRECTIONS = 100
+"""Directions of all tensors together, at most."""
 
 ParsedCheckRequest = CheckRequest[NodeBase]
 NameChooser = Callable[[ParsedCheckRequest, Graph, list[PlacedError]], tuple[str, ...]]
@@ -57,6 +60,24 @@ class Problem:
     def projection_count(self) -> int | None:
         """Number of random directions of each tensor; None for a check by element."""
         return self.request.finite_difference.projections
+
+    @property
+    def is_joint(self) -> bool:
+        """True if each direction is one of all tensors together.
+
+        Other methods than the adaptive one, and tolerances, are along directions of each tensor. So are so many
+        directions that preparing one after the other would take longer than to move each tensor by itself.
+        """
+        spec, count = self.request.finite_difference, self.projection_count
+        if count is None or count > MAX_JOINT_DIRECTIONS:
+            return False
+        return spec.joint and spec.method == "adaptive" and self.request.tolerance is None
+
+    def without_joint_directions(self, names: Iterable[str] | None = None) -> "Problem":
+        """Return the problem of some names, all by default, each with directions of its own."""
+        spec = self.request.finite_difference.model_copy(update={"joint": False})
+        request = self.request.model_copy(update={"finite_difference": spec})
+        return replace(self, request=request, names=self.names if names is None else tuple(names))
 
     @property
     def reported_names(self) -> tuple[str, ...]:
@@ -216,6 +237,9 @@ def _choose_method(request: ParsedCheckRequest) -> DifferenceMethod:
     if spec.sample is not None and spec.projections is not None:
         detail = "sample takes elements, projections take directions instead of elements; give one of them"
         raise InvalidRequestError([error_at(detail, "finite_difference", "projections")])
+    if "joint" in spec.model_fields_set and spec.projections is None:
+        detail = "joint says how random directions move the tensors; give it together with projections"
+        raise InvalidRequestError([error_at(detail, "finite_difference", "joint")])
     if spec.method == "adaptive":
         if spec.step is not None:
             detail = "adaptive finds its own steps; a step goes with method central or forward"

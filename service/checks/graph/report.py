@@ -89,6 +89,9 @@ def build_report(
         },
         "model": {"nodes": model_language.graph_to_dict(problem.graph)},
     }
+    if routes.joint is not None:
+        names = list(routes.joint.names)
+        report["directions"] = [{**report_entries.build_direction(line), "names": names} for line in routes.joint.lines]
     if results.disagreements:
         report["disputes"] = {
             name: [_build_dispute(partition) for partition in sides] for name, sides in results.disagreements.items()
@@ -197,7 +200,7 @@ def _build_verdict(
     }
     if verdict.outcome == Outcome.FAIL and (pattern := judge.describe_error_pattern(name)) is not None:
         report["pattern"] = pattern
-    if problem.projection_count is not None:
+    if name in routes.directional_differences:
         report["directions"] = [report_entries.build_direction(result) for result in verdict.direction_results or ()]
     if verdict.detection_limit is not None:
         report["missed"] = report_entries.build_miss_probability(verdict.detection_limit)

@@ -9,6 +9,7 @@ from schemas.problem_details import quote_name
 from service.checks.common.deadline import SMALLER_MODEL_REMEDY
 from service.checks.common.limits import Limits
 from service.checks.graph.cost_estimate import (
+    CheckPlan,
     CostEstimate,
     estimate_check,
     estimate_other_work,
@@ -18,13 +19,13 @@ from service.checks.graph.cost_estimate import (
 from service.checks.graph.problem import Problem, sample_elements
 from service.numerics.core.batching import count_elements
 from service.numerics.core.interrupts import OutOfTimeError
-from service.numerics.gradients import finite_difference
-from service.numerics.gradients.finite_difference import DifferencePlan
 
 _MAX_PLANNING_WORK = 10**9
 """Operations that planning the suggestions of a kind may take: about a second."""
 _SPARE_LEVELS = 10
 """Levels that a suggestion leaves room for: a check may need more than one, and operations are not time."""
+_SPARE_STEPS = 4
+"""Steps that a joint direction may try: as many as `joint_difference.py` does."""
 _SAMPLE_SIZES = tuple(10**exponent for exponent in range(6, -1, -1))
 _PROJECTION_COUNTS = (100, 30, 10, 3, 1)
 
@@ -42,9 +43,9 @@ def suggest_reductions(problem: Problem, limits: Limits) -> str:
     return f"What would fit: {'; or '.join(suggestions)}" if suggestions else SMALLER_MODEL_REMEDY
 
 
-def suggest_within_time(problem: Problem, plan: DifferencePlan, limits: Limits, evaluations_done: int) -> str:
+def suggest_within_time(problem: Problem, plan: CheckPlan, limits: Limits, evaluations_done: int) -> str:
     """Return reduced requests that fit the time, given the evaluations done."""
-    differences = finite_difference.estimate_cost(plan).work * evaluations_done // plan.first_level_evaluations
+    differences = plan.first_level_work * evaluations_done // plan.first_level_evaluations
     # The other stages took their time already, and will take it again.
     work = estimate_other_work(problem) + estimate_planning_cost(problem).work + differences
     return suggest_reductions(problem, dataclasses.replace(limits, work=work))
@@ -122,7 +123,8 @@ def _estimate_if_fitting(problem: Problem, budget: _SuggestionBudget) -> CostEst
     if not budget.spend_planning(problem):
         return None
     plan, estimate = estimate_check(problem, budget.limits)
-    with_room = estimate._replace(work=estimate.work + (_SPARE_LEVELS - 1) * estimate.first_level_work)
+    levels = _SPARE_STEPS if problem.is_joint else _SPARE_LEVELS
+    with_room = estimate._replace(work=estimate.work + (levels - 1) * estimate.first_level_work)
     return None if plan is None or with_room.describe_excess(budget.limits) else estimate
 
 

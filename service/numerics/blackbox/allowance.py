@@ -54,8 +54,9 @@ from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
 from service.numerics.blackbox.lines import TensorLines, TensorPoint
 from service.numerics.core.batching import Array
 from service.numerics.core.precision import Precision
+from service.numerics.core.vector_norms import euclidean_norm
 from service.numerics.verdict import projection
-from service.numerics.verdict.projection import compute_inner_products, euclidean_norm, euclidean_norms
+from service.numerics.verdict.projection import compute_inner_products, euclidean_norms
 from service.numerics.verdict.reference import Tolerance
 
 _WIDE_SIGNIFICAND_BITS = 24

@@ -28,8 +28,9 @@ from service.numerics.blackbox.allowance import (
 from service.numerics.blackbox.lines import TensorLines, TensorPoint
 from service.numerics.core.batching import Array
 from service.numerics.core.precision import Precision
+from service.numerics.core.vector_norms import euclidean_norm
 from service.numerics.verdict.outcome import Outcome
-from service.numerics.verdict.projection import compute_inner_products, euclidean_norm
+from service.numerics.verdict.projection import compute_inner_products
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,8 @@ from service.numerics.blackbox.lines import TensorLines, TensorPoint
 from service.numerics.core.batching import Array
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.precision import Precision
+from service.numerics.core.vector_norms import euclidean_norm
 from service.numerics.verdict.outcome import Cause, Outcome, assign_causes, find_outcomes
-from service.numerics.verdict.projection import euclidean_norm
 from service.numerics.verdict.reference import Tolerance
 
 _UNCERTAIN_MARGIN = 4.0

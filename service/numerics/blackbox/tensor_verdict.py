@@ -12,6 +12,7 @@ from service.numerics.blackbox.lines import TensorLines, TensorPoint
 from service.numerics.blackbox.precision_hint import suggest_lower_precision
 from service.numerics.core.batching import Array, Shape
 from service.numerics.core.precision import PRECISIONS, Precision
+from service.numerics.core.vector_norms import euclidean_norm
 from service.numerics.verdict.gradient_verdict import (
     ElementResult,
     GradientVerdict,
@@ -21,7 +22,7 @@ from service.numerics.verdict.gradient_verdict import (
     list_results,
 )
 from service.numerics.verdict.outcome import Cause, Outcome
-from service.numerics.verdict.projection import NormDetectionLimit, compute_norm_detection_limit, euclidean_norm
+from service.numerics.verdict.projection import NormDetectionLimit, compute_norm_detection_limit
 from service.numerics.verdict.reference import JUST_ABOVE_ONE
 
 _SOURCE = "candidate"

@@ -195,6 +195,12 @@ class Graph:
         fixed_graph.nodes = nodes
         return fixed_graph, values
 
+    def hold_branches_at(self, values: Mapping[str, Array]) -> "Graph":
+        """Hold every piecewise op to its pieces at known values of every leaf and node, (1, ...)."""
+        fixed_graph = copy(self)
+        fixed_graph.nodes = [node.hold_branch(self.get_operand_arrays(node, values)) for node in self.nodes]
+        return fixed_graph
+
     def resolve_shape_defaults(self) -> "Graph":
         """Return the graph with the attributes spelled out that follow from shapes."""
         nodes = {

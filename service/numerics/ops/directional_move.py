@@ -66,7 +66,9 @@ class DirectionalMove(Op):
         return ComputeCost(2 * count_elements(output), count_elements(output))
 
     def backward(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        raise NotImplementedError("a move is only differenced, and has no backward pass")
+        """Return the gradient itself for the tensor, and u d_j . g for each move."""
+        products = gradient.reshape(len(gradient), -1) @ self.directions.reshape(len(self.directions), -1).T
+        return gradient, self.unit * products
 
     def torch_forward(self, torch: Any, *inputs: Any) -> Any:
         raise NotImplementedError("a move is only differenced, and has no counterpart in PyTorch")

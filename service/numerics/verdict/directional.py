@@ -71,7 +71,7 @@ def judge_directions(
     verdict = assemble_directional_verdict(entries, limit, limit.relative_l2 if is_decided else np.inf, _explain_cause)
     if verdict.outcome == Outcome.FAIL:
         return verdict
-    return replace(verdict, reason=f"{verdict.reason} {_describe_detection_limit(limit, reference.value.size)}")
+    return replace(verdict, reason=f"{verdict.reason} {describe_detection_limit(limit, reference.value.size)}")
 
 
 def _explain_cause(cause: Cause, _: Array) -> tuple[str, str]:
@@ -92,8 +92,20 @@ def _compute_passing_errors(reference: Reference) -> Array:
     )
 
 
-def _describe_detection_limit(limit: NormDetectionLimit, count: int) -> str:
-    comparison_text = f"The check compared {count} random direction{'s' if count != 1 else ''}, and no single element"
+def describe_detection_limit(limit: NormDetectionLimit, count: int, *, is_joint: bool = False) -> str:
+    """Describe what a comparison along some directions may have missed.
+
+    Parameters
+    ----------
+    limit
+        Probability of a missed error.
+    count
+        Number of directions.
+    is_joint
+        True if each direction is one of all tensors together; False by default.
+    """
+    directions = f"{count} random direction{'s' if count != 1 else ''}{' of all tensors together' if is_joint else ''}"
+    comparison_text = f"The check compared {directions}, and no single element"
     if not np.isfinite(limit.relative_l2):
         return f"{comparison_text}: no error is sure to be found."
     return (

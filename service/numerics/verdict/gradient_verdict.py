@@ -66,6 +66,8 @@ class GradientVerdict:
         Probability of a missed error; None where every element was compared.
     zero_tolerance
         Largest distance from 0 of an element that passes because the gradient is 0; None where there is none.
+    is_joint
+        True if each direction moved other tensors too; False by default.
     """
 
     outcome: Outcome
@@ -80,6 +82,7 @@ class GradientVerdict:
     direction_results: tuple[ElementResult, ...] | None = None
     detection_limit: NormDetectionLimit | SampleMissRate | None = None
     zero_tolerance: float | None = None
+    is_joint: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ of ours, and not for the norm in which relative errors are reported elsewhere.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from service.numerics.core.batching import Array, Shape
 from service.numerics.core.interrupts import iterate_interruptibly
+from service.numerics.core.vector_norms import euclidean_norm
 
 MISS_PROBABILITY = 1e-3
 """Probability of missing an error that a report promises to find."""
@@ -33,7 +34,16 @@ def sample_directions(count: int, shape: Shape, seed: int, name: str) -> Array:
     return np.random.default_rng([seed, 0xD1, *name.encode()]).standard_normal((count, *shape))
 
 
-def compute_inner_products(directions: Array, gradient: Array) -> tuple[Array, Array]:
+def sample_joint_direction(line: int, shape: Shape, seed: int, name: str) -> Array:
+    """Draw the part of a tensor in one joint direction, of its shape, from the line, its name and the seed alone.
+
+    The numbers are Gaussian to 24 bits, which takes half the time of 53 and changes (1) by nothing that counts.
+    """
+    generator = np.random.Generator(np.random.SFC64([seed, 0xD2, line, *name.encode()]))
+    return generator.standard_normal(shape, dtype=np.float32).astype(np.float64)
+
+
+def compute_inner_products(directions: Array | Sequence[Array], gradient: Array) -> tuple[Array, Array]:
     """Return inner products with directions, (k, ...), and their errors, both (k,).
 
     NumPy adds contiguous numbers pairwise: the bound is that of Higham, Accuracy and Stability of Numerical Algorithms
@@ -66,14 +76,6 @@ def compute_directional_allowance(directions: Array, rounding: Array) -> Array:
         else [np.inf]
     )
     return np.minimum(np.array(sums), np.full(len(directions), norm_bound))
-
-
-def euclidean_norm(vector: Array) -> float:
-    """Return the Euclidean norm without overflow; not finite if an element is not."""
-    largest = float(np.abs(vector).max(initial=0))
-    if largest == 0 or not math.isfinite(largest):
-        return largest
-    return largest * math.sqrt(float(np.square(vector / largest).sum()))
 
 
 def euclidean_norms(vectors: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from service.numerics.core.batching import Array
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.precision import Precision
-from service.numerics.verdict.projection import euclidean_norm
+from service.numerics.core.vector_norms import euclidean_norm
 
 JUST_ABOVE_ONE = 1 + 2.0**-40
 """Factor that takes a detectable error past the limit: a number at its limit passes."""

@@ -21,11 +21,11 @@ import numpy as np
 from service.numerics.core.batching import Array
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.precision import PRECISIONS
+from service.numerics.core.vector_norms import euclidean_norm
 from service.numerics.gradients.finite_difference import Difference
 from service.numerics.gradients.sources import ANALYTIC, GRADIENT_SOURCES
 from service.numerics.model.graph import Graph, NamedArrays
 from service.numerics.model.rounding import estimate_rounding_allowances
-from service.numerics.verdict.projection import euclidean_norm
 
 _CANCELLATION_RATIO = 1e6
 """Largest ratio of the bound to the rounding with which a difference of 0 is evidence of 0."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.rendering.detail_sections import build_detail_sections
+from service.rendering.detail_sections import build_detail_sections, build_joint_section
 from service.rendering.document import Paragraph, Table
 from service.rendering.verdict_sections import MAX_NAMES
 from tests.service.rendering.example_reports import make_report
@@ -92,6 +92,17 @@ def test_the_worst_three_directions_are_shown_and_with_details_the_first_twenty(
     assert find_texts(blocks, "") == ["The first 20 of 23 directions."]
     assert "of the gradient's norm would be missed" in find_texts(blocks, "not looked at")[0]
     assert find_texts(find_blocks(report, "w2", has_details=True), "reason") == []
+
+
+def test_joint_directions_are_listed_with_the_tensors_that_move():
+    report = make_report("projections")
+    (section,) = build_joint_section(report)
+    assert find_texts(section.blocks, "") == ["Each moves w1, w2 together.", "The first 20 of 23 directions."]
+    assert len(find_table(section.blocks, "random directions").rows) == 20
+    many = report | {"directions": [report["directions"][0] | {"names": [f"w{number}" for number in range(30)]}]}
+    (section,) = build_joint_section(many)
+    assert "w19 and 10 more together" in find_texts(section.blocks, "")[0]
+    assert list(build_joint_section(make_report("pass"))) == []
 
 
 def test_directions_may_be_worth_nothing():

@@ -4,6 +4,7 @@ Differences are in float64, with an error bound for every element.
 """
 
 from service.numerics.core.difference import Difference, DifferenceProgress, DifferenceStatus
+from service.numerics.gradients.finite_difference.adjoint_noise import LinePoint
 from service.numerics.gradients.finite_difference.cost_model import (
     DifferenceCost,
     estimate_cost,
@@ -16,6 +17,12 @@ from service.numerics.gradients.finite_difference.directional import (
     plan_directional_differences,
 )
 from service.numerics.gradients.finite_difference.engine import differentiate_numerically
+from service.numerics.gradients.finite_difference.joint_difference import (
+    EVALUATIONS_PER_STEP,
+    JointDifference,
+    can_move_jointly,
+    differentiate_jointly,
+)
 from service.numerics.gradients.finite_difference.method import (
     ADAPTIVE_METHOD,
     DifferenceMethod,
@@ -25,13 +32,18 @@ from service.numerics.gradients.finite_difference.method import (
 
 __all__ = [
     "ADAPTIVE_METHOD",
+    "EVALUATIONS_PER_STEP",
     "Difference",
     "DifferenceCost",
     "DifferenceMethod",
     "DifferencePlan",
     "DifferenceProgress",
     "DifferenceStatus",
+    "JointDifference",
+    "LinePoint",
+    "can_move_jointly",
     "differentiate_along_directions",
+    "differentiate_jointly",
     "differentiate_numerically",
     "estimate_cost",
     "estimate_planning_cost",

@@ -11,7 +11,7 @@ import numpy as np
 
 from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import iterate_interruptibly
-from service.numerics.model.graph import Graph, NamedArrays
+from service.numerics.model.graph import Graph, NamedArrays, Node
 from service.numerics.model.monte_carlo import compute_root_mean_square
 from service.numerics.model.rounding import SAFETY_FACTOR
 
@@ -46,16 +46,53 @@ def find_ambiguous_branches(
             _bound_input_error(operand, array, sweeps, scale)
             for operand, array in zip(node.operands, inputs, strict=True)
         ]
-        moved_branches = node.op.select_branch(*_move_inputs(inputs, input_errors, generator))
-        assert moved_branches is not None
-        is_ambiguous = np.any(
-            (moved_branches != branch) & ~((moved_branches != moved_branches) & (branch != branch)),
-            axis=0,
-            keepdims=True,
-        )
+        is_ambiguous = _find_changing_pieces(node, branch, _move_inputs(inputs, input_errors, generator))
         if is_ambiguous.any():
             ambiguous[node.name] = is_ambiguous
     return ambiguous
+
+
+def has_pieces_nearby(graph: Graph, base: Mapping[str, Array], generator: np.random.Generator) -> bool:
+    """Return whether some piece ends within far more than rounding of the point.
+
+    Sweeps, which would tell the errors of the inputs, are not needed: inputs move by 2^-32 of their largest number,
+    which is some millions of its roundings.
+
+    Parameters
+    ----------
+    graph
+        The model, not held to its pieces.
+    base
+        Every leaf and node, (1, ...).
+    generator
+        Source of the patterns in which inputs move.
+    """
+    for node in iterate_interruptibly(graph.nodes):
+        inputs = graph.get_operand_arrays(node, base)
+        branch = node.op.select_branch(*inputs)
+        if branch is None:
+            continue
+        moves = [
+            None
+            if array is None or array.dtype.kind != "f"
+            else np.full_like(array, max(_NEARBY_FRACTION * float(np.abs(array).max(initial=0)), _SMALLEST_MOVE))
+            for array in inputs
+        ]
+        if _find_changing_pieces(node, branch, _move_inputs(inputs, moves, generator)).any():
+            return True
+    return False
+
+
+_NEARBY_FRACTION, _SMALLEST_MOVE = 2.0**-32, 2.0**-1022
+
+
+def _find_changing_pieces(node: Node, branch: Array, moved_inputs: Sequence[Array | None]) -> Array:
+    """Return the pieces, of the shape of the branch, that change with any of the moves of the inputs."""
+    moved_branches = node.op.select_branch(*moved_inputs)
+    assert moved_branches is not None
+    return np.any(
+        (moved_branches != branch) & ~((moved_branches != moved_branches) & (branch != branch)), axis=0, keepdims=True
+    )
 
 
 def _bound_input_error(operand: object, value: Array | None, sweeps: Mapping[str, Array], scale: float) -> Array | None:

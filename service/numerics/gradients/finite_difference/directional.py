@@ -7,7 +7,7 @@ has, and steps, bounds, noise and kinks are those of the engine. The unit u is t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from service.numerics.core.difference import Difference, DifferenceProgress, Dif
 from service.numerics.gradients.finite_difference.difference_plan import DifferencePlan
 from service.numerics.gradients.finite_difference.engine import differentiate_numerically
 from service.numerics.gradients.finite_difference.method import ADAPTIVE_METHOD, DifferenceMethod
+from service.numerics.gradients.finite_difference.moved_model import add_direction_inputs
 from service.numerics.model.graph import Graph, Node
-from service.numerics.ops.directional_move import DirectionalMove
 
 
 class DirectionalPlan(DifferencePlan):
@@ -29,70 +29,6 @@ class DirectionalPlan(DifferencePlan):
 
     def _find_linear_readers(self, name: str) -> list[tuple[Node, int]]:
         return []
-
-
-@dataclass(frozen=True)
-class MovedModel:
-    """A model with moves for some of its tensors and nodes.
-
-    Attributes
-    ----------
-    graph
-        The model.
-    move_names
-        Name of the leaf of moves, (k,), of each tensor or node.
-    """
-
-    graph: Graph
-    move_names: Mapping[str, str]
-
-
-def add_direction_inputs(
-    graph: Graph, directions: Mapping[str, Array], units: Mapping[str, float] | None = None
-) -> MovedModel:
-    """Return a model whose tensors and nodes move along directions.
-
-    Parameters
-    ----------
-    graph
-        The model.
-    directions
-        Directions of each tensor or node, (k, *shape).
-    units
-        Unit of the moves of each tensor or node; 1 by default.
-    """
-    units = units or {}
-    move_names = {name: _make_unused_name(f"{name} moves", graph) for name in directions}
-    moved_names = {name: _make_unused_name(f"{name} moved", graph) for name in directions}
-    move_nodes = [
-        Node(
-            moved_names[name],
-            DirectionalMove(directions=tensor_directions, unit=units.get(name, 1.0)),
-            (name, move_names[name]),
-        )
-        for name, tensor_directions in directions.items()
-    ]
-    nodes = [
-        replace(
-            node,
-            operands=tuple(
-                moved_names.get(operand, operand) if isinstance(operand, str) else operand for operand in node.operands
-            ),
-        )
-        for node in graph.nodes
-    ]
-    node_names = {node.name for node in graph.nodes}
-    leaves = {name: shape for name, shape in graph.shapes.items() if name not in node_names}
-    move_shapes: dict[str, Shape] = {
-        move_names[name]: (len(tensor_directions),) for name, tensor_directions in directions.items()
-    }
-    return MovedModel(Graph([*move_nodes, *nodes], leaves | move_shapes, graph.leaf_kinds), move_names)
-
-
-def _make_unused_name(name: str, graph: Graph) -> str:
-    while name in graph.shapes:
-        name += "'"
-    return name
 
 
 def plan_directional_differences(

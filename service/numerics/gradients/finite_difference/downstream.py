@@ -64,7 +64,7 @@ class DownstreamGraph:
         moved_graph.point = point
         moved_graph.nodes = [point.nodes[node.name] for node in self.nodes]
         moved_graph._evaluated_nodes = [point.nodes[node.name] for node in self._evaluated_nodes]
-        moved_graph.__dict__.pop("_term_coefficients", None)
+        moved_graph.__dict__.pop("term_coefficients", None)
         return moved_graph
 
     def _find_moving_positions(self, node: Node) -> list[int]:
@@ -101,6 +101,13 @@ class DownstreamGraph:
             count_elements(shapes[array_name])
             for array_name in (self.name, *(node.name for node in self._evaluated_nodes))
         )
+
+    def rounds_value(self, node: Node) -> bool:
+        """Return whether the value of a node, beside its terms, enters the terms of the loss."""
+        if node.name not in self._needed_names:
+            return False
+        is_sum_of_terms = node.name in self._term_nodes and node.op.ends_in_sum
+        return not is_sum_of_terms or node.name in self._read_names
 
     @cached_attribute
     def upstream_names(self) -> set[str]:
@@ -175,6 +182,42 @@ class DownstreamGraph:
         joined = broadcast_batch(_join_terms(list(terms.values())), directions * len(moves))
         return joined.reshape(directions, len(moves), -1), self._join_coefficients(terms)
 
+    def evaluate_terms_on_line(
+        self, responses: NamedArrays, moves: Array
+    ) -> tuple[Array, Array | None, Mapping[str, Array]]:
+        """Return the terms at moves along one direction, their coefficients, and the values at the first move.
+
+        Parameters
+        ----------
+        responses
+            Responses to the direction, (1, ...).
+        moves
+            Multiples of it, (M,).
+
+        Returns
+        -------
+        tuple[Array, Array | None, Mapping[str, Array]]
+            Terms, (M, terms); their factors in the loss, (terms,), None for 1; and every leaf and node, (1, ...).
+        """
+        moved_values = _MovedValues(self.point.values, responses, moves)
+        terms = self._evaluate_ends(moved_values, self.point.values, _keep_node, None)
+        joined = broadcast_batch(_join_terms(list(terms.values())), len(moves))
+        first_values = {**self.point.values, **{name: moved_values[name][:1] for name in (*moved_values, *responses)}}
+        for node in self.nodes:
+            if node.name not in moved_values:
+                operands = self.point.graph.get_operand_arrays(node, first_values)
+                first_values[node.name] = node.forward(*operands)
+        return joined, self._join_coefficients(terms), first_values
+
+    def split_terms_at_rest(self) -> Array:
+        """Return the terms at the point, (terms,), without their coefficients."""
+        terms = [
+            node.split_terms(self.point.values[node.name], *self.point.get_operand_arrays(node))
+            for node in self.nodes
+            if node.name in self._term_nodes
+        ]
+        return _join_terms(terms)[0]
+
     def select_branches(
         self, responses: NamedArrays, move: float, ambiguous_branches: Mapping[str, Array]
     ) -> NamedArrays:
@@ -245,7 +288,7 @@ class DownstreamGraph:
         Array
             The terms, (K or 1, n).
         """
-        coefficients = self._term_coefficients if upstream is None else self._compute_coefficients(upstream, observer)
+        coefficients = self.term_coefficients if upstream is None else self._compute_coefficients(upstream, observer)
         terms = self._evaluate_ends(
             moved_values, self.point.values if upstream is None else upstream, hold_branch, observer
         )
@@ -281,11 +324,11 @@ class DownstreamGraph:
 
     def _join_coefficients(self, terms: NamedArrays) -> Array | None:
         """Return the factor of each term in the loss, (n,), or None if all are 1."""
-        if all(self._term_coefficients[name] is None for name in terms):
+        if all(self.term_coefficients[name] is None for name in terms):
             return None
         return np.concatenate(
             [
-                np.broadcast_to(_get_coefficients_or_one(self._term_coefficients[name]).ravel(), node_terms.shape[1])
+                np.broadcast_to(_get_coefficients_or_one(self.term_coefficients[name]).ravel(), node_terms.shape[1])
                 for name, node_terms in terms.items()
             ]
         )
@@ -378,7 +421,7 @@ class DownstreamGraph:
         return readers, ends
 
     @cached_attribute
-    def _term_coefficients(self) -> dict[str, Array | None]:
+    def term_coefficients(self) -> dict[str, Array | None]:
         """Return the factor of each end's terms in the loss at the point, (1, 1).
 
         None stands for 1.

@@ -28,7 +28,7 @@ from service.numerics.gradients.finite_difference.quotients import (
 )
 from service.numerics.gradients.finite_difference.step_scale import find_step_scale, measure_element_magnitudes
 
-_UNDERFLOW_LOSS = 2.0**-1072
+UNDERFLOW_LOSS = 2.0**-1072
 """Loss of a difference of two terms, or of its quotient, below the normal numbers.
 
 It is four times the smallest number.
@@ -208,16 +208,16 @@ class StepTable:
         terms = differences.shape[-1]
         sums = sum_by_felt_element(felt_elements, _arrange_rows_by_step(differences), count)
         noise = sum_squares_by_felt_element(felt_elements, np.broadcast_to(self._noise, felt_elements.shape), count)
-        noise = (noise + _UNDERFLOW_LOSS * terms) / self._effective_steps
+        noise = (noise + UNDERFLOW_LOSS * terms) / self._effective_steps
         if over_pole is not None:
             noise[np.setdiff1d(np.broadcast_to(felt_elements, over_pole.shape)[over_pole], count)] = np.inf
-        rounding = estimate_sum_rounding(terms) * sums[-1] / self._effective_steps + _UNDERFLOW_LOSS
+        rounding = estimate_sum_rounding(terms) * sums[-1] / self._effective_steps + UNDERFLOW_LOSS
         return DifferenceQuotients(sums[:-1] / self._widths, noise, rounding)
 
     def _difference_terms(self, colours: Array) -> tuple[Array, Array | None]:
         """Return differences of the terms, and whether terms lie over poles, or None.
 
-        The differences are (colours, levels, terms). Poles are those of `_find_terms_over_poles`.
+        The differences are (colours, levels, terms). Poles are those of `find_terms_over_poles`.
         """
         probe, downstream = self._probe, self._probe.downstream
         directions = probe.colouring.colour_directions(colours).reshape(-1, *downstream.shape)
@@ -242,8 +242,8 @@ class StepTable:
         differences = differences.astype(np.float64, copy=False)
         if self._side is not None or probe.method.offsets[0] != -probe.method.offsets[1]:
             return differences, None
-        slack = _CURVATURE_NOISE * self._noise + _CURVATURE_ROUNDING * np.abs(differences[:, 0])
-        return differences, _find_terms_over_poles(terms, probe.base_terms, coefficients, slack)
+        slack = CURVATURE_NOISE * self._noise + CURVATURE_ROUNDING * np.abs(differences[:, 0])
+        return differences, find_terms_over_poles(terms, probe.base_terms, coefficients, slack)
 
 
 def _arrange_rows_by_step(differences: Array) -> Array:
@@ -252,7 +252,7 @@ def _arrange_rows_by_step(differences: Array) -> Array:
     return np.concatenate([by_level, np.abs(by_level[:1])])
 
 
-def _find_terms_over_poles(terms: Array, at_rest: Array, coefficients: Array | None, slack: Array) -> Array | None:
+def find_terms_over_poles(terms: Array, at_rest: Array, coefficients: Array | None, slack: Array) -> Array | None:
     """Return the terms without a series at these steps, (colours, terms), or None.
 
     The quotients alone may not show it.
@@ -304,8 +304,8 @@ def _measure_second_difference(changes: Array) -> Array:
     return np.abs(changes[..., 0, :] + changes[..., 1, :]).astype(np.float64, copy=False)
 
 
-_CURVATURE_NOISE = 4
-_CURVATURE_ROUNDING = 2.0**-20
+CURVATURE_NOISE = 4
+CURVATURE_ROUNDING = 2.0**-20
 """Effect of the rounding of the moved point, as a part of the difference.
 
 Steps are no smaller than that beside the point.

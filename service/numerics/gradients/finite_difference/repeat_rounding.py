@@ -31,7 +31,12 @@ class RepeatRounding(MonteCarloRounding):
         super().__init__(PRECISIONS["FP64"], generator, groups, as_implemented=True)
 
     def __call__(
-        self, array: Array, magnitude: Array | None = None, terms: float = 1, most: Array | None = None
+        self,
+        array: Array,
+        magnitude: Array | None = None,
+        terms: float = 1,
+        most: Array | None = None,
+        rounded: Array | None = None,
     ) -> Array:
         """Add errors of about u sqrt(terms), and more to repeated numbers."""
         tiles = array[:: ROUNDING_SWEEPS + 1]
@@ -39,8 +44,8 @@ class RepeatRounding(MonteCarloRounding):
         are_few = find_longest_repeat(tiles) <= FEW_EQUAL
         counts = [] if are_few else [count_equal_numbers(tile) for tile in tiles]
         if all(count is None for count in counts):
-            return super().__call__(array, magnitude, terms, most)
+            return super().__call__(array, magnitude, terms, most, rounded)
         roots = np.array([np.ones(array.shape[1:]) if count is None else np.sqrt(count) for count in counts])
         growth = roots.repeat(len(array) // len(tiles), axis=0)
         magnitude = (np.abs(array) if magnitude is None else magnitude) * growth
-        return super().__call__(array, magnitude, terms, None if most is None else most * growth)
+        return super().__call__(array, magnitude, terms, None if most is None else most * growth, rounded)

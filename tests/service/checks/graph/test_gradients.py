@@ -27,7 +27,7 @@ def test_gradient_sources_have_every_name_and_agree(example):
 
 
 def test_directional_check_has_no_differences_by_element(example):
-    routes, _ = differentiate_all(example | {"finite_difference": {"projections": 3}})
+    routes, _ = differentiate_all(example | {"finite_difference": {"projections": 3, "joint": False}})
     assert np.isnan(routes.differences["w1"].value).all()
     along = routes.directional_differences["w1"]
     np.testing.assert_allclose(

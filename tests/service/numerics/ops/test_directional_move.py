@@ -33,11 +33,16 @@ def test_a_move_reaches_everything_and_an_element_itself():
     assert np.array_equal(spread, [[[3, 4, 5, 5], [5, 5, 5, 5]]])
 
 
-def test_directional_move_is_not_registered_and_has_no_gradient():
+def test_gradient_is_handed_through_and_projected_onto_each_direction():
+    gradient = np.random.default_rng(3).normal(size=X.shape)
+    by_input, by_moves = OP.backward(gradient, X, X, np.zeros((1, 3)))
+    assert by_input is gradient
+    np.testing.assert_allclose(by_moves, 8 * np.einsum("tij,kij->tk", gradient, DIRECTIONS), rtol=1e-13)
+
+
+def test_directional_move_is_not_registered_and_has_no_counterpart_in_pytorch():
     assert "along" not in OP_REGISTRY
     assert OP.infer_output_shape((2, 4), (3,)) == (2, 4)
     assert OP.estimate_cost((2, 4), (2, 4), (3,)).largest_array == 8
-    with pytest.raises(NotImplementedError):
-        OP.backward(X, X, X, np.zeros((1, 3)))
     with pytest.raises(NotImplementedError):
         OP.torch_forward(None, X, np.zeros((1, 3)))

@@ -3,7 +3,6 @@ import pytest
 
 from service.numerics.gradients import analytic, finite_difference
 from service.numerics.gradients.finite_difference import DifferenceStatus, make_central_method, make_forward_method
-from service.numerics.gradients.finite_difference.directional import add_direction_inputs
 from service.numerics.model.graph import Graph, Node
 from service.numerics.ops import OP_REGISTRY
 from service.numerics.verdict import projection
@@ -96,13 +95,6 @@ def test_a_number_has_directions_too():
     differences, exact = difference_along_directions(Graph(nodes, {"x": (3,), "w": ()}), leaves, ["w"])
     assert np.allclose(differences["w"].value, exact["w"][0], rtol=1e-12)
     assert np.allclose(differences["w"].value, 7 * projection.sample_directions(4, (), 0, "w"), rtol=1e-12)
-
-
-def test_names_that_are_taken_are_avoided():
-    graph, _ = build_reference_model()
-    first = add_direction_inputs(graph, {"x": np.ones((1, 3, 3))})
-    again = add_direction_inputs(first.graph, {"x": np.ones((1, 3, 3))})
-    assert again.move_names["x"] != first.move_names["x"]
 
 
 def test_unexamined_difference_has_no_value_and_an_infinite_bound():

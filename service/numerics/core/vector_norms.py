@@ -1,0 +1,23 @@
+"""Norms of vectors whose squares may leave the range of float64."""
+
+import math
+
+import numpy as np
+
+from service.numerics.core.batching import Array
+
+_SMALLEST_SAFE_SQUARE, _LARGEST_SAFE_SQUARE = 2.0**-900, 2.0**1000
+"""Sums of squares of which nothing was lost that counts, though some of the squares may have underflowed."""
+
+
+def euclidean_norm(vector: Array) -> float:
+    """Return the Euclidean norm without overflow; not finite if an element is not."""
+    flat = vector.ravel()
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        square = float(flat @ flat)
+    if _SMALLEST_SAFE_SQUARE < square < _LARGEST_SAFE_SQUARE:
+        return math.sqrt(square)
+    largest = float(np.abs(flat).max(initial=0))
+    if largest == 0 or not math.isfinite(largest):
+        return largest
+    return largest * math.sqrt(float(np.square(flat / largest).sum()))

@@ -1,0 +1,209 @@
+"""The noise of a difference along one line, by the adjoint: without sweeps of the rounding model.
+
+The sweeps of `noise_meter.py` draw the errors of every operation at random and look at the spread of the terms. To
+first order the outcome is known without drawing anything: each error reaches the loss through the gradient of the loss
+by the number that is off.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from service.numerics.core.batching import Array
+from service.numerics.core.equal_numbers import count_equal_numbers
+from service.numerics.core.interrupts import iterate_interruptibly
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.core.vector_norms import euclidean_norm
+from service.numerics.gradients.finite_difference.downstream import DownstreamGraph
+from service.numerics.gradients.finite_difference.repeat_rounding import RepeatRounding
+from service.numerics.model.graph import Node
+from service.numerics.model.monte_carlo import compute_root_mean_square
+from service.numerics.model.rounding import SAFETY_FACTOR
+from service.numerics.ops.op import Op
+from service.numerics.ops.rounding_errors import Rounding
+
+_ROUNDING_DEVIATION = PRECISIONS["FP64"].unit_roundoff / math.sqrt(3)
+"""Standard deviation of an error that is uniform in +-u."""
+_SMALLEST_NORMAL = 2.0 ** PRECISIONS["FP64"].min_exponent
+
+Operands = tuple[Array | None, ...]
+
+
+class LinePoint(NamedTuple):
+    """A model at one point of a line, with its gradients.
+
+    Attributes
+    ----------
+    values
+        Every leaf and node, (1, ...).
+    gradients
+        Gradients of the loss by every leaf and node, (1, ...).
+    """
+
+    values: Mapping[str, Array]
+    gradients: Mapping[str, Array]
+
+
+def estimate_adjoint_noise(
+    downstream: DownstreamGraph, moved: LinePoint, base_gradients: Mapping[str, Array], generator: np.random.Generator
+) -> float:
+    """Return the noise of f(x + h d) - f(x - h d), of the terms of the loss.
+
+    It is absolute, and 6 times the root mean square of the difference's error by the rounding model.
+
+    Parameters
+    ----------
+    downstream
+        Nodes downstream of the move.
+    moved
+        The model at x + h d.
+    base_gradients
+        Gradients at x.
+    generator
+        Source of the errors inside fused ops.
+
+    Notes
+    -----
+    Let v be the values of a node, S_v the magnitude of their rounding and n_v the length of its sums, so that each
+    value is off by u sqrt(n_v) S_v delta, with delta independent and uniform in +-1. To first order the loss at a point
+    is off by
+
+        sum_v gbar_v . (u sqrt(n_v) S_v delta_v),      gbar_v = dL/dv at that point,
+
+    and the variance of that is u^2 / 3 sum_v n_v |gbar_v S_v|^2. Both ends of the difference round anew, so their
+    variances add up:
+
+        Var = u^2 / 3 sum_v n_v (|gbar_v(x + h d) S_v|^2 + |gbar_v(x - h d) S_v|^2).
+
+    Gradients are needed at the ends, and not at x: at a fitted point they are 0 at x and grow with the step. They are
+    computed at x + h d. Those at x - h d are 2 gbar(x) - gbar(x + h d) up to O(h^2). A node that the move does not
+    reach rounds once for both ends. Its error displaces the point, and what is left of it in the difference is the
+    change of the gradient between the ends: n_v |(gbar_v(x + h d) - gbar_v(x - h d)) S_v|^2.
+
+    The sum of the loss does not round, since its terms are subtracted one by one: at the ends of the walk back from the
+    loss (`downstream.py`) the terms round, and the nodes behind them do not.
+
+    An op that computes a number m times over makes the same error m times. By the inequality of Cauchy and Schwarz
+    their sum is off by no more than independent errors of sqrt(m) times the size (`repeat_rounding.py`).
+
+    A fused op rounds inside, in ways that its outputs share: an error of the sum of a softmax moves the whole row. Such
+    an op is computed in sweeps of the rounding model by itself, at exact inputs. Its errors are then projected onto
+    gbar, with all that they have in common.
+
+    References
+    ----------
+    Higham, Accuracy and Stability of Numerical Algorithms (2002), sections 2.8 and 3.1, for the statistical form of
+    rounding errors; Griewank and Walther, Evaluating Derivatives (2008), section 3.4, for estimates of rounding errors
+    by the adjoint.
+    """
+    graph = downstream.point.graph
+    reached = {node.name for node in downstream.nodes}
+    ends = downstream.term_coefficients
+    sweeps = RepeatRounding(generator, 1)
+    deviations: list[float] = []
+    for node in iterate_interruptibly(graph.nodes):
+        operands = graph.get_operand_arrays(node, moved.values)
+        if node.name not in reached:
+            change = 2 * (moved.gradients[node.name] - base_gradients[node.name])
+            deviations += _project_value_errors(node, moved.values[node.name], operands, (change,), sweeps)
+            continue
+        if node.name in ends:
+            deviations.append(_measure_terms_deviation(node, moved.values, operands, ends[node.name]))
+        if downstream.rounds_value(node):
+            # The terms of a sum go to the loss without it, and its value to its readers alone.
+            by_terms = _get_factor(ends[node.name]) if node.name in ends and node.op.ends_in_sum else 0.0
+            ahead = moved.gradients[node.name] - by_terms
+            behind = 2 * (base_gradients[node.name] - by_terms) - ahead
+            deviations += _project_value_errors(node, moved.values[node.name], operands, (ahead, behind), sweeps)
+    return SAFETY_FACTOR * math.hypot(*deviations)
+
+
+def _measure_terms_deviation(
+    node: Node, values: Mapping[str, Array], operands: Operands, coefficient: Array | None
+) -> float:
+    """Return the deviation of the difference for the rounding of the terms themselves."""
+    terms = node.split_terms(None if node.op.ends_in_sum else values[node.name], *operands)
+    rounding = node.op.estimate_terms_rounding(terms, *operands)
+    if rounding is None:
+        return 0.0
+    return abs(_get_factor(coefficient)) * math.sqrt(2) * _measure_deviation(terms, rounding, np.ones(1))
+
+
+def _get_factor(coefficient: Array | None) -> float:
+    return 1.0 if coefficient is None else float(coefficient.item())
+
+
+def _project_value_errors(
+    node: Node, output: Array, operands: Operands, sides: Sequence[Array], sweeps: RepeatRounding
+) -> list[float]:
+    """Return the deviation of the loss for the errors of a node, by each of some gradients."""
+    if node.branch is not None:
+        rounding = node.op.estimate_rounding_on_branch(node.branch, output, *operands)
+    elif type(node.op).forward_with_errors is Op.forward_with_errors:
+        rounding = node.op.estimate_implemented_rounding(output, *operands)
+    else:
+        return _project_inner_errors(node, operands, sides, sweeps)
+    return [] if rounding is None else [_measure_deviation(output, rounding, side) for side in sides]
+
+
+def _measure_deviation(array: Array, rounding: Rounding, gradient: Array) -> float:
+    """Return the deviation of the loss for independent errors of an array."""
+    scale = rounding.magnitude + _SMALLEST_NORMAL
+    counts = count_equal_numbers(array)
+    if counts is not None:
+        scale = scale * np.sqrt(counts)
+    return _ROUNDING_DEVIATION * math.sqrt(rounding.term_count) * euclidean_norm(scale * gradient)
+
+
+class _OutputErrors:
+    """A model of errors that notes their sizes, and adds none."""
+
+    as_implemented = True
+    underflow_loss = 2.0 ** PRECISIONS["FP64"].min_exponent / PRECISIONS["FP64"].unit_roundoff
+    spread_scale = 1.0
+
+    def __init__(self) -> None:
+        self.arrays: list[Array] = []
+        self.roundings: list[Rounding] = []
+
+    def __call__(
+        self,
+        array: Array,
+        magnitude: Array | None = None,
+        terms: float = 1,
+        most: Array | None = None,
+        rounded: Array | None = None,
+    ) -> Array:
+        scale = math.sqrt(terms) * (np.abs(array) if magnitude is None else magnitude)
+        if most is not None:
+            scale = np.minimum(scale, most / PRECISIONS["FP64"].unit_roundoff)
+        self.arrays.append(array)
+        self.roundings.append(Rounding(scale, 1))
+        return array
+
+    def add_rounding_error(self, array: Array, rounding: Rounding | None) -> Array:
+        """Note the error of a result as a whole."""
+        return array if rounding is None else self(array, rounding.magnitude, rounding.term_count)
+
+
+def _project_inner_errors(
+    node: Node, operands: Operands, sides: Sequence[Array], sweeps: RepeatRounding
+) -> list[float]:
+    """Return the deviation of the loss for the errors of the steps of an op.
+
+    If all of them are made in the output they are independent, and need no sweeps.
+    """
+    errors = _OutputErrors()
+    output = node.forward_with_errors(errors, *operands)
+    if all(array is output for array in errors.arrays):
+        return [_measure_deviation(output, rounding, side) for rounding in errors.roundings for side in sides]
+    outputs = node.forward_with_errors(sweeps, *operands)
+    deviations = (outputs[1:] - outputs[:1]).reshape(len(outputs) - 1, -1)
+    return [
+        float(
+            sweeps.spread_scale * compute_root_mean_square(deviations @ np.ravel(np.broadcast_to(side, output.shape)))
+        )
+        for side in sides
+    ]
