@@ -1,4 +1,4 @@
-"""Sizes of the moves of a point's elements, chosen here as a service chooses them (docs/functions.md).
+"""Sizes of the moves of a point's elements, chosen here as a service chooses them (docs/points.md).
 
 `service/numerics/blackbox/schedule.py` has the reasons of each part of the rule.
 """

@@ -1,4 +1,4 @@
-"""The points of a plan, made here as a service makes them: the rule of docs/functions.md, without bounds."""
+"""The points of a plan, made here as a service makes them: the rule of docs/points.md, without bounds."""
 
 import hashlib
 from collections.abc import Mapping

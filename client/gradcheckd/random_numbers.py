@@ -1,4 +1,4 @@
-"""Random numbers of a plan, made here as a service makes them, by a rule of integers (docs/functions.md)."""
+"""Random numbers of a plan, made here as a service makes them, by a rule of integers (docs/points.md)."""
 
 import hashlib
 from typing import Any

@@ -7,29 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 
 from tests.integration import raw_http
 from tests.integration.conftest import PATIENCE, Server
+from tests.integration.long_check import build_long_check
 from tests.integration.raw_http import wait_until
 
 NDJSON = {"Accept": "application/x-ndjson"}
-SIZE = 90
 
 
 @pytest.fixture(scope="module")
 def long_check() -> dict[str, Any]:
-    """Every element of w reaches every term of the loss: half a minute, if nobody stops it."""
-    w = np.random.default_rng(0).normal(size=(SIZE, SIZE)) / SIZE**0.5
-    nodes = [
-        {"name": "a", "op": "matmul", "inputs": ["w", "w"]},
-        {"name": "b", "op": "tanh", "inputs": ["a"]},
-        {"name": "c", "op": "matmul", "inputs": ["b", "b"]},
-        {"name": "d", "op": "tanh", "inputs": ["c"]},
-        {"name": "loss", "op": "sum", "inputs": ["d"]},
-    ]
-    return {"tensors": {}, "weights": {"w": w.tolist()}, "model": {"nodes": nodes}, "include": []}
+    return build_long_check()
 
 
 @pytest.fixture(scope="module")

@@ -7,30 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-
 from tests.integration import raw_http
 from tests.integration.conftest import Server
+from tests.integration.long_check import build_long_check
 from tests.integration.raw_http import list_workers, wait_until
 from tests.integration.test_many_and_slow_clients import read_metric
 
-SIZE = 90
 COMPUTED_SECONDS = 0.5
 """Processor time after which the long check has evaluated its loss hundreds of times."""
 
 
-def make_long_check() -> bytes:
-    """Every element of w reaches every term of the loss: minutes, if nobody stops it."""
-    w = np.random.default_rng(0).normal(size=(SIZE, SIZE)) / SIZE**0.5
-    nodes = [
-        {"name": "a", "op": "matmul", "inputs": ["w", "w"]},
-        {"name": "b", "op": "tanh", "inputs": ["a"]},
-        {"name": "c", "op": "matmul", "inputs": ["b", "b"]},
-        {"name": "d", "op": "tanh", "inputs": ["c"]},
-        {"name": "loss", "op": "sum", "inputs": ["d"]},
-    ]
-    request = {"tensors": {}, "weights": {"w": w.tolist()}, "model": {"nodes": nodes}, "include": []}
-    body = json.dumps(request).encode()
+def make_long_request() -> bytes:
+    body = json.dumps(build_long_check()).encode()
     return raw_http.make_head(f"Content-Length: {len(body)}") + body
 
 
@@ -60,7 +48,7 @@ def occupy_all_places(server: Server) -> Iterator[socket.socket]:
     """A long check runs inside, from before to behind, and is left then."""
     ended, begun = read_metric(server, "gradcheckd_loss_evaluations_total"), measure_cpu_seconds(server)
     with raw_http.open_connection(server) as connection:
-        connection.sendall(make_long_check())
+        connection.sendall(make_long_request())
         wait_until(lambda: count_busy_places(server, "checks") == 1)
         yield connection
         assert not raw_http.has_input(connection)
@@ -78,7 +66,7 @@ def test_small_checks_go_on_beside_a_long_one(start_server: Callable[..., Server
             connection.sendall(raw_http.WHOLE_REQUEST)
             raw_http.check_reference_answer(*raw_http.read_answer(connection))
         assert count_busy_places(server, "small checks") == 0
-        connection.sendall(make_long_check())
+        connection.sendall(make_long_request())
         status, body = raw_http.read_answer(connection)
         assert (status, b"All 1 places for checks are taken" in body) == (503, True)
 

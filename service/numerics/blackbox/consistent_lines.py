@@ -42,6 +42,7 @@ of them together too, along the near points to which all are moved: those are th
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -299,7 +300,7 @@ def _is_line_contradicted(
     predicted = derivatives.value @ moves.T
     remainders = changes - predicted
     product_rounding = np.finfo(np.float64).eps * (np.abs(derivatives.value) @ np.abs(moves[-1]))
-    fits = {degree: np.linalg.pinv(np.vander(units, degree + 1, increasing=True)) for degree in (2, 3, 4)}
+    fits = _fit_polynomials(tuple(units))
     curvature_error = _DISPLACEMENT_FACTOR * np.sqrt(moves.shape[1]) * _measure_displacement(moves, units)
     certain_errors = derivatives.bound @ np.abs(moves[-1]) + curvature_error * np.abs(remainders @ fits[3][2])
     is_contradicted = np.abs(changes @ fits[3][1]) >= np.abs(predicted @ fits[3][1]) / 2
@@ -308,6 +309,15 @@ def _is_line_contradicted(
         certain_noise = CERTAIN_DEVIATIONS * np.linalg.norm(weights) * (noise + product_rounding)
         is_contradicted &= np.abs(remainders @ weights) > np.abs(remainders @ change) + certain_errors + certain_noise
     return is_contradicted
+
+
+@lru_cache(maxsize=64)
+def _fit_polynomials(units: tuple[float, ...]) -> dict[int, Array]:
+    """Return the weights of values at some distances in each coefficient of a polynomial, by its degree.
+
+    Most lines of near points have the same distances.
+    """
+    return {degree: np.linalg.pinv(np.vander(units, degree + 1, increasing=True)) for degree in (2, 3, 4)}
 
 
 def _measure_displacement(moves: Array, units: Array) -> float:

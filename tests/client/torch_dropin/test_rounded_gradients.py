@@ -11,8 +11,8 @@ from gradcheckd.torch import GradientMismatchError, gradgradcheck, use_direction
 from tests.client.torch_dropin.planted_functions import draw
 
 
-class RightOnce(torch.autograd.Function):
-    """The identity with a right gradient, whose own gradient is off by 1e-4."""
+class Identity(torch.autograd.Function):
+    """The identity; its gradient is that of a subclass."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
@@ -21,22 +21,18 @@ class RightOnce(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         pass
+
+
+class RightOnce(Identity):
+    """The identity with a right gradient, whose own gradient is off by 1e-4."""
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return WrongOnce.apply(gradient)
 
 
-class WrongOnce(torch.autograd.Function):
+class WrongOnce(Identity):
     """The identity with a gradient off by 1e-4."""
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

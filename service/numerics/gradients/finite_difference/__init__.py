@@ -19,6 +19,7 @@ from service.numerics.gradients.finite_difference.directional import (
 from service.numerics.gradients.finite_difference.engine import differentiate_numerically
 from service.numerics.gradients.finite_difference.joint_difference import (
     EVALUATIONS_PER_STEP,
+    MAX_STEPS,
     JointDifference,
     can_move_jointly,
     differentiate_jointly,
@@ -33,6 +34,7 @@ from service.numerics.gradients.finite_difference.method import (
 __all__ = [
     "ADAPTIVE_METHOD",
     "EVALUATIONS_PER_STEP",
+    "MAX_STEPS",
     "Difference",
     "DifferenceCost",
     "DifferenceMethod",

@@ -16,6 +16,7 @@ from service.numerics.model.monte_carlo import compute_root_mean_square
 from service.numerics.model.rounding import SAFETY_FACTOR
 
 _MOVE_PATTERNS = 8
+_NEARBY_FRACTION, _SMALLEST_MOVE = 2.0**-32, 2.0**-1022
 
 
 def find_ambiguous_branches(
@@ -81,9 +82,6 @@ def has_pieces_nearby(graph: Graph, base: Mapping[str, Array], generator: np.ran
         if _find_changing_pieces(node, branch, _move_inputs(inputs, moves, generator)).any():
             return True
     return False
-
-
-_NEARBY_FRACTION, _SMALLEST_MOVE = 2.0**-32, 2.0**-1022
 
 
 def _find_changing_pieces(node: Node, branch: Array, moved_inputs: Sequence[Array | None]) -> Array:

@@ -37,7 +37,8 @@ _LARGEST_SPREAD = 14
 """Binary orders by which a tensor moves less than that which moves the most, at most."""
 _WITHOUT_INFLUENCE = 40
 """Binary orders by which the loss changes less with a tensor, moved by its size, for it to get no share."""
-_MAX_ATTEMPTS = 4
+MAX_STEPS = 4
+"""First steps that a difference tries."""
 _RETREAT = 2.0**-4
 """Factor of the step where it was too large for any bound."""
 _SMALLEST_FACTOR = 2.0**-8
@@ -217,7 +218,7 @@ class _LineDifference:
         """Return value and bound of the best step, NaN and infinity for none."""
         step = 2.0 ** math.floor(math.log2(_FIRST_RELATIVE_STEP / self._scales.largest_move))
         best: _Estimate | None = None
-        for _ in range(_MAX_ATTEMPTS):
+        for _ in range(MAX_STEPS):
             estimate = self._estimate(step)
             if estimate is None:
                 step *= _RETREAT
