@@ -15,6 +15,9 @@ second, f(w) = |r|^2 / 2 is convex: f(s) >= f(w) + f'(w) . (s - w) for every s, 
 
 The maximum over a simplex is at a corner, and over a unit ball it is the dual norm of f'.
 
+Weights w in float64 are off by u of their size, which changes f' by u |A|^2. For |r| below sqrt(u) |A| that hides the
+answer. Where it is unknown, the fit therefore corrects the weights in extended precision and looks again.
+
 References
 ----------
 Jaggi, Revisiting Frank-Wolfe (2013), section 2, for the duality gap. Lawson and Hanson, Solving Least Squares Problems
@@ -63,6 +66,15 @@ def fit_weights(a: Array, b: Array, units: list[ChoiceUnit]) -> tuple[FitResult,
     Return the answer and residual, (m,).
     """
     weights = find_nearest(a, b, units)
+    answer, residual = _answer_at_weights(a, b, weights, units)
+    if answer == FitResult.UNKNOWN:
+        corrected_weights = _correct_weights(a, b, weights, units)
+        answer, residual = _answer_at_weights(a.astype(np.longdouble), b, corrected_weights, units)
+    return answer, residual.astype(np.float64, copy=False)
+
+
+def _answer_at_weights(a: Array, b: Array, weights: Array, units: list[ChoiceUnit]) -> tuple[FitResult, Array]:
+    """Return what feasible weights tell, and the residual at them."""
     residual = b - a @ weights
     if np.abs(residual).max(initial=0) <= 1:
         return FitResult.EXPLAINS, residual
@@ -70,6 +82,38 @@ def fit_weights(a: Array, b: Array, units: list[ChoiceUnit]) -> tuple[FitResult,
     # The slack covers the rounding of a difference of squares that large.
     safe_bound = lower_bound - 1e-9 * float(residual @ residual)
     return (FitResult.IMPOSSIBLE if safe_bound > residual.size / 2 else FitResult.UNKNOWN), residual
+
+
+def _correct_weights(a: Array, b: Array, weights: Array, units: list[ChoiceUnit]) -> Array:
+    """Return feasible weights in extended precision, corrected along the ones that are not 0.
+
+    A correction within a simplex sums to 0: it moves the other weights against its largest one.
+    """
+    extended = _project_to_feasible(weights.astype(np.longdouble), units)
+    directions = _list_feasible_directions(weights, units)
+    if directions.shape[1]:
+        residual = (b - a.astype(np.longdouble) @ extended).astype(np.float64)
+        extended += directions @ np.linalg.lstsq(a @ directions, residual, rcond=None)[0]
+    return _project_to_feasible(extended, units)
+
+
+def _list_feasible_directions(weights: Array, units: list[ChoiceUnit]) -> Array:
+    """Return the moves of weights that are not 0 and may move either way, (n, moves)."""
+    moves: list[Array] = []
+    for unit in units:
+        columns = unit.columns[weights[unit.columns] != 0]
+        if columns.size == 0:
+            continue
+        largest = columns[np.argmax(weights[columns])]
+        for column in columns:
+            if unit.ball_order is None and column == largest:
+                continue
+            move = np.zeros(weights.size)
+            move[column] = 1
+            if unit.ball_order is None:
+                move[largest] = -1
+            moves.append(move)
+    return np.stack(moves, axis=1) if moves else np.zeros((weights.size, 0))
 
 
 def find_nearest(a: Array, b: Array, units: list[ChoiceUnit]) -> Array:
@@ -135,11 +179,11 @@ def _compute_duality_gap(slope: Array, weights: Array, units: list[ChoiceUnit]) 
     for unit in units:
         unit_slope = slope[unit.columns]
         largest = (
-            float(unit_slope.max())
+            unit_slope.max()
             if unit.ball_order is None
-            else float(np.linalg.norm(unit_slope, _find_dual_order(unit.ball_order)))
+            else np.linalg.norm(unit_slope, _find_dual_order(unit.ball_order))
         )
-        gap += largest - float(unit_slope @ weights[unit.columns])
+        gap += float(largest - unit_slope @ weights[unit.columns])
     return gap
 
 

@@ -29,6 +29,19 @@ def test_weights_beyond_explain_nothing(size, units, weights):
     assert fit_weights(np.eye(3) * size, np.array(weights) * size, units)[0] == FitResult.IMPOSSIBLE
 
 
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("units", [SIMPLEX, BALL])
+def test_a_small_residual_beside_huge_responses_is_impossible(units, seed):
+    """The weights' rounding in float64 hides a residual below 1e-8 of the responses."""
+    generator = np.random.default_rng(seed)
+    a = generator.normal(size=(6, 3)) * 1e14
+    b = a @ np.array([0.2, 0.3, 0.5])
+    assert fit_weights(a, b + generator.uniform(-0.1, 0.1, 6), units)[0] == FitResult.EXPLAINS
+    fit, residual = fit_weights(a, b + generator.normal(size=6) * 3e5, units)
+    assert fit == FitResult.IMPOSSIBLE
+    assert residual.dtype == np.float64
+
+
 def test_residual_between_bounds_is_undecided():
     """One element is off by more than is allowed, and all together by less than so many might be."""
     a, b = np.zeros((9, 3)), np.array([2.0, *[0.0] * 8])
