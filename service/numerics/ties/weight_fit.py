@@ -16,7 +16,7 @@ second, f(w) = |r|^2 / 2 is convex: f(s) >= f(w) + f'(w) . (s - w) for every s, 
 The maximum over a simplex is at a corner, and over a unit ball it is the dual norm of f'.
 
 Weights w in float64 are off by u of their size, which changes f' by u |A|^2. For |r| below sqrt(u) |A| that hides the
-answer. Where it is unknown, the fit therefore corrects the weights in extended precision and looks again.
+answer. The fit therefore corrects the weights in extended precision and looks again before it answers "unknown".
 
 References
 ----------
