@@ -15,8 +15,8 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
-MAX_TILE_ELEMENTS = 2**15
-"""Elements of one array up to which a pass takes several evaluations together: 256 KiB of float64 stay in the cache.
+MAX_TILE_ELEMENTS = 2**16
+"""Elements of one array up to which a pass takes several evaluations together: 512 KiB of float64 stay in the cache.
 
 The finite difference evaluates, and its cost model estimates, by this one size.
 """

@@ -330,10 +330,20 @@ class CrossEntropy(ClassLoss):
         return SensitiveArgument(input, self._get_batched_class_axis(input))
 
     def compute_sample_losses(self, input: Array, target: Array, weight: Array | None) -> Array:
-        logarithms = log_softmax(input, self._get_batched_class_axis(input))
-        return -(self._compute_class_coefficients(input, target, weight) * logarithms).sum(
-            axis=self._get_batched_class_axis(input)
-        )
+        class_axis = self._get_batched_class_axis(input)
+        logarithms = log_softmax(input, class_axis)
+        if self._is_target_labels(input, target) and not self.label_smoothing:
+            if weight is not None:
+                logarithms = logarithms * self._get_class_weight(input, weight)
+            return -self._select_at_labels(logarithms, target)
+        return -(self._compute_class_coefficients(input, target, weight) * logarithms).sum(axis=class_axis)
+
+    def _select_at_labels(self, numbers: Array, target: Array) -> Array:
+        """Return the number of each sample's label, of the samples' shape; 0 at ignored labels."""
+        is_counted, class_axis = target != self.ignore_index, self._get_batched_class_axis(numbers)
+        labels = np.expand_dims(np.where(is_counted, target, 0), class_axis)
+        selected_numbers = np.take_along_axis(numbers, labels, class_axis).squeeze(class_axis)
+        return selected_numbers if is_counted.all() else np.where(is_counted, selected_numbers, 0)
 
     def compute_reduction_divisor(self, losses: Array, *inputs: Any) -> Array | int:
         if self.reduction != "mean":
@@ -341,6 +351,8 @@ class CrossEntropy(ClassLoss):
         input, target, weight = inputs
         if not self._is_target_labels(input, target):
             return count_elements(losses.shape[1:])
+        if weight is None:
+            return (target != self.ignore_index).reshape(len(target), -1).sum(axis=1).astype(input.dtype)
         label_weights = self._make_one_hot(input, target) * self._get_class_weight(input, weight)
         return label_weights.reshape(label_weights.shape[0], -1).sum(axis=1)
 

@@ -156,7 +156,9 @@ def _count_evaluated_elements(perturbation: Perturbation, shapes: dict[str, Shap
     noise_elements = (
         (ROUNDING_SWEEPS + 1) * values_elements * (4 if downstream.widest_array < _NARROW_MODEL_ELEMENTS else 1)
     )
-    return max(noise_elements, values_elements * max(1, MAX_TILE_ELEMENTS // downstream.widest_array))
+    evaluations = perturbation.method.evaluations_per_colour * perturbation.colouring.colour_count
+    evaluations_in_tile = max(1, min(evaluations, MAX_TILE_ELEMENTS // downstream.widest_array))
+    return max(noise_elements, values_elements * evaluations_in_tile)
 
 
 def _find_reached_nodes(graph: Graph) -> dict[str, Array]:

@@ -192,18 +192,21 @@ class _DifferenceEngine:
         steps: Mapping[str, Array | float],
         wanted_elements: Mapping[str, Array],
     ) -> None:
-        """Add a level to the tables.
+        """Add a level to the tables, for the wanted elements of each name.
 
         The reduction is by element, so one pass reduces the quotients of all names.
         """
-        values = np.concatenate([name_quotients.values for name_quotients in quotients.values()], axis=1)
-        noise_floors = np.concatenate([name_quotients.noise_floors for name_quotients in quotients.values()], axis=1)
-        values, bounds = self._plan.method.reduce_table(values, noise_floors)
+        wanted = {name: _select_columns(quotients[name], elements) for name, elements in wanted_elements.items()}
+        values, bounds = self._plan.method.reduce_table_in_blocks(
+            np.concatenate([name_quotients.values for name_quotients in wanted.values()], axis=1),
+            np.concatenate([name_quotients.noise_floors for name_quotients in wanted.values()], axis=1),
+        )
         start = 0
         for name, name_quotients in quotients.items():
-            columns = slice(start, start + name_quotients.rounding_error.size)
+            elements = wanted_elements[name]
+            columns = slice(start, start + elements.size)
             self._tables[name].add_level(
-                values[columns], bounds[columns], name_quotients.rounding_error, steps[name], wanted_elements[name]
+                values[columns], bounds[columns], name_quotients.rounding_error, steps[name], elements
             )
             start = columns.stop
 
@@ -297,6 +300,15 @@ class _DifferenceEngine:
             value, bound = self._plan.method.reduce_table(quotients.values, quotients.noise_floors)
             sides.append((value.reshape(difference.value.shape), bound.reshape(difference.value.shape)))
         return _merge_one_sided_derivatives(difference, *sides)
+
+
+def _select_columns(quotients: DifferenceQuotients, elements: Array) -> DifferenceQuotients:
+    """Return the quotients of some elements, by flat index in rising order."""
+    if elements.size == quotients.rounding_error.size:
+        return quotients
+    return DifferenceQuotients(
+        quotients.values[:, elements], quotients.noise[elements], quotients.rounding_error[elements]
+    )
 
 
 def _find_largest_step(steps: Array | float) -> float:

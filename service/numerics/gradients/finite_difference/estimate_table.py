@@ -7,8 +7,8 @@ import numpy as np
 from service.numerics.core.batching import Array
 from service.numerics.core.difference import Difference, DifferenceStatus
 
-_TIGHT_BOUND = 2.0**-33
-"""Bound, as a part of the largest element, below which no further level is tried."""
+_TIGHT_BOUND, _TIGHT_RELATIVE_BOUND = 2.0**-33, 2.0**-20
+"""Bound, as a part of the largest element or of the element itself, below which no further level is tried."""
 _DECIDED_BOUND, _NEGLIGIBLE_FRACTION = 1e-5, 1e-6
 """Bound that decides any verdict, as a part of the element or of this part of the largest."""
 
@@ -34,13 +34,24 @@ class EstimateTable:
         self._best: BestEstimate | None = None
 
     def add_level(self, values: Array, bounds: Array, rounding: Array, steps: Array | float, elements: Array) -> None:
-        """Add a level, for some elements, by flat index."""
+        """Add a level.
+
+        Parameters
+        ----------
+        values, bounds
+            Values and bounds of the elements that the level serves.
+        rounding, steps
+            Rounding and first steps, of all elements.
+        elements
+            Flat indices of the elements that the level serves.
+        """
         is_known = np.isfinite(values) & (self._is_step_given or np.isfinite(bounds))
-        if elements.size < self._element_count:
-            is_wanted = np.zeros(self._element_count, np.bool_)
-            is_wanted[elements] = True
-            is_known &= is_wanted
         values, bounds = np.where(is_known, values, np.nan), np.where(is_known, bounds, np.inf)
+        if elements.size < self._element_count:
+            values, bounds = (
+                _scatter(numbers, elements, self._element_count, filler)
+                for numbers, filler in ((values, np.nan), (bounds, np.inf))
+            )
         self._values.append(values)
         self._bounds.append(bounds)
         estimate, previous = BestEstimate(values, bounds, rounding, steps), self._best
@@ -70,8 +81,9 @@ class EstimateTable:
     def needs_refinement(self) -> Array:
         """Return the elements whose bound is worth narrowing."""
         value, bound, *_ = self.best
-        largest = np.abs(value).max(where=np.isfinite(bound), initial=0)
-        return np.flatnonzero(~(bound <= _TIGHT_BOUND * largest))
+        size = np.abs(value)
+        largest = size.max(where=np.isfinite(bound), initial=0)
+        return np.flatnonzero(~(bound <= np.fmax(_TIGHT_BOUND * largest, _TIGHT_RELATIVE_BOUND * size)))
 
     def needs_escalation(self) -> Array:
         """Return the elements whose relevance or value is still unknown."""
@@ -112,3 +124,10 @@ class EstimateTable:
         is_known = np.isfinite(bounds)
         distances = np.where(is_known, np.abs(np.where(is_known, values, 0) - value) - bounds - bound, 0)
         return np.maximum(0, distances.max(axis=0))
+
+
+def _scatter(numbers: Array, positions: Array, count: int, filler: float) -> Array:
+    """Return an array of `count` numbers with some at their positions, and the filler elsewhere."""
+    scattered = np.full(count, filler)
+    scattered[positions] = numbers
+    return scattered

@@ -16,6 +16,10 @@ from service.numerics.core.batching import Array
 TableReduction = Callable[[Array, Array], tuple[Array, Array]]
 
 
+_ELEMENTS_PER_BLOCK = 2**13
+"""Elements that one pass of a reduction takes."""
+
+
 class StepLevel(NamedTuple):
     """The first step of a table.
 
@@ -72,6 +76,17 @@ class DifferenceMethod:
     def evaluations_per_colour(self) -> int:
         """Return the evaluations of the loss for one colour and one level."""
         return len(self.offsets) * self.step_count
+
+    def reduce_table_in_blocks(self, quotients: Array, floors: Array) -> tuple[Array, Array]:
+        """Return what `reduce_table` does, block by block of elements, so that its passes stay in the cache."""
+        count = quotients.shape[1]
+        if count <= _ELEMENTS_PER_BLOCK:
+            return self.reduce_table(quotients, floors)
+        values, bounds = np.empty(count), np.empty(count)
+        for start in range(0, count, _ELEMENTS_PER_BLOCK):
+            block = slice(start, start + _ELEMENTS_PER_BLOCK)
+            values[block], bounds[block] = self.reduce_table(quotients[:, block], floors[:, block])
+        return values, bounds
 
 
 _CONVERGENCE_RATIO = 0.3

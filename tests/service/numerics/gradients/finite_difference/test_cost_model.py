@@ -36,7 +36,7 @@ def test_bytes_are_foreseen_to_a_factor_of_two(sizes):
 def test_operations_and_bytes_grow_with_the_model():
     small, large = (
         estimate_cost(finite_difference.plan_differences(*build_reference_model((size, size)), ["w1"]))
-        for size in (16, 160)
+        for size in (16, 256)
     )
     assert large.work > 5 * small.work
     assert large.memory_bytes > 4 * small.memory_bytes

@@ -8,11 +8,11 @@ INF, NAN = np.inf, np.nan
 
 
 def make_table(*levels, is_step_given=False):
-    """A table of levels, each (values, bounds), of all elements or, as a third entry, of some."""
+    """A table of levels, each (values, bounds), of all elements or of those in a third entry."""
     table = EstimateTable(len(levels[0][0]), is_step_given)
     for number, (values, bounds, *elements) in enumerate(levels):
-        chosen = np.array(elements[0]) if elements else np.arange(len(values))
-        count = len(values)
+        count = len(levels[0][0])
+        chosen = np.array(elements[0]) if elements else np.arange(count)
         table.add_level(np.array(values), np.array(bounds), np.full(count, 1e-16), np.full(count, 2.0**-number), chosen)
     return table
 
@@ -33,7 +33,7 @@ def test_contradiction_of_another_level_widens_the_bound():
 
 
 def test_level_of_some_elements_leaves_the_others_alone():
-    table = make_table(([1.0, 1.0], [INF, INF]), ([3.0, 3.0], [1e-9, 1e-9], [1]))
+    table = make_table(([1.0, 1.0], [INF, INF]), ([3.0], [1e-9], [1]))
     assert table.find_unbounded_elements().tolist() == [0]
     difference = table.to_difference((2,), 7)
     np.testing.assert_array_equal(difference.value, [NAN, 3.0])
@@ -47,6 +47,6 @@ def test_value_without_a_bound_is_kept_for_a_given_step_alone():
 
 
 def test_wide_bounds_need_refinement_and_undecided_ones_escalation():
-    table = make_table(([1.0, 1.0, 1e-9], [2.0**-40, 1e-7, 1e-8]))
+    table = make_table(([1.0, 1.0, 1e-9], [2.0**-21, 5e-6, 1e-8]))
     assert table.needs_refinement().tolist() == [1, 2]
     assert table.needs_escalation().tolist() == [2]
