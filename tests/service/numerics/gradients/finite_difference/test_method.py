@@ -67,6 +67,16 @@ def test_divergent_table_has_no_bound():
         assert reduce_quotients(method, lambda x: math.sin(40 * x), steps=STEPS / 64)[1] < 10
 
 
+def test_an_entry_is_no_nearer_to_the_limit_than_to_a_finer_entry():
+    """The quotients are those of a layer norm that is narrower than the step.
+
+    Their changes fall, but those of the first extrapolation grow, and two of its entries are close by chance.
+    """
+    quotients = np.array([0.1828570892, 0.2170664828, 0.2265374357, 0.2256446436])[:, None]
+    value, bound = extrapolate_central(quotients, np.full_like(quotients, 1e-13))
+    assert abs(value[0] - 0.22427383259599667) <= bound[0] < 0.005
+
+
 def test_noise_alone_does_not_pass_for_divergence():
     values = np.array([[1.0], [1.0 + 1e-9], [1.0 - 2e-9]])
     assert extrapolate_central(values, np.full((3, 1), 1e-8))[1] < 1e-6
