@@ -357,10 +357,15 @@ class Conv2d(Convolution):
         tiles = max(len(gradient), len(x), len(w))
         padded = geometry.pad_input(x[:1])
         by_padded = np.zeros((tiles, *padded.shape[1:]), dtype=np.result_type(gradient, w))
+        kernel = _get_plain_kernel(w)
+        plane = g.reshape(*g.shape[:-1], *gradient.shape[-2:])
         for offset in iterate_interruptibly(geometry.kernel_offsets):
-            by_window = np.swapaxes(w[..., *offset], -1, -2) @ g
             window = geometry.get_window(by_padded, offset)
-            window[...] += by_window.reshape((len(by_window), *window.shape[1:]))
+            if kernel is not None:
+                _add_products(window, _get_kernel_entry(kernel, offset), plane)
+                continue
+            by_window = np.swapaxes(w[..., *offset], -1, -2) @ g
+            window += by_window.reshape((len(by_window), *window.shape[1:]))
         return geometry.crop_padding(by_padded).reshape((tiles, *input.shape[1:]))
 
     def compute_weight_gradient(self, gradient: Array, input: Array, weight: Array) -> Array:
@@ -488,17 +493,35 @@ class Conv2d(Convolution):
 
 def _correlate(geometry: _ConvGeometry, padded: Array, w: Array) -> Array:
     """Return the sum over kernel offsets of the kernel's products with each window."""
-    # A product of matrices with one row and one column costs more by its call than by its work.
-    kernel = w[..., 0, :, :] if w.shape[3:5] == (1, 1) else None
+    kernel = _get_plain_kernel(w)
     total: Array | None = None
-    for i, j in iterate_interruptibly(geometry.kernel_offsets):
-        window = geometry.get_window(padded, (i, j))
+    for offset in iterate_interruptibly(geometry.kernel_offsets):
+        window = geometry.get_window(padded, offset)
         product = (
-            w[..., i, j] @ _flatten_plane(window) if kernel is None else kernel[..., i : i + 1, j : j + 1] * window
+            w[..., *offset] @ _flatten_plane(window) if kernel is None else _get_kernel_entry(kernel, offset) * window
         )
         total = product if total is None else np.add(total, product, out=total)
     assert total is not None
     return total
+
+
+def _get_plain_kernel(w: Array) -> Array | None:
+    """Return the kernel of one channel to one channel, (..., kh, kw), or None for more channels.
+
+    A product of matrices with one row and one column costs more by its call than by its work.
+    """
+    return w[..., 0, :, :] if w.shape[3:5] == (1, 1) else None
+
+
+def _add_products(total: Array, factor: Array, plane: Array) -> None:
+    """Add the products of one factor in each tile with a plane, tile by tile, so that each stays in the cache."""
+    for tile in range(len(total)):
+        total[tile] += factor[tile if len(factor) > 1 else 0] * plane[tile if len(plane) > 1 else 0]
+
+
+def _get_kernel_entry(kernel: Array, offset: tuple[int, int]) -> Array:
+    i, j = offset
+    return kernel[..., i : i + 1, j : j + 1]
 
 
 def _expand_convolution(geometry: _ConvGeometry, position: int, x: Array, w: Array) -> ProductExpansion:
