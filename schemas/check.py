@@ -90,14 +90,19 @@ class GraphSpec(StrictModel, Generic[NodeT]):
 class FiniteDifferenceSpec(StrictModel):
     """The method of the finite differences."""
 
-    method: Literal["adaptive", "central", "forward"] = "adaptive"
+    method: Literal["adaptive", "auto", "central", "forward"] = Field(
+        default="adaptive",
+        description="auto is adaptive: of all elements where the limits allow, else along random directions. The "
+        "report's finite_difference says which.",
+    )
     step: Annotated[float, Gt(0), Le(1e300)] | None = Field(
         default=None, description="The step, for central and forward only."
     )
     sample: Annotated[int, Ge(1)] | None = Field(default=None, description="Number of random elements of each tensor.")
     projections: Annotated[int, Ge(1)] | None = Field(
         default=None,
-        description="Number of random directions for each tensor instead of its elements; not together with sample.",
+        description="Number of random directions for each tensor instead of its elements; not together with sample. "
+        "With method auto: those that it takes where the limits do not allow all elements, 4 by default.",
     )
     joint: bool = Field(
         default=True,

@@ -222,6 +222,13 @@ class Model(TypedDict):
     nodes: list[dict[str, Any]]
 
 
+class ChosenMethod(TypedDict):
+    """The settings of the differences that the method auto chose: random directions if there are projections."""
+
+    method: Literal["adaptive"]
+    projections: NotRequired[int]
+
+
 class CheckReport(TypedDict):
     """Three gradients, their discrepancies, and a verdict."""
 
@@ -234,6 +241,9 @@ class CheckReport(TypedDict):
     intermediates: dict[str, Intermediate]
     cost: Cost
     model: Model
+    finite_difference: NotRequired[
+        Annotated[ChosenMethod, Field(description="With the method auto: the settings that it chose.")]
+    ]
     directions: NotRequired[
         Annotated[
             list[JointDirectionReport],

@@ -16,6 +16,9 @@ from gradcheckd.wire import NDJSON, SAFETENSORS, TEXT, TEXT_ENTRY
 
 __tracebackhide__ = hide_frames
 
+_LARGE_WEIGHT_COUNT = 50_000
+"""Numbers of all weights from which on the service chooses between elements and directions."""
+
 
 class Service(FunctionMethods):
     """A client of one service; a context manager that closes it.
@@ -93,7 +96,9 @@ class Service(FunctionMethods):
         candidate
             Your own gradients, by name; each is judged in place of the service's.
         with_respect_to, candidate_dtype, dtype, finite_difference, tolerance, include, seed
-            As in the request of `POST /v1/check`, whose defaults they have.
+            As in the request of `POST /v1/check`, whose defaults they have. For weights of 50,000 numbers or more in
+            arrays, `finite_difference` is `{"method": "auto"}` by default: all elements where the service's limits
+            allow, else random directions.
         progress
             Called with (name, evaluations done, evaluations foreseen) while the check runs.
         further
@@ -108,12 +113,13 @@ class Service(FunctionMethods):
         UnreachableError
             There is no service.
         """
+        sections = {"tensors": _to_tensors("tensors", tensors), "weights": _to_tensors("weights", weights)}
         fields = {
             "model": _encode_model(model),
             "with_respect_to": _check_names("with_respect_to", with_respect_to),
             "candidate_dtype": encode_arithmetic(candidate_dtype),
             "dtype": None if dtype is None else get_dtype_name(dtype),
-            "finite_difference": finite_difference,
+            "finite_difference": finite_difference or _choose_difference(sections["weights"].values()),
             "tolerance": tolerance,
             "include": _check_names("include", include),
             "seed": seed,
@@ -121,7 +127,6 @@ class Service(FunctionMethods):
             "encoding": "b64" if progress else None,
             **further,
         }
-        sections = {"tensors": _to_tensors("tensors", tensors), "weights": _to_tensors("weights", weights)}
         if candidate is not None:
             sections["candidate"] = _to_tensors("candidate", candidate)
         return self.check_body(wire.encode_body(_drop_missing(fields), sections), progress)
@@ -170,6 +175,12 @@ class Service(FunctionMethods):
         answer = self.connection.get_json(f"/v1/{kind}")
         with wire.UnexpectedAnswerGuard():
             return [dict(entry) for entry in answer[kind]]
+
+
+def _choose_difference(weights: Iterable[TypedTensor | UntypedTensor]) -> dict[str, str] | None:
+    """Choose the differences of a check without a choice of its own; None for those of the service."""
+    count = sum(weight.array.size for weight in weights if isinstance(weight, TypedTensor))
+    return {"method": "auto"} if count >= _LARGE_WEIGHT_COUNT else None
 
 
 def _drop_missing(fields: Mapping[str, Any]) -> dict[str, Any]:

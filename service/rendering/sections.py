@@ -54,12 +54,21 @@ def _describe_loss_and_cost(report: CheckReport, *, has_details: bool) -> Paragr
     cost = report["cost"]
     evaluations = number_format.format_count(cost["loss_evaluations"], "loss evaluation")
     losses = _format_losses(report, has_details=has_details)
-    text = f"{losses}; {evaluations} in {_format_milliseconds(cost['seconds'])} ms"
+    text = f"{losses}; {evaluations}{_describe_choice(report)} in {_format_milliseconds(cost['seconds'])} ms"
     if has_details:
         stages = cast("Mapping[str, float]", cost["stages"])
         parts = (f"{stage.replace('_', ' ')} {_format_milliseconds(seconds)}" for stage, seconds in stages.items())
         text += f": {', '.join(parts)}"
     return Paragraph(text, Heading("loss"))
+
+
+def _describe_choice(report: CheckReport) -> str:
+    """Describe the choice of the method auto."""
+    if "finite_difference" not in report:
+        return ""
+    count = report["finite_difference"].get("projections")
+    choice = "all elements" if count is None else number_format.format_count(count, "random direction")
+    return f", by auto of {choice},"
 
 
 def _format_losses(report: CheckReport, *, has_details: bool) -> str:

@@ -124,6 +124,19 @@ def test_client_sends_every_field(
             assert (direction.index, direction.ratio < 1) == (None, True)
 
 
+@pytest.mark.parametrize(
+    ("rows", "spec", "choice"),
+    [(500, None, {"method": "adaptive"}), (499, None, None), (500, {"sample": 1}, None)],
+    ids=["large", "small", "a choice of its own"],
+)
+def test_auto_is_the_method_of_large_weights(service: Service, rows: int, spec: Any, choice: Any) -> None:
+    nodes = [{"name": "z", "op": "linear", "inputs": ["x", "w"]}, {"name": "loss", "op": "sum", "inputs": ["z"]}]
+    tensors, weights = {"x": np.ones((1, 100))}, {"w": np.ones((rows, 100))}
+    report = service.check(tensors=tensors, weights=weights, model=nodes, finite_difference=spec, include=[])
+    assert report.passed
+    assert report.raw.get("finite_difference") == choice
+
+
 def test_a_graph_may_be_given_by_its_nodes(service: Service) -> None:
     nodes = [{"name": "p", "op": "mul", "inputs": ["x", "w"]}, {"name": "loss", "op": "sum", "inputs": ["p"]}]
     for model in (nodes, {"nodes": nodes}):

@@ -13,6 +13,7 @@ from service.checks.common.limits import Limits
 from service.checks.common.stage_timer import StageTimer
 from service.checks.graph import model_language
 from service.checks.graph.answer_size import check_answer_size
+from service.checks.graph.automatic_method import choose_automatic_method, describe_chosen_method
 from service.checks.graph.budget import plan_within_limits
 from service.checks.graph.cost_estimate import CheckPlan
 from service.checks.graph.diagnosis import diagnose_failures
@@ -63,13 +64,14 @@ def check(
     clock = current_clock(limits.seconds)
     with clock.enforce_deadline():
         with clock.refuse_on_timeout(SMALLER_MODEL_REMEDY, "with_respect_to"):
-            request, problem = parse_problem(body, limits, model_language.parse_check_request)
-        size_field = locate_size_field(problem)
+            request, parsed_problem = parse_problem(body, limits, model_language.parse_check_request)
+        size_field = locate_size_field(parsed_problem)
         with (
-            clock.refuse_on_timeout(partial(suggest_reductions, problem, limits), *size_field),
+            clock.refuse_on_timeout(partial(suggest_reductions, parsed_problem, limits), *size_field),
             stage_timer.time_stage("finite_difference"),
             clock.name_stage("the differences were being planned"),
         ):
+            problem = choose_automatic_method(parsed_problem, limits)
             plan = plan_within_limits(problem, limits)
         form = encoding or request.encoding
         if reserve_answer_bytes is not None:
@@ -80,9 +82,12 @@ def check(
             routes = compute_gradients(problem, plan, stage_timer, limits, progress)
             findings, judge = _judge_all(problem, routes, stage_timer, clock)
             with clock.name_stage("the report was being written"):
-                return build_report(
+                report = build_report(
                     problem, routes, judge, findings, stage_timer, form, defer_tensors=reserve_answer_bytes is not None
                 )
+            if problem is not parsed_problem:
+                report["finite_difference"] = describe_chosen_method(problem)
+            return report
 
 
 def _suggest_within_time(problem: Problem, plan: CheckPlan, limits: Limits, clock: Clock) -> str:

@@ -31,6 +31,8 @@ _BASE_BYTES = 2**24
 """Bytes that a check of the smallest model takes."""
 
 
+_SPARE_LEVELS = 10
+"""Levels that a choice leaves room for: a check may need more than one, and operations are not time."""
 _JOINT_PASSES = finite_difference.EVALUATIONS_PER_STEP + 12
 """Passes of a joint direction in units of a forward one: evaluations, a backward pass, and those of the noise."""
 
@@ -65,6 +67,12 @@ class CostEstimate(NamedTuple):
         if self.bytes > limits.bytes:
             return f"{format_estimate(self.bytes)} bytes of memory{note}; the limit is {format_estimate(limits.bytes)}"
         return None
+
+    def fits_with_room(self, problem: Problem, limits: Limits) -> bool:
+        """Return whether the check fits with room for the further levels that it may need."""
+        levels = finite_difference.MAX_STEPS if problem.is_joint else _SPARE_LEVELS
+        with_room = self._replace(work=self.work + (levels - 1) * self.first_level_work)
+        return with_room.describe_excess(limits) is None
 
 
 def estimate_check(problem: Problem, limits: Limits) -> tuple[CheckPlan | None, CostEstimate]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,8 @@ class Problem:
     @property
     def projection_count(self) -> int | None:
         """Number of random directions of each tensor; None for a check by element."""
-        return self.request.finite_difference.projections
+        spec = self.request.finite_difference
+        return None if spec.method == "auto" else spec.projections
 
     @property
     def is_joint(self) -> bool:
@@ -75,9 +77,13 @@ class Problem:
 
     def without_joint_directions(self, names: Iterable[str] | None = None) -> "Problem":
         """Return the problem of some names, all by default, each with directions of its own."""
-        spec = self.request.finite_difference.model_copy(update={"joint": False})
-        request = self.request.model_copy(update={"finite_difference": spec})
-        return replace(self, request=request, names=self.names if names is None else tuple(names))
+        problem = self.with_difference_settings(joint=False)
+        return problem if names is None else replace(problem, names=tuple(names))
+
+    def with_difference_settings(self, **settings: Any) -> "Problem":
+        """Return the problem with other settings of the differences, by field of the request."""
+        spec = self.request.finite_difference.model_copy(update=settings)
+        return replace(self, request=self.request.model_copy(update={"finite_difference": spec}))
 
     @property
     def reported_names(self) -> tuple[str, ...]:
@@ -237,12 +243,15 @@ def _choose_method(request: ParsedCheckRequest) -> DifferenceMethod:
     if spec.sample is not None and spec.projections is not None:
         detail = "sample takes elements, projections take directions instead of elements; give one of them"
         raise InvalidRequestError([error_at(detail, "finite_difference", "projections")])
-    if "joint" in spec.model_fields_set and spec.projections is None:
+    if spec.method == "auto" and spec.sample is not None:
+        detail = "auto chooses between all elements and random directions; a sample goes with another method"
+        raise InvalidRequestError([error_at(detail, "finite_difference", "sample")])
+    if "joint" in spec.model_fields_set and spec.projections is None and spec.method != "auto":
         detail = "joint says how random directions move the tensors; give it together with projections"
         raise InvalidRequestError([error_at(detail, "finite_difference", "joint")])
-    if spec.method == "adaptive":
+    if spec.method in ("adaptive", "auto"):
         if spec.step is not None:
-            detail = "adaptive finds its own steps; a step goes with method central or forward"
+            detail = f"{spec.method} finds its own steps; a step goes with method central or forward"
             raise InvalidRequestError([error_at(detail, "finite_difference", "step")])
         return finite_difference.ADAPTIVE_METHOD
     make_method = (

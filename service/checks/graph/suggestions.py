@@ -19,12 +19,9 @@ from service.checks.graph.cost_estimate import (
 from service.checks.graph.problem import Problem, sample_elements
 from service.numerics.core.batching import count_elements
 from service.numerics.core.interrupts import OutOfTimeError
-from service.numerics.gradients import finite_difference
 
 _MAX_PLANNING_WORK = 10**9
 """Operations that planning the suggestions of a kind may take: about a second."""
-_SPARE_LEVELS = 10
-"""Levels that a suggestion leaves room for: a check may need more than one, and operations are not time."""
 _SAMPLE_SIZES = tuple(10**exponent for exponent in range(6, -1, -1))
 _PROJECTION_COUNTS = (100, 30, 10, 3, 1)
 
@@ -122,9 +119,7 @@ def _estimate_if_fitting(problem: Problem, budget: _SuggestionBudget) -> CostEst
     if not budget.spend_planning(problem):
         return None
     plan, estimate = estimate_check(problem, budget.limits)
-    levels = finite_difference.MAX_STEPS if problem.is_joint else _SPARE_LEVELS
-    with_room = estimate._replace(work=estimate.work + (levels - 1) * estimate.first_level_work)
-    return None if plan is None or with_room.describe_excess(budget.limits) else estimate
+    return estimate if plan is not None and estimate.fits_with_room(problem, budget.limits) else None
 
 
 def _describe_cost(estimate: CostEstimate | None) -> str:
