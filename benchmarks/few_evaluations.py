@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from benchmarks import saved_results
 from benchmarks.few_trials import CELLS, ERROR_KINDS, NAME, SCALE_ERROR, SIGN_ERROR, Cell, Procedure, Trial, draw_trial
@@ -49,7 +49,7 @@ class MissCounts:
         """
         if not self.missed:
             return 1.0
-        return float(binom.sf(self.missed - 1, self.trials, min(1.0, self.stated / self.trials)))
+        return float(bdtrc(self.missed - 1, self.trials, min(1.0, self.stated / self.trials)))
 
 
 @dataclass

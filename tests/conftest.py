@@ -64,6 +64,12 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
         gc.enable()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the files that the selection does not collect."""
+    path = os.path.relpath(collection_path, config.rootpath)
+    return None if trials.is_collected(path, config.getoption("--trials")) else True
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest

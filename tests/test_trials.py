@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.trials import IN_FULL, LEFT_OUT, SELECTIONS, TENTH, TRIALS, Selection, choose_profile, choose_tenth, select
+from tests.trials import (
+    IN_FULL,
+    LEFT_OUT,
+    LONG_FILES,
+    SELECTIONS,
+    TENTH,
+    TRIALS,
+    Selection,
+    choose_profile,
+    choose_tenth,
+    is_collected,
+    select,
+)
 
 pytestmark = pytest.mark.no_cover
 
@@ -24,14 +36,28 @@ def is_test_name(beginning: str) -> bool:
     return re.search(rf"^def {name}", (ROOT / path).read_text(), re.MULTILINE) is not None
 
 
-def run_pytest(*arguments: str) -> list[str]:
-    """Collect tests with the real configuration, and return their node ids."""
-    plugins = ("-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin")
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *plugins, *arguments]
+COLLECT = """
+import sys
+import pytest
+*arguments, selections = sys.argv[1:]
+for selection in selections.split(","):
+    print(flush=True)
+    status = pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", *arguments, f"--trials={selection}"])
+    print("ended with", int(status), flush=True)
+"""
+
+
+def collect_tests(*arguments: str) -> dict[Selection, list[str]]:
+    """Collect tests with the real configuration, and return their node ids by selection."""
+    command = [sys.executable, "-c", COLLECT, "-p", "_hypothesis_pytestplugin", *arguments, ",".join(SELECTIONS)]
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED), done.stdout + done.stderr
-    return [line for line in done.stdout.splitlines() if "::" in line]
+    *outputs, rest = re.split(r"^ended with 0\n", done.stdout, flags=re.MULTILINE)
+    assert (len(outputs), rest) == (len(SELECTIONS), ""), done.stdout + done.stderr
+    return {
+        selection: [line for line in output.splitlines() if "::" in line]
+        for selection, output in zip(SELECTIONS, outputs, strict=True)
+    }
 
 
 @pytest.mark.parametrize("beginning", [*TRIALS, *IN_FULL])
@@ -75,7 +101,7 @@ def collected_tests() -> dict[Selection, list[str]]:
     """Node ids of the tests of three files, of which one has trials and one property tests, by selection."""
     folder = "tests/service/numerics"
     files = (f"{folder}/blackbox/test_candidate_judge.py", f"{folder}/blackbox/test_layout.py", PROPERTY_FILE)
-    return {selection: run_pytest(*files, f"--trials={selection}") for selection in SELECTIONS}
+    return collect_tests(*files)
 
 
 PROPERTY_FILE = "tests/service/numerics/core/test_batching.py"
@@ -121,6 +147,16 @@ def test_long_tests_are_left_to_the_gate(marker: str) -> None:
     assert len(names["all"]) == 12
     assert ("a::b" in names["tenth"], "a::c" in names["tenth"], len(names["tenth"])) == (True, False, 2)
     assert ("a::b" in names["rest"], "a::c" in names["rest"], len(names["rest"])) == (False, True, 10)
+
+
+@pytest.mark.parametrize("path", LONG_FILES)
+def test_files_that_are_not_collected_have_long_tests_alone(path: str) -> None:
+    text = (ROOT / path).read_text()
+    tests = re.findall(r"^((?:@.*\n)*)def test_", text, re.MULTILINE)
+    assert tests
+    assert all("@pytest.mark.long\n" in decorators for decorators in tests)
+    assert [is_collected(path, selection) for selection in SELECTIONS] == [True, False, True]
+    assert all(is_collected(f"{path}.other", selection) for selection in SELECTIONS)
 
 
 @pytest.mark.parametrize(

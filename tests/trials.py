@@ -91,6 +91,16 @@ IN_FULL: dict[str, str] = {
 }
 """Exceptions from the table: they run in full in both commands, and why."""
 
+LONG_FILES: dict[str, str] = {
+    "tests/fuzz/test_schema_keywords.py": "it makes its tests from our OpenAPI document, a second in each process",
+}
+"""Files that `make test` does not even collect, since all their tests bear a marker of `LEFT_OUT`, and why."""
+
+
+def is_collected(path: str, selection: Selection) -> bool:
+    """Return whether a command collects a file."""
+    return selection != "tenth" or path not in LONG_FILES
+
 
 def mark_trials(items: Iterable[pytest.Item]) -> None:
     """Mark each test of the table as a trial."""
