@@ -44,6 +44,7 @@ def test_guide_python_runs_and_finds_its_bugs(
     assert names["sample"].verdicts["w"].elements.not_examined == 200 * 300 - 100
 
 
+@pytest.mark.no_cover
 @COMPILER.required_mark
 def test_the_kernel_is_judged_by_the_command(address: str, tmp_path: Path) -> None:
     (source,) = find_blocks("c")

@@ -64,6 +64,7 @@ def test_readme_python_example_names_its_bug(
         names["test_backward"](names["gradcheckd"])
 
 
+@pytest.mark.no_cover
 @COMPILER.required_mark
 def test_readme_c_example_fails_with_the_same_bug(environment: dict[str, str], tmp_path: Path) -> None:
     (source,) = find_blocks(read_section(README, "In C, by the command"), "c")

@@ -156,10 +156,12 @@ def find_participles(sources: Iterable[Source]) -> set[Name]:
         for node in ast.walk(source.tree):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
-            words, decorators = to_snake_case(node.name).split("_"), list_decorators(node)
-            is_value = len(words) > 1 and decorators.intersection(_VALUE_DECORATORS)
-            if is_participle(words[0]) and not is_value and not decorators.intersection(_BUG_DECORATORS):
-                participles.add(Name(source.path, node.name))
+            words = to_snake_case(node.name).split("_")
+            if is_participle(words[0]):
+                decorators = list_decorators(node)
+                is_value = len(words) > 1 and decorators.intersection(_VALUE_DECORATORS)
+                if not is_value and not decorators.intersection(_BUG_DECORATORS):
+                    participles.add(Name(source.path, node.name))
     return participles
 
 

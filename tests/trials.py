@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
 import pytest
+from _pytest.mark import ParameterSet
 
 Selection = Literal["all", "tenth", "rest"]
 SELECTIONS: tuple[Selection, ...] = get_args(Selection)
@@ -50,7 +51,7 @@ TRIALS: dict[str, str] = {
     "tests/service/numerics/blackbox/test_networks.py": "networks at random, beside kinks",
     "tests/service/numerics/blackbox/test_noise.py::test_known_noise": "noise at random, two hundred times each",
     "tests/service/numerics/blackbox/test_one_sided_extrapolation.py::test_a_smooth_loss": "thousands of phases",
-    "tests/service/numerics/blackbox/test_promises.py": "errors of the size that a report promises to find",
+    "tests/service/numerics/blackbox/test_promises.py::test_a_float32": "losses in two arithmetics, two hundred each",
     "tests/service/numerics/blackbox/test_scattered_values.py::test_bounds_hold_wherever": "missing values at random",
     "tests/service/numerics/diagnosis/bugs/test_multipliers.py::test_number_outside": "every multiplier of every op",
     "tests/service/numerics/diagnosis/bugs/test_multipliers.py::test_wrong_factor": "every multiplier of every op",
@@ -61,8 +62,6 @@ TRIALS: dict[str, str] = {
     "tests/service/numerics/ops/test_vector_norm.py::test_small_triplets": "triplets of many sizes",
     "tests/service/numerics/verdict/test_directional.py::test_miss_probability_is_never_exceeded": "a thousand seeds",
     "tests/service/test_bounds.py::test_planned_points": "points at random, within bounds",
-    "tests/service/test_bounds.py::test_under_bounds_right_gradients": "gradients at random, within bounds",
-    "tests/service/test_partial_checks.py::test_errors_are_missed": "hundreds of samples of elements",
     "tests/service/test_timeouts.py::test_whenever": "every kind of check, ended at 35 times",
     "tests/test_against_pytorch.py": "attributes and dtypes of losses",
     "tests/test_bounds.py": "every family of problems, on fixed seeds",
@@ -100,6 +99,14 @@ LONG_FILES: dict[str, str] = {
 def is_collected(path: str, selection: Selection) -> bool:
     """Return whether a command collects a file."""
     return selection != "tenth" or path not in LONG_FILES
+
+
+def split_count(count: int) -> list[ParameterSet]:
+    """Return the cases of a test that takes so many samples: a tenth in `make test`, all of them in `make test-all`."""
+    return [
+        pytest.param(count // TENTH, id="a tenth"),
+        pytest.param(count, id="all", marks=pytest.mark.long),
+    ]
 
 
 def mark_trials(items: Iterable[pytest.Item]) -> None:

@@ -453,6 +453,7 @@ def test_unexpected_exception_asks_for_a_bug_report(
     assert err.endswith("ZeroDivisionError: integer division or modulo by zero\n")
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("shell", "message"),
     [
@@ -470,6 +471,7 @@ def test_unwritable_output_is_an_error(url: str, shell: str, message: str) -> No
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.no_cover
 def test_standard_input_may_be_closed(url: str) -> None:
     command = f"{sys.executable} -m gradcheckd check - --url {url} <&-"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

@@ -336,6 +336,7 @@ def test_without_the_service_the_default_address_stands(monkeypatch: pytest.Monk
         in_process._are_found.cache_clear()
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", ["service", "schemas"])
 def test_foreign_package_named_service_is_not_used(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
@@ -344,6 +345,7 @@ def test_foreign_package_named_service_is_not_used(name: str, tmp_path: Path) ->
     assert run_code("import gradcheckd; print(gradcheckd.Service().url)", tmp_path) == "http://127.0.0.1:8000\n"
 
 
+@pytest.mark.no_cover
 def test_module_without_a_file_is_not_used(tmp_path: Path) -> None:
     made = "import sys, types; sys.modules['schemas'] = types.ModuleType('schemas'); "
     assert "8000" in run_code(f"{made}import gradcheckd; print(gradcheckd.Service().url)", tmp_path)
@@ -391,11 +393,13 @@ assert report.outcome == "pass"
 """
 
 
+@pytest.mark.no_cover
 def test_nothing_is_loaded_before_it_is_needed(tmp_path: Path) -> None:
     wanted = "print(report.outcome, *loaded, 'service' in sys.modules)"
     assert run_code(CHECK + wanted, tmp_path) == "pass False False True\n"
 
 
+@pytest.mark.no_cover
 def test_a_function_is_checked_without_the_parts_of_a_model(tmp_path: Path) -> None:
     assert run_code(CHECK + OUTPUTS + HEAVY, tmp_path) == "False False False False False False\n"
 
@@ -423,10 +427,12 @@ print(*sorted({name.partition(".")[0] for name in records} - {"httpx", "httpcore
 """
 
 
+@pytest.mark.no_cover
 def test_the_log_of_the_process_is_untouched(tmp_path: Path) -> None:
     assert run_code(LOGS % CHECK, tmp_path) == ""
 
 
+@pytest.mark.no_cover
 def test_no_metrics_are_written(tmp_path: Path) -> None:
     counts = tmp_path / "counts"
     counts.mkdir()
@@ -482,6 +488,7 @@ def test_a_client_survives_a_fork(first: str, tmp_path: Path, url: str) -> None:
         run_code(FORK % (repr(url), first), tmp_path, *ignored)
 
 
+@pytest.mark.no_cover
 def test_a_pool_of_processes_checks(tmp_path: Path) -> None:
     code = """
 import multiprocessing, gradcheckd
@@ -494,6 +501,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
     assert run_code(code, tmp_path, "-W", "ignore::DeprecationWarning") == "[True, True, True, True]\n"
 
 
+@pytest.mark.no_cover
 def test_the_exit_closes_what_is_shared(tmp_path: Path, url: str) -> None:
     late = f"""
 import atexit, gradcheckd

@@ -63,6 +63,7 @@ def join_words(text: str) -> str:
     return " ".join(re.sub(r"^E? +", "", text, flags=re.MULTILINE).split())
 
 
+@pytest.mark.no_cover
 def test_readme_python_example_finds_the_bug(run_script: Shell, tmp_path: Path) -> None:
     text = read_section("A failing test in Python")
     write_named_files(text, tmp_path)
@@ -91,6 +92,7 @@ def test_readme_scripts_without_pytest_find_the_bug(
     assert capsys.readouterr().out != printed, "the comparison must be able to fail"
 
 
+@pytest.mark.no_cover
 @COMPILER.required_mark
 def test_readme_c_example_finds_the_bug(run_script: Shell, tmp_path: Path) -> None:
     text = read_section("A failing test in C")

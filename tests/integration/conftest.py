@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.measured_cases import PROCESS_VARIABLE
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240
 """Seconds to wait for an event that must come, however busy the machine is; no test needs as many."""
@@ -56,10 +58,12 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
     """Start servers, by the command of the image, with settings of one's own, within a command that executes it."""
     running: list[Server] = []
 
-    def start(*within: str, **settings: str) -> Server:
+    def start(*within: str, is_measured: bool = True, **settings: str) -> Server:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         environment = os.environ | {"PORT": str(port), "WEB_CONCURRENCY": "1"} | settings
+        if not is_measured:
+            environment.pop(PROCESS_VARIABLE, None)
         command = ["gunicorn", "--config", "python:service.gunicorn.config", "service.app:create_app()"]
         path = tmp_path_factory.mktemp("server") / "log"
         with path.open("w") as log:
@@ -77,10 +81,13 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 
 @pytest.fixture(scope="session")
 def server(start_server: Callable[..., Server], request: pytest.FixtureRequest) -> Server:
-    """One server for all folders that import this fixture: pytest sets it up in each of them."""
+    """One server for all folders that import this fixture: pytest sets it up in each of them.
+
+    Coverage of it is not measured, which doubles the time of its answers: what it runs, tests in process run too.
+    """
     stash = request.session.stash
     if SERVER not in stash:
-        stash[SERVER] = start_server()
+        stash[SERVER] = start_server(is_measured=False)
     return stash[SERVER]
 
 

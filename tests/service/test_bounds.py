@@ -12,6 +12,7 @@ from service.checks.blackbox.judge import judge_losses
 from service.checks.blackbox.plan import PlanResult, plan_evaluations
 from service.numerics.blackbox.layout import EVALUATIONS_BEFORE_STEPS
 from service.numerics.core.precision import PRECISIONS
+from tests.trials import split_count
 
 LARGEST = {"FP64": 1 / 8, "FP32": 1 / 8, "FP16": 1 / 4, "BF16": 1 / 2}
 """Step of each datatype, in scales."""
@@ -356,11 +357,12 @@ def draw_problem(generator: np.random.Generator) -> tuple[Any, Any, Any, Any, An
 
 
 @pytest.mark.no_cover
-def test_under_bounds_right_gradients_are_not_refused_and_wrong_ones_not_passed():
-    """Of 300 right ones, and as many with an element off by a thousandth; a loss without a value may not be asked."""
+@pytest.mark.parametrize("count", split_count(300))
+def test_under_bounds_right_gradients_are_not_refused_and_wrong_ones_not_passed(count):
+    """Right ones, and as many with an element off by a thousandth; a loss without a value may not be asked."""
     generator = np.random.default_rng(20)
     outcomes: dict[bool, list[str]] = {True: [], False: []}
-    for number in range(300):
+    for number in range(count):
         loss, gradient, at, low, high = draw_problem(generator)
         body = {
             "point": {"w": at.tolist()},
@@ -375,5 +377,5 @@ def test_under_bounds_right_gradients_are_not_refused_and_wrong_ones_not_passed(
             outcomes[candidate is right].append(judge_candidate(body, loss, candidate)["outcome"])
     assert outcomes[True].count("fail") == 0
     assert outcomes[False].count("pass") == 0
-    assert outcomes[True].count("pass") >= 285
-    assert outcomes[False].count("fail") >= 285
+    assert outcomes[True].count("pass") >= 0.95 * count
+    assert outcomes[False].count("fail") >= 0.95 * count

@@ -10,6 +10,7 @@ from service.checks.common.limits import Limits
 from service.checks.graph.check import check
 from tests.service.checks.common.counting_clock import end_time_after_looks
 from tests.service.checks.graph.test_check import collect_errors, get_report
+from tests.trials import split_count
 
 PROJECTIONS = {"finite_difference": {"projections": 3, "joint": False}}
 
@@ -199,13 +200,14 @@ LINEAR = {
 
 
 @pytest.mark.no_cover
-def test_errors_are_missed_at_the_stated_rate():
-    """Whole checks over 1000 seeds, of a gradient off by so much that two directions miss it now and then."""
+@pytest.mark.parametrize("count", split_count(1000))
+def test_errors_are_missed_at_the_stated_rate(count):
+    """Whole checks over many seeds, of a gradient off by so much that two directions miss it now and then."""
     size, off = math.sqrt(1 + 4 + 0.25 + 9), 1.2
     body = LINEAR | {"candidate": {"w": [1.0, -2.0 + off, 0.5, 3.0]}, "finite_difference": {"projections": 2}}
-    passed = [check(body | {"seed": seed})["outcome"] == "pass" for seed in range(1000)]
+    passed = [check(body | {"seed": seed})["outcome"] == "pass" for seed in range(count)]
     stated = math.erf(1.0 / (math.sqrt(2) * off)) ** 2
-    deviation = math.sqrt(stated * (1 - stated) / 1000)
+    deviation = math.sqrt(stated * (1 - stated) / count)
     assert abs(np.mean(passed) - stated) < 3.5 * deviation
     assert abs(np.mean(passed) - math.erf(1.0 / (math.sqrt(2) * off))) > 3.5 * deviation, "one would miss it more often"
     report = check(body | {"candidate": {"w": LINEAR["tensors"]["x"]}})
