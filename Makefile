@@ -33,6 +33,8 @@ test: $(TEST_STAMP) ## set up, lint, and run the tests and a tenth of the trials
 test-all: test ## what a landing takes: `make test`, then the rest of the trials, and the documentation
 	$(MAKE) trials docs
 
+# Pyright fills its memory fast: the default of Node for new objects is small, and it collects them often.
+lint: export NODE_OPTIONS = --max-semi-space-size=128
 lint: $(TEST_STAMP) ## static checks alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -128,6 +128,7 @@ def _copy_sources(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_import_contracts_hold(tmp_path: Path) -> None:
     assert _check_contracts(_copy_sources(tmp_path)) == ""
 

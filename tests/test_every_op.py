@@ -25,8 +25,6 @@ from service.numerics.ops.shape import Flatten
 from tests.op_graphs import build_op_graph
 from tests.random_graphs import draw_graph
 
-pytestmark = pytest.mark.covers_by_cases
-
 EVERY = [
     pytest.param(op, case, id=f"{name}-{number}")
     for name, op in sorted(OP_REGISTRY.items())
@@ -57,6 +55,7 @@ def find_disagreements(graph: Graph, leaves: NamedArrays, override: dict[str, Ba
     ]
 
 
+@pytest.mark.covers_by_cases
 @every_op
 def test_the_three_routes_agree(op: type[Op], case: OpExample) -> None:
     graph, leaves = build_op_graph(op, case)
@@ -122,6 +121,7 @@ def is_caught(op: type[Op], wrong: BackwardPass) -> bool:
     return False
 
 
+@pytest.mark.covers_by_cases
 @pytest.mark.parametrize(("op", "wrong"), MUTANTS)
 def test_every_bug_of_an_op_is_caught(op: type[Op], wrong: BackwardPass) -> None:
     assert is_caught(op, wrong)
@@ -133,6 +133,7 @@ def test_every_op_has_a_bug_that_differs_from_its_backward(op: type[Op]) -> None
     assert not is_caught(op, op.backward)
 
 
+@pytest.mark.covers_by_cases
 @every_op
 def test_forward_agrees_with_the_shape_rule_and_with_pytorch(op: type[Op], case: OpExample) -> None:
     graph, leaves = build_op_graph(op, case)
@@ -158,6 +159,7 @@ def get_refusal(nodes: list[Node], leaves: dict[str, Shape], kinds: dict[str, st
     return ""
 
 
+@pytest.mark.covers_by_cases
 @pytest.mark.parametrize("op", OP_REGISTRY.values(), ids=OP_REGISTRY)
 def test_shapes_that_do_not_fit_are_refused_by_name(op: type[Op]) -> None:
     """The node, the op and the shape of every input stand in the text; some ops take one tensor of any shape."""
@@ -183,6 +185,7 @@ def test_shapes_that_do_not_fit_are_refused_by_name(op: type[Op]) -> None:
     assert refused or takes_any
 
 
+@pytest.mark.covers_by_cases
 @every_op
 @pytest.mark.parametrize("moved", [0, -1])
 def test_tiles_are_evaluations_side_by_side(op: type[Op], case: OpExample, moved: int) -> None:
@@ -425,6 +428,7 @@ def find_wrong_dependencies(op: Op, operands: list[Array | None], generator: np.
     return lies
 
 
+@pytest.mark.covers_by_cases
 @every_op
 def test_unreached_elements_stay_bit_for_bit(op: type[Op], case: OpExample) -> None:
     graph, leaves = build_op_graph(op, case)
@@ -434,6 +438,7 @@ def test_unreached_elements_stay_bit_for_bit(op: type[Op], case: OpExample) -> N
             assert find_wrong_dependencies(graph.nodes[0].op, operands, np.random.default_rng(seed)) == []
 
 
+@pytest.mark.covers_by_cases
 @every_op
 def test_missing_dependency_is_caught(op: type[Op], case: OpExample) -> None:
     graph, leaves = build_op_graph(op, case)
@@ -525,6 +530,7 @@ def differentiate_by_complex_step(graph: Graph, leaves: NamedArrays, name: str, 
 ANALYTIC = [case for case in EVERY if case.values[0].supports_complex_step]
 
 
+@pytest.mark.covers_by_cases
 @pytest.mark.parametrize(("op", "case"), ANALYTIC)
 def test_the_complex_step_is_the_derivative_to_the_last_digits(op: type[Op], case: OpExample) -> None:
     """Where an op says that it is analytic; a cast that drops an imaginary part is a warning, and so an error."""

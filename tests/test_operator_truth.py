@@ -18,7 +18,10 @@ from benchmarks.operator_truth import (
 )
 
 # The first use of forward mode of some operators.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+pytestmark = [
+    pytest.mark.no_cover,
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated"),
+]
 BY_NAME = {section.name: section for section in SECTIONS}
 FLOAT64 = BY_NAME["float64"]
 

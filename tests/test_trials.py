@@ -21,6 +21,7 @@ from tests.trials import (
     choose_tenth,
     is_collected,
     select,
+    split_count,
 )
 
 pytestmark = pytest.mark.no_cover
@@ -147,6 +148,13 @@ def test_long_tests_are_left_to_the_gate(marker: str) -> None:
     assert len(names["all"]) == 12
     assert ("a::b" in names["tenth"], "a::c" in names["tenth"], len(names["tenth"])) == (True, False, 2)
     assert ("a::b" in names["rest"], "a::c" in names["rest"], len(names["rest"])) == (False, True, 10)
+
+
+def test_a_tenth_of_the_samples_of_one_test_is_taken_by_make_test_and_all_by_the_gate() -> None:
+    tenth, all_samples = split_count(1000)
+    assert (tenth.values, all_samples.values) == ((1000 // TENTH,), (1000,))
+    assert [mark.name for mark in all_samples.marks] == ["long"]
+    assert not tenth.marks
 
 
 @pytest.mark.parametrize("path", LONG_FILES)

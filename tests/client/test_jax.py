@@ -49,6 +49,7 @@ RIGHT: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
 }
 
 
+@pytest.mark.no_cover
 @pytest.mark.usefixtures("is_wide")
 @pytest.mark.parametrize(("f", "args"), RIGHT.values(), ids=RIGHT)
 def test_right_derivatives_pass(f: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -60,6 +61,7 @@ def test_right_second_derivatives_pass() -> None:
     check_grads(*RIGHT["complex numbers"], order=2)
 
 
+@pytest.mark.no_cover
 @pytest.mark.usefixtures("float64_mode")
 def test_right_second_derivatives_of_pytrees_pass() -> None:
     check_grads(*RIGHT["pytrees"], order=2)
@@ -85,6 +87,7 @@ def make_sine(jvp_factor: float = 1.0, vjp_factor: float = 1.0) -> Callable[...,
     return forward
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("factor", [2.0, -1.0, 1.001])
 def test_wrong_products_fail_in_each_mode(is_wide: bool, factor: float) -> None:
     for mode, f in (("fwd", make_sine(jvp_factor=factor)), ("rev", make_sine(vjp_factor=factor))):
@@ -95,6 +98,7 @@ def test_wrong_products_fail_in_each_mode(is_wide: bool, factor: float) -> None:
     check_grads(make_sine(vjp_factor=1 + (1e-13 if is_wide else 1e-7)), (X,), 1, modes="rev")
 
 
+@pytest.mark.no_cover
 @pytest.mark.usefixtures("float64_mode")
 def test_one_wrong_element_is_named_by_its_path() -> None:
     @jax.custom_vjp
@@ -117,6 +121,7 @@ def test_one_wrong_element_is_named_by_its_path() -> None:
     test_util.check_grads(compute_outputs, ({"w": X, "b": 2.0},), 1, modes=("rev",), atol=1e-2, rtol=1e-2)
 
 
+@pytest.mark.no_cover
 @pytest.mark.usefixtures("is_wide")
 def test_a_wrong_second_derivative_is_found_at_the_second_order_alone() -> None:
     forward = jax.custom_jvp(jnp.sin)
@@ -128,6 +133,7 @@ def test_a_wrong_second_derivative_is_found_at_the_second_order_alone() -> None:
         check_grads(forward, (X,), 2, modes=["rev"])
 
 
+@pytest.mark.no_cover
 @pytest.mark.usefixtures("float64_mode")
 def test_a_wrong_conjugate_is_found() -> None:
     forward = jax.custom_jvp(lambda z: z**2)
