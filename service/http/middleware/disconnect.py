@@ -8,15 +8,17 @@ import socket
 import time
 from collections.abc import Callable
 
+import orjson
 from flask import Flask, Response
 
+from schemas.problem_details import MEDIA_TYPE, make_problem
 from service.checks.common.background_job import CancelledError
 from service.http.middleware.request_log import get_current_record
 
 _POLL_SECONDS = 0.1
 """Seconds between two looks at the connection."""
 _CLIENT_CLOSED_REQUEST = 499
-"""Status for the log and the metrics alone, as in nginx, since no client is there to read it."""
+"""Status as in nginx: mostly for the log and the metrics alone, but a client may have closed its sending side only."""
 
 
 def cancel_on_disconnect(connection: socket.socket | None) -> Callable[[], None] | None:
@@ -54,10 +56,12 @@ def _has_disconnected(connection: socket.socket) -> bool:
 
 
 def register(app: Flask) -> None:
-    """Answer cancelled requests, for the log alone."""
+    """Answer cancelled requests."""
     app.register_error_handler(CancelledError, _answer_cancelled)
 
 
 def _answer_cancelled(error: CancelledError) -> Response:
     get_current_record().record_disconnect()
-    return Response(status=_CLIENT_CLOSED_REQUEST)
+    detail = "The client closed its side of the connection before the answer, which cancels the request. Keep it open."
+    problem = make_problem(_CLIENT_CLOSED_REQUEST, "Client Closed Request", detail)
+    return Response(orjson.dumps(problem), _CLIENT_CLOSED_REQUEST, mimetype=MEDIA_TYPE)

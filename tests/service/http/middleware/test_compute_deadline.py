@@ -57,7 +57,10 @@ def test_computation_ends_when_its_client_has_left(monkeypatch, example, route, 
         given = partial(app.test_client().post, route, json=body(example), environ_base={"gunicorn.socket": ours})
         assert given().status_code == 200
         theirs.close()
-        assert given().status_code == 499
+        response = given()
+        assert response.status_code == 499
+        assert response.mimetype == "application/problem+json"
+        assert "closed its side" in response.json["detail"]
     assert get_compute_limiter(app).in_use == 0
     assert app.test_client().post(route, json=body(example)).status_code == 200
 
