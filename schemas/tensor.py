@@ -6,7 +6,7 @@ one error, at the tensor.
 """
 
 import math
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
@@ -276,21 +276,48 @@ def encode_tensor(array: Array, encoding: Encoding, datatype: Datatype | None = 
     if encoding != "nested":
         datatype = datatype or _find_datatype(array.dtype.name)
         return _encode_base64(array, datatype) if encoding == "b64" else Tensor(array, datatype, is_integral=False)
-    float64_array = np.asarray(array, dtype=np.float64, order="C")
-    if not float64_array.ndim:
+    if not array.ndim:
         return encode_number(float(array))
+    if _is_one_number(array):
+        return to_nested_list(array)
+    float64_array = np.asarray(array, dtype=np.float64, order="C")
     return float64_array if np.isfinite(float64_array).all() else to_nested_list(float64_array)
 
 
 def to_nested_list(array: Array) -> list[Any]:
     """Return an array of one axis or more as nested lists, with NaN and infinities spelled."""
+    if _is_one_number(array):
+        return _nest_number(encode_number(float(array[(0,) * array.ndim])), array.shape)
     float64_array = np.asarray(array, dtype=np.float64)
     return float64_array.tolist() if np.isfinite(float64_array).all() else _encode_numbers(float64_array.tolist())
 
 
 def _encode_base64(array: Array, datatype: Datatype) -> dict[str, Any]:
-    raw = datatype.to_storage(array).tobytes()
-    return {"datatype": datatype.name, "shape": list(array.shape), "b64": b64encode(raw).decode("ascii")}
+    if _is_one_number(array):
+        text = _repeat_in_base64(datatype.to_storage(array[(slice(1),) * array.ndim]).tobytes(), array.size)
+    else:
+        text = b2a_base64(np.ascontiguousarray(datatype.to_storage(array)), newline=False)
+    return {"datatype": datatype.name, "shape": list(array.shape), "b64": text.decode("ascii")}
+
+
+def _is_one_number(array: Array) -> bool:
+    """Return whether an array is a view of one number."""
+    return array.ndim > 0 and array.size > 0 and not any(array.strides)
+
+
+def _repeat_in_base64(raw: bytes, count: int) -> bytes:
+    """Encode some bytes that come many times over.
+
+    Base64 takes three bytes at a time: three of them end where a text of four characters ends.
+    """
+    return b2a_base64(3 * raw, newline=False) * (count // 3) + b2a_base64(count % 3 * raw, newline=False)
+
+
+def _nest_number(number: float | str, shape: tuple[int, ...]) -> list[Any]:
+    """Return nested lists of one number."""
+    if len(shape) == 1:
+        return [number] * shape[0]
+    return [_nest_number(number, shape[1:]) for _ in range(shape[0])]
 
 
 def _encode_numbers(values: list[Any]) -> list[Any]:

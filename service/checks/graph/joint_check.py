@@ -65,7 +65,11 @@ def _judge_lines(
     problem: Problem, sources: GradientSources, point: LinePoint, lines: Sequence[JointDifference], moved: JointResults
 ) -> JointResults:
     """Return the results of some directions, given those without any verdict."""
-    base_gradients = {name: point.gradients[name][0] for name in moved.names}
+    # In float64 the base gradients are the analytic ones themselves, of which no product is needed twice.
+    is_analytic = problem.dtype.name == "float64"
+    base_gradients = {
+        name: sources.analytic.gradients[name] if is_analytic else point.gradients[name][0] for name in moved.names
+    }
     judge = LineJudge(
         lines, base_gradients, {name: _collect_judged_gradients(problem, sources, name) for name in moved.names}
     )
@@ -80,6 +84,6 @@ def _collect_judged_gradients(problem: Problem, sources: GradientSources, name: 
     has_shape = tensor is not None and tensor.array.shape == problem.graph.shapes[name]
     return JudgedGradients(
         sources.compute_own_gradients(name),
-        {CANDIDATE_ROUTE: tensor.array.astype(np.float64)} if tensor is not None and has_shape else {},
+        {CANDIDATE_ROUTE: tensor.array.astype(np.float64, copy=False)} if tensor is not None and has_shape else {},
         problem.get_precision(name),
     )

@@ -148,7 +148,9 @@ def build_problem(
             name: add_batch_axis(_convert_leaf(tensor.array, graph.leaf_kinds.get(name), dtype))
             for name, tensor in iterate_interruptibly(tensors.items())
         }
-    wide = {name: leaf if name in graph.leaf_kinds else leaf.astype(np.float64) for name, leaf in leaves.items()}
+    wide = {
+        name: leaf if name in graph.leaf_kinds else leaf.astype(np.float64, copy=False) for name, leaf in leaves.items()
+    }
     errors = [
         error_at(f"a number too large for dtype {dtype.name}", _find_section(request, name), name)
         for name, leaf in iterate_interruptibly(leaves.items())
@@ -177,8 +179,8 @@ def sample_elements(count: int | None, seed: int, graph: Graph, names: tuple[str
 
 def _convert_leaf(array: Array, kind: str | None, dtype: ComputeDtype) -> Array:
     if kind is None:
-        return dtype.round_array(array.astype(np.float64))
-    return array.astype(np.int64 if kind == "index" else np.bool_)
+        return dtype.round_array(array.astype(np.float64, copy=False))
+    return array.astype(np.int64 if kind == "index" else np.bool_, copy=False)
 
 
 def _find_section(request: ParsedCheckRequest, name: str) -> str:

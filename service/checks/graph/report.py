@@ -35,6 +35,7 @@ from service.numerics.gradients.finite_difference import Difference
 from service.numerics.verdict import gradient_verdict, metrics
 from service.numerics.verdict.disagreement import Partition
 from service.numerics.verdict.gradient_verdict import GradientVerdict
+from service.numerics.verdict.metrics import DistanceMetrics
 from service.numerics.verdict.outcome import Outcome
 
 TensorEncoder = partial[Any]
@@ -152,7 +153,7 @@ def _build_intermediates(problem: Problem, routes: GradientSources, encode: Tens
 
 def _build_discrepancies(problem: Problem, routes: GradientSources, judge: Judge, name: str) -> Discrepancies:
     by_hand, by_torch = routes.analytic.gradients[name], routes.autograd.gradients[name]
-    difference = routes.differences[name].value
+    difference = None if routes.differences[name].is_unexamined else routes.differences[name].value
     precision, examined = problem.dtype.precision, problem.get_examined_elements(name)
     discrepancies: Discrepancies = {
         "analytic_vs_autograd": _build_metrics(by_hand, by_torch, precision, examined),
@@ -167,8 +168,11 @@ def _build_discrepancies(problem: Problem, routes: GradientSources, judge: Judge
     return discrepancies
 
 
-def _build_metrics(a: Array, b: Array, precision: Precision, examined: Array | None) -> Metrics:
+def _build_metrics(a: Array, b: Array | None, precision: Precision, examined: Array | None) -> Metrics:
+    """Build the metrics of two gradients; None for one of which nothing is known."""
     shape = a.shape
+    if b is None:
+        return _encode_metrics(metrics.make_unknown_distances(shape), (0,) * len(shape))
     if examined is not None:
         a, b = a.ravel()[examined], b.ravel()[examined]
     distances = metrics.measure_distances(a, b, precision)
@@ -177,6 +181,10 @@ def _build_metrics(a: Array, b: Array, precision: Precision, examined: Array | N
         if examined is None
         else gradient_verdict.unravel_index(int(examined[distances.worst_index[0]]), shape)
     )
+    return _encode_metrics(distances, worst)
+
+
+def _encode_metrics(distances: DistanceMetrics, worst: tuple[int, ...]) -> Metrics:
     numbers = {name: encode_number(getattr(distances, name)) for name in metrics.METRIC_NAMES}
     return cast("Metrics", {**numbers, "worst_index": list(worst)})
 

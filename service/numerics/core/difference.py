@@ -44,6 +44,8 @@ class Difference:
         where nothing had to be moved, NaN where there is no value.
     left_derivative, right_derivative
         One-sided differences at the elements where they differ, NaN elsewhere; None if there are no such elements.
+    is_unexamined
+        True if no element was examined, and the arrays are views of one number each; False by default.
     """
 
     value: Array
@@ -54,6 +56,7 @@ class Difference:
     steps: Array
     left_derivative: Array | None = None
     right_derivative: Array | None = None
+    is_unexamined: bool = False
 
 
 class DifferenceProgress(Protocol):

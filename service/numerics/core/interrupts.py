@@ -28,9 +28,16 @@ def check_interrupt() -> None:
 
 
 def iterate_interruptibly(items: Iterable[Item]) -> Iterator[Item]:
-    """Iterate over items with a pause before each of them."""
+    """Iterate over items with a pause before each of them.
+
+    The checks are those installed at the first pause.
+    """
+    check = _INTERRUPT_CHECK.get()
+    if check is None:
+        yield from items
+        return
     for item in items:
-        check_interrupt()
+        check()
         yield item
 
 

@@ -48,6 +48,10 @@ class Precision:
     def compute_ulp_distance(self, a: Array, b: Array) -> Array:
         """Return the distance in ulps of finite float64 arrays, rounded first."""
         if self.significand_bits == _FP64_SIGNIFICAND_BITS:
+            # Zeros lose their sign.
+            plain = tuple(np.asarray(array + 0.0, np.float64).view(np.int64) for array in (a, b))
+            if not ((plain[0] ^ plain[1]) < 0).any():
+                return np.abs(plain[0] - plain[1]).astype(np.uint64)
             bits = _to_ordered_bits(a), _to_ordered_bits(b)
             low, high = np.minimum(*bits), np.maximum(*bits)
             # The distance is below 2**64, so the wrap-around of unsigned subtraction is exact.
@@ -160,8 +164,10 @@ class ComputeDtype:
         return self.precision.significand_bits < _FP64_SIGNIFICAND_BITS
 
     def round_array(self, array: Array) -> Array:
-        """Round a float array to the dtype, in its holder."""
-        return (self.precision.round_to_nearest(array) if self.is_storage_wider else array).astype(self.storage_dtype)
+        """Round a float array to the dtype, in its holder: itself where nothing rounds."""
+        return (self.precision.round_to_nearest(array) if self.is_storage_wider else array).astype(
+            self.storage_dtype, copy=False
+        )
 
 
 DTYPES: dict[str, ComputeDtype] = {

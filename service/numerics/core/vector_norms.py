@@ -10,12 +10,17 @@ _SMALLEST_SAFE_SQUARE, _LARGEST_SAFE_SQUARE = 2.0**-900, 2.0**1000
 """Sums of squares of which nothing was lost that counts, though some of the squares may have underflowed."""
 
 
+def is_safe_square(square: float) -> bool:
+    """Return whether a sum of squares is one of which nothing was lost that counts."""
+    return _SMALLEST_SAFE_SQUARE < square < _LARGEST_SAFE_SQUARE
+
+
 def euclidean_norm(vector: Array) -> float:
     """Return the Euclidean norm without overflow; not finite if an element is not."""
     flat = vector.ravel()
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         square = float(flat @ flat)
-    if _SMALLEST_SAFE_SQUARE < square < _LARGEST_SAFE_SQUARE:
+    if is_safe_square(square):
         return math.sqrt(square)
     largest = float(np.abs(flat).max(initial=0))
     if largest == 0 or not math.isfinite(largest):

@@ -238,7 +238,7 @@ def explain_outcome(entries: JudgedEntries, explain_cause: CauseExplainer) -> st
     """Name, for each source, the first of the causes that led to the outcome."""
     outcome = entries.outcomes.max()
     if outcome == Outcome.PASS:
-        return f"Every {entries.unit} agrees {Cause.AGREES.description.cause}."
+        return explain_pass(entries.unit)
     parts: list[str] = []
     for source, causes in entries.causes.items():
         leading_cause = next((cause for cause in np.unique(causes) if CAUSES[int(cause)].outcome == outcome), None)
@@ -248,6 +248,11 @@ def explain_outcome(entries: JudgedEntries, explain_cause: CauseExplainer) -> st
             count = int(np.count_nonzero(has_cause))
             parts.append(f"{count} of {causes.size} {entries.unit}s of the {source} gradient: {meaning}. {remedy}")
     return " ".join(parts)
+
+
+def explain_pass(unit: str) -> str:
+    """Return the explanation of a pass of every element, or of every direction."""
+    return f"Every {unit} agrees {Cause.AGREES.description.cause}."
 
 
 def _find_zero_tolerance(entries: JudgedEntries) -> float | None:

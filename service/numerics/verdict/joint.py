@@ -6,33 +6,30 @@ follows by subtraction of the others.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from service.numerics.core.batching import Array
+from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.precision import Precision
 from service.numerics.core.vector_norms import euclidean_norm
 from service.numerics.gradients.finite_difference import JointDifference
 from service.numerics.verdict.directional import describe_detection_limit
-from service.numerics.verdict.elementwise import compare_gradients
-from service.numerics.verdict.gradient_verdict import (
-    ElementResult,
-    GradientVerdict,
-    JudgedEntries,
-    assemble_directional_verdict,
-)
-from service.numerics.verdict.outcome import Cause, Outcome
+from service.numerics.verdict.gradient_verdict import ElementResult, GradientVerdict, explain_pass
+from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.projection import (
+    UNDERFLOW_LOSS_OF_PRODUCT,
     NormDetectionLimit,
-    compute_inner_products,
+    bound_sum_rounding,
     compute_norm_detection_limit,
 )
-from service.numerics.verdict.reference import Reference
 
 DECIDED_PRECISION = "FP64"
 """Arithmetic of the gradients that joint directions decide, by name."""
 _SUM_ROUNDING = 2.0**-53
+_BASE = ""
+"""Stand-in for the source of the base gradients: no source has an empty name."""
 _MAX_OWN_ERROR = 0.5
 """Relative error of our own gradient that may be missed, from which nothing is known of the norm of the gradient."""
 
@@ -59,6 +56,11 @@ class JudgedGradients:
     def judged_gradients(self) -> Mapping[str, Array]:
         """The gradients that the verdict is on."""
         return self.candidate or self.own
+
+    @property
+    def element_count(self) -> int:
+        """Elements of the tensor."""
+        return next(iter(self.own.values())).size
 
 
 class LineJudge:
@@ -116,28 +118,29 @@ class LineJudge:
         gradients: Mapping[str, JudgedGradients],
     ) -> None:
         self._lines = lines
-        self._base_gradients = base_gradients
         self._gradients = gradients
-        self._norms = {name: euclidean_norm(base_gradients[name]) for name in gradients}
-        self._directions = {name: [line.directions[name] for line in lines] for name in gradients}
-        self._scales = {name: np.array([line.scales[name] for line in lines]) for name in gradients}
+        self._directions = {name: [line.directions[name].ravel() for line in lines] for name in gradients}
+        self._norms = np.array([euclidean_norm(base_gradients[name]) for name in gradients])
+        self._scales = np.array([[line.scales[name] for line in lines] for name in gradients])
         self._values = np.array([line.value for line in lines])
-        products = {name: compute_inner_products(self._directions[name], base_gradients[name]) for name in gradients}
-        self._products = {name: values for name, (values, _) in products.items()}
-        shares = np.array([self._scales[name] * values for name, (values, _) in products.items()])
-        roundings = np.array([self._scales[name] * errors for name, (_, errors) in products.items()])
-        self._residuals = self._values - shares.sum(axis=0)
         self._bounds = np.array([line.error_bound for line in lines])
-        # Each product enters as that of the base gradient and as that of the judged one, and each sum rounds.
-        self._allowed = (
-            self._bounds
-            + 2 * roundings.sum(axis=0)
-            + _SUM_ROUNDING * ((len(gradients) + 2) * np.abs(shares).sum(axis=0) + np.abs(self._values))
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._products = {name: self._project_all(name, base_gradients[name]) for name in gradients}
+            base_products = np.array([products[_BASE] for products in self._products.values()])
+            shares = self._scales * base_products
+            share_sums = np.abs(shares).sum(axis=0)
+            residuals = self._values - shares.sum(axis=0)
+            # Each product enters as that of the base gradient and as that of the judged one, and each sum rounds.
+            self._allowed = (
+                self._bounds
+                + 2 * (self._scales * self._bound_product_errors()).sum(axis=0)
+                + _SUM_ROUNDING * ((len(gradients) + 4) * share_sums + np.abs(self._values))
+            )
+            self._references = base_products + residuals / self._scales
 
     def find_passing(self) -> dict[str, GradientVerdict]:
         """Return the verdicts of the tensors that pass; the others have to be told apart."""
-        verdicts = {name: self._judge(name) for name in self._gradients}
+        verdicts = {name: self._judge(position, name) for position, name in enumerate(self._gradients)}
         return {name: verdict for name, verdict in verdicts.items() if verdict is not None}
 
     def list_results(self) -> list[ElementResult]:
@@ -146,77 +149,98 @@ class LineJudge:
             dict.fromkeys(source for gradients in self._gradients.values() for source in gradients.judged_gradients)
         )
         sums = {source: self._sum_products(source) for source in sources}
-        return [self._make_result(position, sums) for position in range(len(self._lines))]
+        numbers = zip(self._values.tolist(), self._bounds.tolist(), self._allowed.tolist(), strict=True)
+        return [
+            _make_result(position, *line, {source: values[position] for source, values in sums.items()})
+            for position, line in enumerate(numbers)
+        ]
 
-    def _judge(self, name: str) -> GradientVerdict | None:
-        gradients, limit = self._gradients[name], self._find_detection_limit(name)
-        if gradients.precision.name != DECIDED_PRECISION:
-            return None
-        own = self._compare(name, gradients.own)
-        entries = self._compare(name, gradients.candidate) if gradients.candidate else own
-        if not (own.has_passed.all() and entries.has_passed.all()):
-            return None
-        if not limit.relative_l2 <= gradients.precision.detectable_error:
-            return None
-        verdict = assemble_directional_verdict(entries, limit, limit.relative_l2, _explain_nothing)
-        text = describe_detection_limit(limit, len(self._lines), is_joint=len(self._gradients) > 1)
-        return replace(verdict, reason=f"{verdict.reason} {text}", is_joint=True)
-
-    def _compare(self, name: str, gradients: Mapping[str, Array]) -> JudgedEntries:
-        scales, base = self._scales[name], self._products[name]
-        reference = Reference(
-            base + self._residuals / scales,
-            self._allowed / scales,
-            np.zeros(len(self._lines)),
-            self._gradients[name].precision,
-            peer_magnitude=self._norms[name],
-            is_directional=True,
-        )
-        judged = {source: self._project(name, gradient) for source, gradient in gradients.items()}
-        return compare_gradients(judged, reference, tensor_shape=next(iter(gradients.values())).shape)
+    def _project_all(self, name: str, base_gradient: Array) -> dict[str, Array]:
+        """Return the inner products of each gradient of a tensor with its directions, (lines,), by source."""
+        gradients = self._gradients[name]
+        products = {_BASE: self._project(name, base_gradient)}
+        for source, gradient in (*gradients.own.items(), *gradients.candidate.items()):
+            products[source] = products[_BASE] if gradient is base_gradient else self._project(name, gradient)
+        return products
 
     def _project(self, name: str, gradient: Array) -> Array:
-        if gradient is self._base_gradients[name]:
-            return self._products[name]
-        return compute_inner_products(self._directions[name], gradient)[0]
+        flat = gradient.ravel()
+        return np.array([(direction * flat).sum() for direction in iterate_interruptibly(self._directions[name])])
 
-    def _find_detection_limit(self, name: str) -> NormDetectionLimit:
-        limit = compute_norm_detection_limit(2 * self._allowed / self._scales[name], self._norms[name])
-        if not limit.relative_l2 < _MAX_OWN_ERROR:
-            return NormDetectionLimit(np.inf, 1.0)
-        return NormDetectionLimit(limit.relative_l2 / (1 - limit.relative_l2), limit.probability)
+    def _bound_product_errors(self) -> Array:
+        """Return what each inner product may be off by, (tensors, lines).
+
+        By the inequality of Cauchy and Schwarz the sizes of the products add up to |d| |g| at most.
+        """
+        sizes = [directions[0].size for directions in self._directions.values()]
+        roundings = np.array([bound_sum_rounding(size) for size in sizes])
+        lengths = np.array([[euclidean_norm(line) for line in lines] for lines in self._directions.values()])
+        losses = np.array(sizes) * UNDERFLOW_LOSS_OF_PRODUCT
+        return (roundings * self._norms)[:, None] * lengths + losses[:, None]
+
+    def _judge(self, position: int, name: str) -> GradientVerdict | None:
+        gradients, norm = self._gradients[name], float(self._norms[position])
+        if gradients.precision.name != DECIDED_PRECISION:
+            return None
+        allowed, reference = self._allowed / self._scales[position], self._references[position]
+        largest_error = gradients.precision.detectable_error
+        if not (allowed <= largest_error * norm / 2).all():
+            return None
+        judged = self._products[name]
+        sources = (*gradients.own, *gradients.candidate)
+        if not all((np.abs(judged[source] - reference) <= allowed).all() for source in sources):
+            return None
+        limit = _find_detection_limit(allowed, norm)
+        if not limit.relative_l2 <= largest_error:
+            return None
+        text = describe_detection_limit(limit, len(self._lines), is_joint=len(self._gradients) > 1)
+        entries = zip(reference.tolist(), (self._bounds / self._scales[position]).tolist(), allowed.tolist(), strict=True)
+        total = gradients.element_count
+        return GradientVerdict(
+            outcome=Outcome.PASS,
+            reason=f"{explain_pass('direction')} {text}",
+            element_count=total,
+            outcome_counts=dict.fromkeys(Outcome, 0),
+            smallest_detectable_error=limit.relative_l2,
+            worst_elements=(),
+            unexamined_count=total,
+            direction_results=tuple(
+                _make_result(line, *numbers, {source: judged[source][line] for source in gradients.judged_gradients})
+                for line, numbers in enumerate(entries)
+            ),
+            detection_limit=limit,
+            is_joint=True,
+        )
 
     def _sum_products(self, source: str) -> Array:
         """Return the derivative along each line by one source, and by the base gradients where it has none."""
-        return np.sum(
-            [
-                self._scales[name]
-                * (
-                    self._project(name, gradients.judged_gradients[source])
-                    if source in gradients.judged_gradients
-                    else self._products[name]
-                )
-                for name, gradients in self._gradients.items()
-            ],
-            axis=0,
-        )
-
-    def _make_result(self, position: int, sums: Mapping[str, Array]) -> ElementResult:
-        reference, allowed = float(self._values[position]), float(self._allowed[position])
-        errors = {source: abs(float(values[position]) - reference) for source, values in sums.items()}
-        source = max(errors, key=lambda name: math.inf if math.isnan(errors[name]) else errors[name])
-        return ElementResult(
-            index=(position,),
-            source=source,
-            reference=reference,
-            judged_value=float(sums[source][position]),
-            error_bound=float(self._bounds[position]),
-            allowed_error=allowed,
-            error_ratio=errors[source] / allowed,
-            outcome=Outcome.PASS if errors[source] <= allowed else Outcome.INCONCLUSIVE,
-        )
+        products = [
+            self._products[name][source if source in gradients.judged_gradients else _BASE]
+            for name, gradients in self._gradients.items()
+        ]
+        return (self._scales * np.array(products)).sum(axis=0)
 
 
-def _explain_nothing(cause: Cause, _: Array) -> tuple[str, str]:
-    """Return the text of a cause; of a pass none is asked for."""
-    return cause.description.cause, cause.description.remedy
+def _find_detection_limit(allowed: Array, norm: float) -> NormDetectionLimit:
+    limit = compute_norm_detection_limit(2 * allowed, norm)
+    if not limit.relative_l2 < _MAX_OWN_ERROR:
+        return NormDetectionLimit(np.inf, 1.0)
+    return NormDetectionLimit(limit.relative_l2 / (1 - limit.relative_l2), limit.probability)
+
+
+def _make_result(
+    position: int, reference: float, error_bound: float, allowed: float, judged: Mapping[str, float]
+) -> ElementResult:
+    """Return the result of a line by the source that is off the most."""
+    errors = {source: abs(float(value) - reference) for source, value in judged.items()}
+    source = max(errors, key=lambda name: math.inf if math.isnan(errors[name]) else errors[name])
+    return ElementResult(
+        index=(position,),
+        source=source,
+        reference=reference,
+        judged_value=float(judged[source]),
+        error_bound=error_bound,
+        allowed_error=allowed,
+        error_ratio=errors[source] / allowed if errors[source] else 0.0,
+        outcome=Outcome.PASS if errors[source] <= allowed else Outcome.INCONCLUSIVE,
+    )

@@ -5,8 +5,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from service.numerics.core.batching import Array
+from service.numerics.core.batching import Array, Shape
 from service.numerics.core.precision import Precision
+from service.numerics.core.vector_norms import is_safe_square
 
 
 @dataclass(frozen=True)
@@ -49,22 +50,51 @@ _INFINITE_BESIDE_INFINITY = ("max_abs", "rms", "max_ulp")
 
 
 def measure_distances(a: Array, b: Array, precision: Precision) -> DistanceMetrics:
-    """Compare two arrays of one shape, at least one element, in float64."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    if not (np.isfinite(a) & np.isfinite(b)).all():
-        return _measure_nonfinite(a, b)
-    with np.errstate(over="ignore", under="ignore"):
-        difference = np.abs(a - b)
-        distance, largest, exponent = _difference_and_largest_norm(a, b)
+    """Compare two arrays of one shape, at least one element, in float64.
+
+    Notes
+    -----
+    The largest difference is a NaN or infinite if a number of either array is, or if a difference overflows. Squares
+    are summed as they are where no sum leaves the range within which nothing is lost, and scaled otherwise.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        signed = a - b
+        difference = np.abs(signed)
+        # The first NaN, if there is one.
+        worst = int(difference.argmax())
+        largest = float(difference.ravel()[worst])
+        if not math.isfinite(largest) and not (np.isfinite(a) & np.isfinite(b)).all():
+            return _measure_nonfinite(a, b)
+        rms, relative_l2, cosine = _measure_norms(a.ravel(), b.ravel(), signed.ravel() if largest else None)
         return DistanceMetrics(
-            max_abs=float(difference.max()),
-            max_rel=_measure_relative_difference(a, b),
-            rms=float(np.ldexp(distance / math.sqrt(a.size), exponent)),
-            relative_l2=distance / largest if largest else 0.0,
-            cosine=_compute_cosine_similarity(a, b),
-            max_ulp=int(precision.compute_ulp_distance(a, b).max()),
-            worst_index=_find_first_index(difference == difference.max()),
+            max_abs=largest,
+            max_rel=_measure_relative_difference(a, b, difference) if largest else 0.0,
+            rms=rms,
+            relative_l2=relative_l2,
+            cosine=cosine,
+            max_ulp=int(precision.compute_ulp_distance(a, b).max()) if largest else 0,
+            worst_index=tuple(int(i) for i in np.unravel_index(worst, difference.shape)),
         )
+
+
+def make_unknown_distances(shape: Shape) -> DistanceMetrics:
+    """Return the distances from an array of this shape of which no element is known."""
+    return DistanceMetrics(**dict.fromkeys(METRIC_NAMES, math.nan), worst_index=(0,) * len(shape))
+
+
+def _measure_norms(a: Array, b: Array, difference: Array | None) -> tuple[float, float, float]:
+    """Return the root mean square of the difference, its relative norm, and the cosine; None for no difference."""
+    if difference is None:
+        return 0.0, 0.0, 1.0
+    squares = [float(vector @ vector) for vector in (a, b, difference)]
+    if all(map(is_safe_square, squares)):
+        norm, other_norm, distance = map(math.sqrt, squares)
+        cosine = float(a @ b) / (norm * other_norm)
+        return distance / math.sqrt(a.size), distance / max(norm, other_norm), min(1.0, max(-1.0, cosine))
+    distance, largest, exponent = _difference_and_largest_norm(a, b)
+    rms = float(np.ldexp(distance / math.sqrt(a.size), exponent))
+    return rms, distance / largest if largest else 0.0, _compute_cosine_similarity(a, b)
 
 
 def _measure_nonfinite(a: Array, b: Array) -> DistanceMetrics:
@@ -83,9 +113,16 @@ def _find_first_index(mask: Array) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(int(np.argmax(mask)), mask.shape))
 
 
-def _measure_relative_difference(a: Array, b: Array) -> float:
-    """Return the largest abs(a - b) / max(abs(a), abs(b)) without over- or underflow."""
-    _, exponent = np.frexp(np.maximum(np.abs(a), np.abs(b)))
+def _measure_relative_difference(a: Array, b: Array, difference: Array) -> float:
+    """Return the largest abs(a - b) / max(abs(a), abs(b)) without overflow, given abs(a - b).
+
+    Differences do not underflow: a - b is exact where it is below the smallest normal number.
+    """
+    size = np.maximum(np.abs(a), np.abs(b))
+    largest = float((difference / np.where(size > 0, size, 1)).max())
+    if math.isfinite(largest):
+        return largest
+    _, exponent = np.frexp(size)
     a, b = np.ldexp(a, -exponent), np.ldexp(b, -exponent)
     size = np.maximum(np.abs(a), np.abs(b))
     return float((np.abs(a - b) / np.where(size > 0, size, 1)).max())

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import erfinv
 
 from service.numerics.core.batching import Array, Shape
 from service.numerics.core.interrupts import iterate_interruptibly
@@ -23,6 +24,8 @@ from service.numerics.core.vector_norms import euclidean_norm
 MISS_PROBABILITY = 1e-3
 """Probability of missing an error that a report promises to find."""
 
+UNDERFLOW_LOSS_OF_PRODUCT = 2.0**-1074
+"""What a product that underflows may be off by: half a smallest number, and no less than a number of its own."""
 _ROUNDING_DEVIATIONS = 2.0
 _UNIT_ROUNDOFF = 2.0**-53
 _PAIRWISE_SUM_ROUNDINGS = 20
@@ -43,20 +46,28 @@ def sample_joint_direction(line: int, shape: Shape, seed: int, name: str) -> Arr
     return generator.standard_normal(shape, dtype=np.float32).astype(np.float64)
 
 
+def bound_sum_rounding(count: int) -> float:
+    """Return what an inner product of `count` numbers may be off by, over the sum of the sizes of its products.
+
+    NumPy adds contiguous numbers pairwise: the bound is that of Higham, Accuracy and Stability of Numerical Algorithms
+    (2002), section 4.2.
+    """
+    return (_PAIRWISE_SUM_ROUNDINGS + math.log2(count)) * _UNIT_ROUNDOFF
+
+
 def compute_inner_products(directions: Array | Sequence[Array], gradient: Array) -> tuple[Array, Array]:
     """Return inner products with directions, (k, ...), and their errors, both (k,).
 
-    NumPy adds contiguous numbers pairwise: the bound is that of Higham, Accuracy and Stability of Numerical Algorithms
-    (2002), section 4.2, and half a smallest number for each product that underflows.
+    To the rounding of the sum comes half a smallest number for each product that underflows.
     """
     gradient = gradient.astype(np.float64).ravel()
-    roundings = (_PAIRWISE_SUM_ROUNDINGS + math.log2(gradient.size)) * _UNIT_ROUNDOFF
+    roundings = bound_sum_rounding(gradient.size)
     values, rounding_errors = np.empty(len(directions)), np.empty(len(directions))
     with np.errstate(over="ignore", invalid="ignore"):
         for position, direction in enumerate(iterate_interruptibly(directions)):
             products = direction.ravel() * gradient
             values[position] = products.sum()
-            rounding_errors[position] = roundings * np.abs(products, out=products).sum() + gradient.size * 2.0**-1075
+            rounding_errors[position] = roundings * np.abs(products, out=products).sum() + gradient.size * UNDERFLOW_LOSS_OF_PRODUCT
     return values, rounding_errors
 
 
@@ -119,6 +130,9 @@ def compute_norm_detection_limit(
     which falls with r. Returned is the smallest r with p(r) <= PROBABILITY, found by bisection of its logarithm, and
     p(r). A direction without a difference, whose slack is infinite, counts as one that everything passes.
 
+    With q = erfinv(PROBABILITY^(1/k)) and all s_j between s and S, r lies between s / (sqrt(2) q |g|) and S / (sqrt(2) q
+    |g|): for equal slacks these are one number, and the bisection has nothing left to do.
+
     Parameters
     ----------
     slack
@@ -134,17 +148,38 @@ def compute_norm_detection_limit(
     if not (0 < gradient_norm < np.inf and np.isfinite(slack).any()):
         return NormDetectionLimit(np.inf, 1.0)
     known = slack[np.isfinite(slack)]
-    low, high = -1074.0, 1023.0
+    is_plain = not coarseness and evaluate_probability is evaluate_gaussian_probability
+    low, high = _bracket_gaussian_limit(known, gradient_norm) if is_plain else _LIMIT_RANGE
 
     def compute_probability(relative_error: float) -> float:
         return compute_miss_probability(known, gradient_norm, relative_error, coarseness, evaluate_probability)
 
-    for _ in range(64):
+    while high - low > _LIMIT_RESOLUTION:
         middle = (low + high) / 2
         low, high = (low, middle) if compute_probability(2.0**middle) <= MISS_PROBABILITY else (middle, high)
-    if high == 1023:
+    if high == _LIMIT_RANGE[1]:
         return NormDetectionLimit(np.inf, 1.0)
     return NormDetectionLimit(2.0**high, compute_probability(2.0**high))
+
+
+_LIMIT_RANGE = (-1074.0, 1023.0)
+_LIMIT_RESOLUTION = 2.0**-40
+"""Width of the logarithm of a limit at which the bisection ends."""
+
+
+def _bracket_gaussian_limit(slack: Array, gradient_norm: float) -> tuple[float, float]:
+    """Return binary logarithms between which the limit along Gaussian directions lies."""
+    quantile = math.sqrt(2) * float(erfinv(MISS_PROBABILITY ** (1 / slack.size)))
+    smallest, largest = float(slack.min()), float(slack.max())
+    if not 0 < smallest <= largest < np.inf:
+        return _LIMIT_RANGE
+    low, high = (
+        math.log2(edge) - math.log2(quantile) - math.log2(gradient_norm) for edge in (smallest, largest)
+    )
+    lowest, highest = _LIMIT_RANGE
+    # The edges round, by less than this.
+    low, high = max(lowest, low - _LIMIT_RESOLUTION / 2), min(highest, high + _LIMIT_RESOLUTION / 2)
+    return (low, high) if low < high else _LIMIT_RANGE
 
 
 def compute_miss_probability(

@@ -92,10 +92,13 @@ def differentiate_along_directions(
 
 
 def make_unexamined_difference(shape: Shape, evaluations: int) -> Difference:
-    """Return the difference of elements that were moved only as a whole tensor."""
-    unknown = np.full(shape, np.nan)
-    status = np.full(shape, DifferenceStatus.NOT_EXAMINED, np.uint8)
-    return Difference(unknown, np.full(shape, np.inf), status, evaluations, np.full(shape, np.inf), unknown)
+    """Return the difference of elements that were moved only as a whole tensor.
+
+    Its arrays take no memory: each is a view of one number.
+    """
+    unknown, unbounded = np.broadcast_to(np.nan, shape), np.broadcast_to(np.inf, shape)
+    status = np.broadcast_to(np.uint8(DifferenceStatus.NOT_EXAMINED), shape)
+    return Difference(unknown, unbounded, status, evaluations, unbounded, unknown, is_unexamined=True)
 
 
 def _choose_direction_unit(value: Array) -> float:
