@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import orjson
-
 from schemas.datatype import BY_ANY_NAME
 from schemas.tensor import Encoding
 from service.checks.common.answer_bytes import check_answer_bytes, estimate_tensor_bytes
@@ -53,7 +51,7 @@ def estimate_answer_size(problem: Problem, encoding: Encoding) -> AnswerSize:
     # A joint direction lists the names. Tensors that it does not decide have directions of their own.
     joint_count = (problem.projection_count or 0) if problem.is_joint else 0
     listed_bytes = joint_count * sum(_BYTES_PER_LISTED_CHARACTER * len(name) + len('"",') for name in problem.names)
-    model = len(orjson.dumps(model_language.graph_to_dict(problem.graph)))
+    model = model_language.count_graph_bytes(problem.graph)
     text_bytes = _CHARACTERS_PER_NAME * (1 + len(problem.names)) + _BYTES_PER_NAME_CHARACTER * names + model
     entry_bytes = _CHARACTERS_PER_DIRECTION * (entries + joint_count) + _CHARACTERS_PER_KINK * kinks
     objects = entries + joint_count + kinks

@@ -133,7 +133,12 @@ def estimate_bytes(problem: Problem, differences: int) -> int:
         + (problem.projection_count or 0) * sum(element_counts)
     )
     scratch = (ROUNDING_SWEEPS + 1) * max(
-        node.op.scratch_arrays * graph.estimate_cost([node]).largest_array for node in graph.nodes
+        (
+            node.op.scratch_arrays * graph.estimate_cost([node]).largest_array
+            for node in graph.nodes
+            if node.op.scratch_arrays
+        ),
+        default=0,
     )
     judging_bytes = _BYTES_PER_NUMBER * (
         _ROUNDING_ARRAYS_PER_VALUE * elements + _NUMBERS_PER_JUDGED_ELEMENT * max(element_counts)

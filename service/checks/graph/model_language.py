@@ -4,11 +4,12 @@ import dataclasses
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from functools import cache
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Annotated, Any, Literal, Union, cast, get_type_hints
 
 import numpy as np
+import orjson
 from pydantic import Field, TypeAdapter, create_model
 
 from schemas.bugs import BugsRequest
@@ -18,6 +19,7 @@ from schemas.problem_details import InvalidRequestError, PlacedError, error_at, 
 from schemas.report import ModelsAnswer, OpEntry, OpsAnswer
 from schemas.tensor import Tensor
 from service.checks.common.request_validation import validate_request
+from service.numerics.core.bounded_cache import BoundedCache
 from service.numerics.core.precision import DTYPES, ComputeDtype
 from service.numerics.model.graph import Graph, InvalidModelError, ModelError, Node, Operand
 from service.numerics.model.presets import PRESETS, Preset
@@ -86,16 +88,51 @@ def build_graph(request: CheckRequest[NodeBase]) -> Graph:
     """
     listed_nodes = _get_nodes(request)
     tensors = request.tensors | request.weights
-    leaves = {name: tensor.array.shape for name, tensor in tensors.items()}
-    dtype = DTYPES[request.dtype]
-    nodes = [_build_node(node, position, dtype) for position, node in enumerate(listed_nodes)]
+    key = _make_structure_key(request, listed_nodes)
+    nodes = _build_nodes(request, listed_nodes) if key is None else _NODES.get_or_make(
+        key, lambda: _build_nodes(request, listed_nodes)
+    )
+    kinds = _find_leaf_kinds(request, nodes)
     try:
-        graph = Graph(nodes, leaves, _find_leaf_kinds(request, nodes))
+        graph = (
+            _connect_nodes(request, nodes, kinds)
+            if key is None
+            else _GRAPHS.get_or_make(
+                (key, tuple((name, tensor.array.shape) for name, tensor in tensors.items()), tuple(kinds.items())),
+                lambda: _connect_nodes(request, nodes, kinds),
+            )
+        )
         graph.check_values({name: tensor.array for name, tensor in tensors.items()})
     except InvalidModelError as errors:
         raise to_request_error(errors, request) from None
     _check_preset_shapes(graph, request)
-    graph = graph.resolve_shape_defaults()
+    return graph
+
+
+_MAX_CACHED_MODELS = 16
+_MAX_CACHED_NODES, _MAX_CACHED_CHARACTERS = 128, 2**15
+"""Nodes of a model that is kept, and characters of what it was built from: it takes some kilobytes for each node."""
+_NODES: BoundedCache[tuple[Node, ...]] = BoundedCache(_MAX_CACHED_MODELS)
+_GRAPHS: BoundedCache[Graph] = BoundedCache(_MAX_CACHED_MODELS)
+
+
+def _make_structure_key(request: CheckRequest[NodeBase], nodes: Sequence[NodeBase]) -> Hashable | None:
+    """Return all that the nodes of a graph follow from, or None for a model too large to be kept."""
+    if len(nodes) > _MAX_CACHED_NODES:
+        return None
+    text = repr([(type(node).__name__, node.__dict__) for node in nodes])
+    return None if len(text) > _MAX_CACHED_CHARACTERS else (request.dtype, text)
+
+
+def _build_nodes(request: CheckRequest[NodeBase], listed_nodes: Sequence[NodeBase]) -> tuple[Node, ...]:
+    dtype = DTYPES[request.dtype]
+    return tuple(_build_node(node, position, dtype) for position, node in enumerate(listed_nodes))
+
+
+def _connect_nodes(request: CheckRequest[NodeBase], nodes: Sequence[Node], kinds: Mapping[str, str]) -> Graph:
+    """Return the graph of some nodes at the leaves of a request, given those that are no floats."""
+    dtype, leaves = DTYPES[request.dtype], request.tensors | request.weights
+    graph = Graph(nodes, {name: tensor.array.shape for name, tensor in leaves.items()}, kinds).resolve_shape_defaults()
     return graph.round_constants(dtype.precision.round_number) if dtype.is_narrow else graph
 
 
@@ -290,6 +327,18 @@ def _find_leaves_behind(nodes: Sequence[NodeBase], position: int, leaves: Collec
         leaves_behind.extend(name for name in reversed(read) if name in leaves and name not in leaves_behind)
         pending.extend(name for name in read if name in by_name and name not in pending)
     return leaves_behind
+
+
+def count_graph_bytes(graph: Graph) -> int:
+    """Return the bytes of a graph as it is written."""
+    return (_count_bytes_once if len(graph.nodes) <= _MAX_CACHED_NODES else _count_bytes)(graph)
+
+
+def _count_bytes(graph: Graph) -> int:
+    return len(orjson.dumps(graph_to_dict(graph)))
+
+
+_count_bytes_once = lru_cache(_MAX_CACHED_MODELS)(_count_bytes)
 
 
 def graph_to_dict(graph: Graph) -> list[dict[str, Any]]:

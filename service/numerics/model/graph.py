@@ -195,11 +195,14 @@ class Graph:
         fixed_graph.nodes = nodes
         return fixed_graph, values
 
-    def hold_branches_at(self, values: Mapping[str, Array]) -> "Graph":
-        """Hold every piecewise op to its pieces at known values of every leaf and node, (1, ...)."""
-        fixed_graph = copy(self)
-        fixed_graph.nodes = [node.hold_branch(self.get_operand_arrays(node, values)) for node in self.nodes]
-        return fixed_graph
+    def select_branches(self, values: Mapping[str, Array]) -> NamedArrays:
+        """Return the pieces that piecewise nodes are on at known values of every leaf and node, (1, ...), by node."""
+        branches = {
+            node.name: node.op.select_branch(*self.get_operand_arrays(node, values))
+            for node in self.nodes
+            if node.op.may_have_pieces
+        }
+        return {name: branch for name, branch in branches.items() if branch is not None}
 
     def resolve_shape_defaults(self) -> "Graph":
         """Return the graph with the attributes spelled out that follow from shapes."""
@@ -247,6 +250,8 @@ class Graph:
         """
         errors: list[ModelError] = []
         for position, node in enumerate(iterate_interruptibly(self.listed_nodes)):
+            if type(node.op).check_values is Op.check_values:
+                continue
             shapes = [_find_operand_shape(operand, self.shapes) for operand in node.operands]
             known = [
                 leaves.get(operand) if isinstance(operand, str) else _make_numeric_array(operand)
@@ -368,6 +373,10 @@ class Graph:
 
     def estimate_longest_call_work(self) -> tuple[int, Node]:
         """Return the longest uninterruptible call, in multiply-adds, and its node."""
+        return self._longest_call_work
+
+    @cached_attribute
+    def _longest_call_work(self) -> tuple[int, Node]:
         calls = [
             node.op.estimate_longest_call_work(self.shapes[node.name], *self._get_operand_shapes(node))
             for node in self.nodes

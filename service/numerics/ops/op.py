@@ -266,6 +266,16 @@ class Op(ABC):
             for result, rounding in zip(results, roundings, strict=True)
         )
 
+    @property
+    def may_have_pieces(self) -> bool:
+        """Return whether `select_branch` may return anything."""
+        return type(self).select_branch is not Op.select_branch
+
+    @property
+    def may_have_sensitive_argument(self) -> bool:
+        """Return whether `get_sensitive_argument` may return anything."""
+        return type(self).get_sensitive_argument is not Op.get_sensitive_argument
+
     def select_branch(self, *inputs: Any) -> Array | None:
         """Return the piece of each element at a point, or None for an op of one piece."""
         return None

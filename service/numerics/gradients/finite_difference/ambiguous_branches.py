@@ -39,6 +39,8 @@ def find_ambiguous_branches(
     """
     ambiguous: NamedArrays = {}
     for node in iterate_interruptibly(graph.nodes):
+        if not node.op.may_have_pieces:
+            continue
         inputs = graph.get_operand_arrays(node, base)
         branch = node.op.select_branch(*inputs)
         if branch is None:
@@ -69,6 +71,8 @@ def has_pieces_nearby(graph: Graph, base: Mapping[str, Array], generator: np.ran
         Source of the patterns in which inputs move.
     """
     for node in iterate_interruptibly(graph.nodes):
+        if not node.op.may_have_pieces:
+            continue
         inputs = graph.get_operand_arrays(node, base)
         branch = node.op.select_branch(*inputs)
         if branch is None:

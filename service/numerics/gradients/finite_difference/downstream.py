@@ -249,6 +249,8 @@ class DownstreamGraph:
     def compute_leeway_fractions(self, moved_values: NamedArrays) -> Iterator[Array]:
         """Yield the moves of sensitive arguments as parts of their leeway, (K, ...)."""
         for node in iterate_interruptibly(self._evaluated_nodes):
+            if not node.op.may_have_sensitive_argument:
+                continue
             argument_at_point = node.op.get_sensitive_argument(*self.point.get_operand_arrays(node))
             if argument_at_point is not None:
                 moved_argument = node.op.get_sensitive_argument(
@@ -368,11 +370,12 @@ class DownstreamGraph:
     def _get_operand_arrays(
         self, node: Node, moved_values: NamedArrays, upstream: Mapping[str, Array]
     ) -> tuple[Array | None, ...]:
+        operands = self._operand_names[node.name]
+        if len(node.source_names) == len(operands):
+            return tuple([moved_values[name] if moves else upstream[name] for name, moves in operands])
         return tuple(
             constant if name is None else moved_values[name] if moves else upstream[name]
-            for (name, moves), constant in zip(
-                self._operand_names[node.name], self.point.get_operand_arrays(node), strict=True
-            )
+            for (name, moves), constant in zip(operands, self.point.get_operand_arrays(node), strict=True)
         )
 
     def _get_operands(self, node: Node) -> tuple[tuple[str | None, bool], ...]:

@@ -15,10 +15,8 @@ from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.vector_norms import euclidean_norm
 from service.numerics.gradients.finite_difference.adjoint_noise import LinePoint, estimate_adjoint_noise
 from service.numerics.gradients.finite_difference.ambiguous_branches import has_pieces_nearby
-from service.numerics.gradients.finite_difference.base_point import BasePoint
-from service.numerics.gradients.finite_difference.downstream import DownstreamGraph
+from service.numerics.gradients.finite_difference.line_model import make_line_model
 from service.numerics.gradients.finite_difference.method import extrapolate_central
-from service.numerics.gradients.finite_difference.moved_model import add_direction_inputs
 from service.numerics.gradients.finite_difference.probe import (
     CURVATURE_NOISE,
     CURVATURE_ROUNDING,
@@ -26,7 +24,7 @@ from service.numerics.gradients.finite_difference.probe import (
     find_terms_over_poles,
 )
 from service.numerics.gradients.finite_difference.quotients import DifferenceQuotients, estimate_sum_rounding
-from service.numerics.model.graph import Graph, NamedArrays
+from service.numerics.model.graph import Graph
 
 STEP_COUNT = 3
 EVALUATIONS_PER_STEP = 2 * STEP_COUNT
@@ -48,6 +46,7 @@ _DOMINANCE = 16.0
 """Truncation over noise from which a smaller step is worth its evaluations."""
 _TIGHT_BOUND = 2.0**-26
 """Bound, as a part of the norm of the direction's gradient, that is tight enough."""
+_ALWAYS_CALM = 0.75
 _LARGEST_EXPONENT = 900
 """Binary exponent of scales within which nothing overflows or underflows."""
 
@@ -195,14 +194,9 @@ class _LineDifference:
     def __init__(
         self, graph: Graph, point: LinePoint, directions: Mapping[str, Array], scales: _Scales, seed: int
     ) -> None:
-        model = add_direction_inputs(
-            graph, {name: direction[None] for name, direction in directions.items()}, scales.by_name, "moves"
-        )
-        move_name = next(iter(model.move_names.values()))
-        values: NamedArrays = {**model.add_moved_arrays(point.values), move_name: np.zeros((1, 1))}
-        self._base_gradients = model.add_moved_arrays(point.gradients)
-        self._graph = model.graph.hold_branches_at(values)
-        self._downstream = DownstreamGraph(BasePoint(self._graph, values), move_name)
+        line = make_line_model(graph, point.values, directions, scales.by_name)
+        self._base_gradients = line.model.add_moved_arrays(point.gradients)
+        self._graph, self._downstream = line.graph, line.downstream
         self._responses = self._downstream.compute_linear_responses(np.ones((1, 1)))
         self._terms_at_rest = self._downstream.split_terms_at_rest()
         self._directions, self._scales = directions, scales
@@ -282,7 +276,11 @@ class _LineDifference:
         """Return whether nothing moves too far at the first step."""
         point = self._downstream.point
         for node in iterate_interruptibly(self._downstream.nodes):
-            value, (limits, smallest_size, _) = values[node.name], point.move_limits(node.name)
-            if not ((np.abs(value - point.values[node.name]) <= limits) & (np.abs(value) >= smallest_size)).all():
+            value, rest = values[node.name], point.values[node.name]
+            # A move of 3/4 at most is calm whatever the size: what is larger than 1 keeps a quarter of itself.
+            if np.abs(value - rest).max(initial=0) <= _ALWAYS_CALM:
+                continue
+            limits, smallest_size, _ = point.move_limits(node.name)
+            if not ((np.abs(value - rest) <= limits) & (np.abs(value) >= smallest_size)).all():
                 return False
         return all((fraction <= 1).all() for fraction in self._downstream.compute_leeway_fractions(dict(values)))
