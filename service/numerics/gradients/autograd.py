@@ -4,8 +4,7 @@ No other module imports torch.
 """
 
 import threading
-from collections.abc import Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -97,22 +96,28 @@ def differentiate_by_torch(
     with _ONE_THREAD, torch.enable_grad():
         for name, leaf in iterate_interruptibly(leaves.items()):
             values[name] = _make_leaf_tensor(torch, leaf, dtype).requires_grad_(name in requested_names)
+        is_long = graph.estimate_cost().total_work > _UNINTERRUPTED_WORK
         for node in iterate_interruptibly(graph.nodes):
             operands = [
                 _make_operand_tensor(torch, operand, slot, values)
                 for operand, slot in zip(node.operands, node.operand_slots, strict=True)
             ]
-            with _translate_torch_errors(graph, node):
+            try:
                 values[node.name] = _copy_aliased_output(node.op.torch_forward(torch, *operands), operands)
-            # PyTorch calls the hook on the way back, when the gradient of the node is known.
-            values[node.name].register_hook(_check_interrupt_in_hook)
-        with _translate_torch_errors(graph):
+            except _TORCH_ERRORS as error:
+                raise _translate_error(error, graph, node) from error
+            if is_long:
+                # PyTorch calls the hook on the way back, when the gradient of the node is known.
+                values[node.name].register_hook(_check_interrupt_in_hook)
+        try:
             torch_gradients = torch.autograd.grad(
                 values[graph.loss_name].sum(),
                 [values[name] for name in requested_names],
                 allow_unused=True,
                 materialize_grads=True,
             )
+        except _TORCH_ERRORS as error:
+            raise _translate_error(error, graph) from error
     gradients = {
         name: _to_numpy(torch, gradient) for name, gradient in zip(requested_names, torch_gradients, strict=True)
     }
@@ -123,30 +128,34 @@ def _check_interrupt_in_hook(gradient: Any) -> None:
     check_interrupt()
 
 
-@contextmanager
-def _translate_torch_errors(graph: Graph, node: Node | None = None) -> Generator[None]:
-    """Raise InvalidModelError, with the node, for the errors of PyTorch inside.
+_TORCH_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
+
+
+def _translate_error(error: Exception, graph: Graph, node: Node | None = None) -> InvalidModelError:
+    """Return the error of a model that PyTorch refuses, with the node.
 
     Its reason is PyTorch's own.
     """
-    try:
-        yield
-    except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:_MAX_REASON_LENGTH]
-        refused_part = "the backward pass" if node is None else f"node {quote_name(node.name)} ({node.op.name})"
-        node_position = (
-            None
-            if node is None
-            else next(index for index, listed_node in enumerate(graph.listed_nodes) if listed_node.name == node.name)
-        )
-        raise InvalidModelError([ModelError(f"PyTorch refuses {refused_part}: {reason}", node_position)]) from error
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:_MAX_REASON_LENGTH]
+    refused_part = "the backward pass" if node is None else f"node {quote_name(node.name)} ({node.op.name})"
+    node_position = (
+        None
+        if node is None
+        else next(index for index, listed_node in enumerate(graph.listed_nodes) if listed_node.name == node.name)
+    )
+    return InvalidModelError([ModelError(f"PyTorch refuses {refused_part}: {reason}", node_position)])
 
 
+_UNINTERRUPTED_WORK = 10**7
+"""Multiply-adds of a forward pass up to which the backward pass takes no pause: some hundredths of a second."""
 _MAX_REASON_LENGTH = 300
 
 
 def _make_leaf_tensor(torch: Any, leaf: Array, dtype: str | None) -> Any:
-    tensor = torch.from_numpy(np.array(leaf[0]))
+    array = np.asarray(leaf[0])
+    # PyTorch takes the memory of the array, and writes to none that has a gradient.
+    is_taken = array.flags.writeable and array.flags.c_contiguous
+    tensor = torch.from_numpy(array if is_taken else array.copy())
     return tensor.to(getattr(torch, dtype)) if dtype is not None and tensor.is_floating_point() else tensor
 
 

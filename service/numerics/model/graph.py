@@ -398,12 +398,14 @@ class Graph:
         if len(node.source_names) == len(node.operands):
             return tuple(map(values.__getitem__, node.source_names))
         return tuple(
-            values[operand]
-            if isinstance(operand, str)
-            else None
-            if operand is None
-            else _make_constant_array(operand, slot, values)
-            for operand, slot in zip(node.operands, node.operand_slots, strict=True)
+            [
+                values[operand]
+                if isinstance(operand, str)
+                else None
+                if operand is None
+                else _make_constant_array(operand, slot, values)
+                for operand, slot in zip(node.operands, node.operand_slots, strict=True)
+            ]
         )
 
     def _evaluate_nodes(self, nodes: Iterable[Node], values: NamedArrays, observer: NodeObserver | None) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -95,7 +96,7 @@ class ScaledDotProductAttention(Op):
     def _compute_masked_scores(self, query: Array, key: Array, mask: Array | None) -> Array:
         scores = query @ np.swapaxes(key, -1, -2) * self._get_score_scale(query)
         if self.is_causal:
-            is_masked = np.triu(np.ones(scores.shape[-2:], dtype=np.bool_), 1)
+            is_masked = _mask_later_keys(*scores.shape[-2:])
             return np.where(is_masked, -np.inf, scores).astype(scores.dtype, copy=False)
         if mask is None:
             return scores
@@ -297,3 +298,11 @@ def _multiply_with_errors(errors: ErrorModel, a: Array, b: Array) -> Array:
         product, bound_product(a, b) + underflow_error, most=2 * (smaller_sizes @ np.abs(b)) + underflow_error
     )
     return errors(product, np.abs(product), 2)
+
+
+@lru_cache(16)
+def _mask_later_keys(queries: int, keys: int) -> Array:
+    """Return the mask of the keys that come after each query, (queries, keys)."""
+    mask = np.triu(np.ones((queries, keys), dtype=np.bool_), 1)
+    mask.flags.writeable = False
+    return mask

@@ -48,7 +48,12 @@ class DirectionalMove(Op):
 
     def compute_linear_response(self, position: int, direction: Array, *inputs: Any) -> Array:
         input, _ = inputs
-        return self.forward(np.zeros_like(input), direction) if position else direction
+        if not position:
+            return direction
+        if len(self.directions) > 1:
+            return self.forward(np.zeros_like(input), direction)
+        moves = (self.unit * direction).reshape(-1, *(1,) * (input.ndim - 1))
+        return moves * self.directions
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         input_labels, move_labels = values

@@ -6,12 +6,13 @@ by the number that is off.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from service.numerics.core.batching import Array
+from service.numerics.core.bounded_cache import BoundedCache
 from service.numerics.core.equal_numbers import count_equal_numbers
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.precision import PRECISIONS
@@ -21,6 +22,7 @@ from service.numerics.gradients.finite_difference.repeat_rounding import RepeatR
 from service.numerics.model.graph import Node
 from service.numerics.model.monte_carlo import compute_root_mean_square
 from service.numerics.model.rounding import SAFETY_FACTOR
+from service.numerics.ops.directional_move import DirectionalMove
 from service.numerics.ops.op import Op
 from service.numerics.ops.rounding_errors import Rounding
 
@@ -128,7 +130,8 @@ def _measure_terms_deviation(
     rounding = node.op.estimate_terms_rounding(terms, *operands)
     if rounding is None:
         return 0.0
-    return abs(_get_factor(coefficient)) * math.sqrt(2) * _measure_deviation(terms, rounding, np.ones(1))
+    (deviation,) = _measure_deviations(terms, rounding, (np.ones(1),))
+    return abs(_get_factor(coefficient)) * math.sqrt(2) * deviation
 
 
 def _get_factor(coefficient: Array | None) -> float:
@@ -145,16 +148,22 @@ def _project_value_errors(
         rounding = node.op.estimate_implemented_rounding(output, *operands)
     else:
         return _project_inner_errors(node, operands, sides, sweeps)
-    return [] if rounding is None else [_measure_deviation(output, rounding, side) for side in sides]
+    if rounding is None:
+        return []
+    # Random moves leave hardly any numbers equal.
+    return _measure_deviations(output, rounding, sides, may_repeat=not isinstance(node.op, DirectionalMove))
 
 
-def _measure_deviation(array: Array, rounding: Rounding, gradient: Array) -> float:
-    """Return the deviation of the loss for independent errors of an array."""
+def _measure_deviations(
+    array: Array, rounding: Rounding, gradients: Iterable[Array], *, may_repeat: bool = True
+) -> list[float]:
+    """Return the deviation of the loss for independent errors of an array, by each of some gradients."""
     scale = rounding.magnitude + _SMALLEST_NORMAL
-    counts = count_equal_numbers(array)
+    counts = count_equal_numbers(array) if may_repeat else None
     if counts is not None:
         scale = scale * np.sqrt(counts)
-    return _ROUNDING_DEVIATION * math.sqrt(rounding.term_count) * euclidean_norm(scale * gradient)
+    unit = _ROUNDING_DEVIATION * math.sqrt(rounding.term_count)
+    return [unit * euclidean_norm(scale * gradient) for gradient in gradients]
 
 
 class _OutputErrors:
@@ -195,15 +204,31 @@ def _project_inner_errors(
 
     If all of them are made in the output they are independent, and need no sweeps.
     """
-    errors = _OutputErrors()
-    output = node.forward_with_errors(errors, *operands)
-    if all(array is output for array in errors.arrays):
-        return [_measure_deviation(output, rounding, side) for rounding in errors.roundings for side in sides]
+    key = type(node.op), repr(node.op), tuple(operand is None for operand in operands)
+    if not _HAVE_STEPS.get_or_make(key, lambda: _has_inner_steps(node, operands)):
+        errors = _OutputErrors()
+        output = node.forward_with_errors(errors, *operands)
+        return [
+            deviation
+            for rounding in errors.roundings
+            for deviation in _measure_deviations(output, rounding, sides)
+        ]
     outputs = node.forward_with_errors(sweeps, *operands)
     deviations = (outputs[1:] - outputs[:1]).reshape(len(outputs) - 1, -1)
     return [
         float(
-            sweeps.spread_scale * compute_root_mean_square(deviations @ np.ravel(np.broadcast_to(side, output.shape)))
+            sweeps.spread_scale
+            * compute_root_mean_square(deviations @ np.ravel(np.broadcast_to(side, outputs[:1].shape)))
         )
         for side in sides
     ]
+
+
+_HAVE_STEPS: BoundedCache[bool] = BoundedCache(256)
+"""Whether an op makes errors in steps before its output: it follows from its attributes and from what it is given."""
+
+
+def _has_inner_steps(node: Node, operands: Operands) -> bool:
+    errors = _OutputErrors()
+    output = node.forward_with_errors(errors, *operands)
+    return not all(array is output for array in errors.arrays)
