@@ -2,7 +2,6 @@
 
 import binascii
 import math
-from base64 import b64decode
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -76,7 +75,7 @@ def decode_base64(text: object, datatype: Datatype, shape: tuple[int, ...]) -> A
     if not isinstance(text, str):
         raise make_tensor_error("b64 must be a string")
     try:
-        raw = b64decode(text, validate=True)
+        raw = binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError):
         raise make_tensor_error("b64 is not base64") from None
     return decode_bytes(raw, datatype, shape, "b64")

@@ -296,8 +296,12 @@ def _encode_base64(array: Array, datatype: Datatype) -> dict[str, Any]:
     if _is_one_number(array):
         text = _repeat_in_base64(datatype.to_storage(array[(slice(1),) * array.ndim]).tobytes(), array.size)
     else:
-        text = b2a_base64(np.ascontiguousarray(datatype.to_storage(array)), newline=False)
-    return {"datatype": datatype.name, "shape": list(array.shape), "b64": text.decode("ascii")}
+        text = _write_base64(np.ascontiguousarray(datatype.to_storage(array)))
+    return {"datatype": datatype.name, "shape": list(array.shape), "b64": text}
+
+
+def _write_base64(raw: Any) -> str:
+    return str(b2a_base64(raw, newline=False), "ascii")
 
 
 def _is_one_number(array: Array) -> bool:
@@ -305,12 +309,12 @@ def _is_one_number(array: Array) -> bool:
     return array.ndim > 0 and array.size > 0 and not any(array.strides)
 
 
-def _repeat_in_base64(raw: bytes, count: int) -> bytes:
+def _repeat_in_base64(raw: bytes, count: int) -> str:
     """Encode some bytes that come many times over.
 
     Base64 takes three bytes at a time: three of them end where a text of four characters ends.
     """
-    return b2a_base64(3 * raw, newline=False) * (count // 3) + b2a_base64(count % 3 * raw, newline=False)
+    return _write_base64(3 * raw) * (count // 3) + _write_base64(count % 3 * raw)
 
 
 def _nest_number(number: float | str, shape: tuple[int, ...]) -> list[Any]:

@@ -153,7 +153,7 @@ def build_problem(
     }
     errors = [
         error_at(f"a number too large for dtype {dtype.name}", _find_section(request, name), name)
-        for name, leaf in iterate_interruptibly(leaves.items())
+        for name, leaf in iterate_interruptibly(leaves.items() if dtype.is_narrow else ())
         if not np.isfinite(leaf).all()
     ]
     errors += _find_candidate_errors(request, graph)

@@ -28,6 +28,7 @@ from service.numerics.ops.rounding_errors import Rounding
 
 _ROUNDING_DEVIATION = PRECISIONS["FP64"].unit_roundoff / math.sqrt(3)
 """Standard deviation of an error that is uniform in +-u."""
+_SQRT_2 = math.sqrt(2)
 _SMALLEST_NORMAL = 2.0 ** PRECISIONS["FP64"].min_exponent
 
 Operands = tuple[Array | None, ...]
@@ -80,9 +81,12 @@ def estimate_adjoint_noise(
         Var = u^2 / 3 sum_v n_v (|gbar_v(x + h d) S_v|^2 + |gbar_v(x - h d) S_v|^2).
 
     Gradients are needed at the ends, and not at x: at a fitted point they are 0 at x and grow with the step. They are
-    computed at x + h d. Those at x - h d are 2 gbar(x) - gbar(x + h d) up to O(h^2). A node that the move does not
-    reach rounds once for both ends. Its error displaces the point, and what is left of it in the difference is the
-    change of the gradient between the ends: n_v |(gbar_v(x + h d) - gbar_v(x - h d)) S_v|^2.
+    computed at x + h d. With c_v the change from gbar_v(x), those at x - h d are gbar_v(x) - c_v up to O(h^2), so that
+
+        |gbar_v(x + h d) S_v|^2 + |gbar_v(x - h d) S_v|^2 = 2 |gbar_v(x) S_v|^2 + 2 |c_v S_v|^2.
+
+    A node that the move does not reach rounds once for both ends. Its error displaces the point, and what is left of it
+    in the difference is the change of the gradient between the ends: n_v |2 c_v S_v|^2.
 
     The sum of the loss does not round, since its terms are subtracted one by one: at the ends of the walk back from the
     loss (`downstream.py`) the terms round, and the nodes behind them do not.
@@ -106,32 +110,36 @@ def estimate_adjoint_noise(
     sweeps = RepeatRounding(generator, 1)
     deviations: list[float] = []
     for node in iterate_interruptibly(graph.nodes):
-        operands = graph.get_operand_arrays(node, moved.values)
-        if node.name not in reached:
-            change = 2 * (moved.gradients[node.name] - base_gradients[node.name])
-            deviations += _project_value_errors(node, moved.values[node.name], operands, (change,), sweeps)
-            continue
-        if node.name in ends:
+        is_reached = node.name in reached
+        if is_reached and node.name in ends:
+            operands = graph.get_operand_arrays(node, moved.values)
             deviations.append(_measure_terms_deviation(node, moved.values, operands, ends[node.name]))
-        if downstream.rounds_value(node):
+        if is_reached and not downstream.rounds_value(node):
+            continue
+        base = base_gradients[node.name]
+        change = moved.gradients[node.name] - base
+        if not is_reached:
+            sides = (_SQRT_2 * change,)
+        elif node.name in ends and node.op.ends_in_sum:
             # The terms of a sum go to the loss without it, and its value to its readers alone.
-            by_terms = _get_factor(ends[node.name]) if node.name in ends and node.op.ends_in_sum else 0.0
-            ahead = moved.gradients[node.name] - by_terms
-            behind = 2 * (base_gradients[node.name] - by_terms) - ahead
-            deviations += _project_value_errors(node, moved.values[node.name], operands, (ahead, behind), sweeps)
-    return SAFETY_FACTOR * math.hypot(*deviations)
+            sides = (base - _get_factor(ends[node.name]), change)
+        else:
+            sides = (base, change)
+        operands = graph.get_operand_arrays(node, moved.values)
+        deviations += _project_value_errors(node, moved.values[node.name], operands, sides, sweeps)
+    return SAFETY_FACTOR * _SQRT_2 * math.hypot(*deviations)
 
 
 def _measure_terms_deviation(
     node: Node, values: Mapping[str, Array], operands: Operands, coefficient: Array | None
 ) -> float:
-    """Return the deviation of the difference for the rounding of the terms themselves."""
+    """Return the deviation of one end for the rounding of the terms themselves."""
     terms = node.split_terms(None if node.op.ends_in_sum else values[node.name], *operands)
     rounding = node.op.estimate_terms_rounding(terms, *operands)
     if rounding is None:
         return 0.0
     (deviation,) = _measure_deviations(terms, rounding, (np.ones(1),))
-    return abs(_get_factor(coefficient)) * math.sqrt(2) * deviation
+    return abs(_get_factor(coefficient)) * deviation
 
 
 def _get_factor(coefficient: Array | None) -> float:
@@ -158,12 +166,12 @@ def _measure_deviations(
     array: Array, rounding: Rounding, gradients: Iterable[Array], *, may_repeat: bool = True
 ) -> list[float]:
     """Return the deviation of the loss for independent errors of an array, by each of some gradients."""
-    scale = rounding.magnitude + _SMALLEST_NORMAL
+    magnitude, most_equal = rounding.magnitude, 1
     counts = count_equal_numbers(array) if may_repeat else None
     if counts is not None:
-        scale = scale * np.sqrt(counts)
-    unit = _ROUNDING_DEVIATION * math.sqrt(rounding.term_count)
-    return [unit * euclidean_norm(scale * gradient) for gradient in gradients]
+        magnitude, most_equal = magnitude * np.sqrt(counts), int(counts.max())
+    unit, loss = _ROUNDING_DEVIATION * math.sqrt(rounding.term_count), _SMALLEST_NORMAL * math.sqrt(most_equal)
+    return [unit * (euclidean_norm(magnitude * gradient) + loss * euclidean_norm(gradient)) for gradient in gradients]
 
 
 class _OutputErrors:

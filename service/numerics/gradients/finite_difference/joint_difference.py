@@ -1,6 +1,6 @@
 """The difference of the loss along one random direction of many tensors at once.
 
-Tensor i moves by t s_i d_i, with d_i standard Gaussian and s_i a power of two, all of them together. The derivative by
+Tensor i moves by t s_i d_i, with d_i standard Gaussian and s_i a number of eight bits, all of them together. The derivative by
 t at 0 is sum_i s_i d_i . g_i. It takes six evaluations of the loss, however many tensors there are.
 """
 
@@ -29,10 +29,17 @@ from service.numerics.model.graph import Graph
 STEP_COUNT = 3
 EVALUATIONS_PER_STEP = 2 * STEP_COUNT
 """Evaluations of the loss for one first step and its halvings."""
-_FIRST_RELATIVE_STEP = 2.0**-11
-"""First move of the tensor that moves the most, as a part of its size."""
+_FIRST_STEP = 2.0**-11
+_LARGEST_SCALE = math.sqrt(2)
+"""Scale of the tensor that moves the most, over its size: its first move is 2^-10.5 of that.
+
+There truncation and noise are of one order in ordinary models: a step of 2^-11 has more noise, one of 2^-10 leaves more
+truncation.
+"""
 _LARGEST_SPREAD = 14
 """Binary orders by which a tensor moves less than that which moves the most, at most."""
+_SCALE_BITS = 8
+"""Bits of a scale: its product with a direction of 24 bits and a step does not round."""
 _WITHOUT_INFLUENCE = 40
 """Binary orders by which the loss changes less with a tensor, moved by its size, for it to get no share."""
 MAX_STEPS = 4
@@ -60,7 +67,7 @@ class JointDifference:
     directions
         Standard Gaussian direction d_i of each tensor, of its shape.
     scales
-        Scale s_i of each tensor, a power of two.
+        Scale s_i of each tensor, a number of eight bits.
     value, error_bound
         Derivative of the loss by t, and its largest expected error: NaN and infinity where there is no bound.
     evaluations
@@ -106,7 +113,7 @@ def differentiate_jointly(
     point
         Its values and gradients in float64, of which `can_move_jointly` holds.
     directions
-        Standard Gaussian direction of each tensor, weight or node that moves, of its shape.
+        Standard Gaussian direction of each tensor, weight or node that moves, of its shape, in numbers of 24 bits.
     seed
         Seed of all that is random.
 
@@ -125,8 +132,8 @@ def differentiate_jointly(
     does not: but for the noise and the scales the difference knows no derivative. A backward pass that is wrong
     disagrees with the difference along the same direction.
 
-    The scales give each tensor an equal share of the derivative: s_i is next to 1 / |g_i|, so that no tensor is lost
-    beside another one. But a tensor moves by 2^-14 at least of what another one does, relative to its size: so short a
+    The scales give each tensor an equal share of the derivative: s_i is in proportion to 1 / |g_i| to eight bits, so
+    that no tensor is lost beside another one. But a tensor moves by 2^-14 at least of what another one does, relative to its size: so short a
     move would drown in rounding. A tensor on which the loss hardly depends moves as far as any.
 
     Steps have to be calm, as in `step_scale.py`: nothing downstream moves by more than 1 or its own size, or falls
@@ -151,23 +158,29 @@ class _Scales:
 def _choose_scales(point: LinePoint, directions: Mapping[str, Array]) -> _Scales | None:
     """Return the scale of each tensor, or None where there is no gradient, or no scale within the range."""
     sizes = {name: _measure_size(point.values[name]) for name in directions}
-    influences = {name: _log2(euclidean_norm(point.gradients[name])) + math.log2(sizes[name]) for name in directions}
+    norms = {name: euclidean_norm(point.gradients[name]) for name in directions}
+    influences = {name: _log2(norms[name]) + math.log2(sizes[name]) for name in directions}
     largest = max(influences.values())
     if not math.isfinite(largest):
         return None
     sharing = {name for name, influence in influences.items() if influence > largest - _WITHOUT_INFLUENCE}
     least = min(influences[name] for name in sharing)
-    exponents = {
-        name: math.floor(
-            math.log2(sizes[name]) + (max(least - influences[name], -_LARGEST_SPREAD) if name in sharing else 0)
-        )
-        for name in directions
+    scales = {
+        name: _keep_bits(_LARGEST_SCALE * size, max(least - influences[name], -_LARGEST_SPREAD) if name in sharing else 0.0)
+        for name, size in sizes.items()
     }
-    if max(map(abs, exponents.values())) > _LARGEST_EXPONENT:
+    if max(abs(math.frexp(scale)[1]) for scale in scales.values()) > _LARGEST_EXPONENT:
         return None
-    scales = {name: 2.0**exponent for name, exponent in exponents.items()}
-    norm = math.hypot(*(scales[name] * euclidean_norm(point.gradients[name]) for name in directions))
+    norm = math.hypot(*(scales[name] * norms[name] for name in directions))
     return _Scales(scales, max(scales[name] / sizes[name] for name in directions), norm)
+
+
+def _keep_bits(size: float, exponent: float) -> float:
+    """Return size 2^exponent with the first bits alone, 0 where it underflows."""
+    significand, binade = math.frexp(size)
+    significand, shift = math.frexp(significand * 2.0 ** (exponent - math.floor(exponent)))
+    kept = math.floor(significand * 2**_SCALE_BITS) / 2**_SCALE_BITS
+    return math.ldexp(kept, binade + shift + math.floor(exponent))
 
 
 def _measure_size(value: Array) -> float:
@@ -210,7 +223,7 @@ class _LineDifference:
 
     def _search_step(self) -> tuple[float, float]:
         """Return value and bound of the best step, NaN and infinity for none."""
-        step = 2.0 ** math.floor(math.log2(_FIRST_RELATIVE_STEP / self._scales.largest_move))
+        step = _FIRST_STEP
         best: _Estimate | None = None
         for _ in range(MAX_STEPS):
             estimate = self._estimate(step)
