@@ -51,7 +51,9 @@ class Precision:
             # Zeros lose their sign.
             plain = tuple(np.asarray(array + 0.0, np.float64).view(np.int64) for array in (a, b))
             if not ((plain[0] ^ plain[1]) < 0).any():
-                return np.abs(plain[0] - plain[1]).astype(np.uint64)
+                distance = plain[0] - plain[1]
+                # Faster than the absolute value, which NumPy finds number by number.
+                return np.maximum(distance, -distance).view(np.uint64)
             bits = _to_ordered_bits(a), _to_ordered_bits(b)
             low, high = np.minimum(*bits), np.maximum(*bits)
             # The distance is below 2**64, so the wrap-around of unsigned subtraction is exact.

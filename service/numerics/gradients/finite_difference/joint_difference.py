@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.numerics.core.batching import MAX_TILE_ELEMENTS, Array
+from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.vector_norms import euclidean_norm
 from service.numerics.gradients.finite_difference.adjoint_noise import LinePoint, estimate_adjoint_noise
@@ -29,6 +29,12 @@ from service.numerics.model.graph import Graph
 STEP_COUNT = 3
 EVALUATIONS_PER_STEP = 2 * STEP_COUNT
 """Evaluations of the loss for one first step and its halvings."""
+_MAX_PASS_ELEMENTS = 2**18
+"""Elements of one array up to which a pass takes several evaluations of a line together.
+
+A line moves every tensor, so that nothing of it stays in the cache from one evaluation to the next. The number of calls
+counts.
+"""
 _FIRST_STEP = 2.0**-11
 _LARGEST_SCALE = math.sqrt(2)
 """Scale of the tensor that moves the most, over its size: its first move is 2^-10.5 of that.
@@ -267,7 +273,8 @@ class _LineDifference:
     def _evaluate_terms(self, steps: Array) -> tuple[Array, Array | None, Mapping[str, Array]]:
         """Return the terms at both ends of each step, (steps, 2, terms), their coefficients, and the first values."""
         moves = np.multiply.outer(steps, (1.0, -1.0)).ravel()
-        length = max(1, min(moves.size, MAX_TILE_ELEMENTS // self._downstream.widest_array))
+        passes = min(moves.size, -(-moves.size * self._downstream.widest_array // _MAX_PASS_ELEMENTS))
+        length = -(-moves.size // passes)
         first, *others = [
             self._downstream.evaluate_terms_on_line(self._responses, moves[start : start + length])
             for start in range(0, moves.size, length)
