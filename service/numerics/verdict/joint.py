@@ -124,6 +124,7 @@ class LineJudge:
         self._scales = np.array([[line.scales[name] for line in lines] for name in gradients])
         self._values = np.array([line.value for line in lines])
         self._bounds = np.array([line.error_bound for line in lines])
+        self._scratch = np.empty(max(gradient.size for gradient in base_gradients.values()))
         with np.errstate(over="ignore", invalid="ignore"):
             self._products = {name: self._project_all(name, base_gradients[name]) for name in gradients}
             base_products = np.array([products[_BASE] for products in self._products.values()])
@@ -164,8 +165,13 @@ class LineJudge:
         return products
 
     def _project(self, name: str, gradient: Array) -> Array:
-        flat = gradient.ravel()
-        return np.array([(direction * flat).sum() for direction in iterate_interruptibly(self._directions[name])])
+        flat, products = gradient.ravel(), self._scratch[: gradient.size]
+        return np.array(
+            [
+                np.multiply(direction, flat, out=products).sum()
+                for direction in iterate_interruptibly(self._directions[name])
+            ]
+        )
 
     def _bound_product_errors(self) -> Array:
         """Return what each inner product may be off by, (tensors, lines).

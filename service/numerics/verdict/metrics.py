@@ -1,7 +1,9 @@
 """Distances between two gradients: pure functions of two arrays."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,28 +56,81 @@ def measure_distances(a: Array, b: Array, precision: Precision) -> DistanceMetri
 
     Notes
     -----
-    The largest difference is a NaN or infinite if a number of either array is, or if a difference overflows. Squares
-    are summed as they are where no sum leaves the range within which nothing is lost, and scaled otherwise.
+    Blocks of numbers stay in the cache, and take no memory from the system for what is in between. The largest
+    difference is a NaN or infinite if a number of either array is, or if a difference overflows. Sums of squares stand
+    where none of them leaves the range within which nothing is lost; otherwise all is scaled.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    flat, other = a.ravel(), b.ravel()
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        signed = a - b
-        difference = np.abs(signed)
-        # The first NaN, if there is one.
-        worst = int(difference.argmax())
-        largest = float(difference.ravel()[worst])
-        if not math.isfinite(largest) and not (np.isfinite(a) & np.isfinite(b)).all():
-            return _measure_nonfinite(a, b)
-        rms, relative_l2, cosine = _measure_norms(a.ravel(), b.ravel(), signed.ravel() if largest else None)
+        blocks = [
+            _measure_block(flat[start : start + _BLOCK_LENGTH], other[start : start + _BLOCK_LENGTH], precision)
+            for start in range(0, flat.size, _BLOCK_LENGTH)
+        ]
+        largest = [block.largest for block in blocks]
+        if not all(map(math.isfinite, largest)):
+            return _measure_overflow(a, b, precision)
+        position = largest.index(max(largest))
+        worst = position * _BLOCK_LENGTH + blocks[position].worst
+        squares = [sum(sums) for sums in zip(*(block.products for block in blocks), strict=True)]
+        if not largest[position]:
+            norms = 0.0, 0.0, 1.0
+        elif all(map(is_safe_square, squares[:3])):
+            norms = _derive_norms(squares, a.size)
+        else:
+            norms = _measure_norms(flat, other)
         return DistanceMetrics(
-            max_abs=largest,
-            max_rel=_measure_relative_difference(a, b, difference) if largest else 0.0,
-            rms=rms,
-            relative_l2=relative_l2,
-            cosine=cosine,
-            max_ulp=int(precision.compute_ulp_distance(a, b).max()) if largest else 0,
-            worst_index=tuple(int(i) for i in np.unravel_index(worst, difference.shape)),
+            largest[position],
+            max(block.largest_relative for block in blocks),
+            *norms,
+            max(block.largest_ulp for block in blocks),
+            tuple(int(i) for i in np.unravel_index(worst, a.shape)),
         )
+
+
+_BLOCK_LENGTH = 2**13
+
+
+class _BlockDistances(NamedTuple):
+    """Distances of a block of numbers, and its products: a a, b b, (a - b) (a - b) and a b."""
+
+    largest: float
+    worst: int
+    largest_relative: float
+    largest_ulp: int
+    products: tuple[float, float, float, float]
+
+
+def _measure_block(a: Array, b: Array, precision: Precision) -> _BlockDistances:
+    signed = a - b
+    difference = np.abs(signed)
+    # The first NaN, if there is one.
+    worst = int(difference.argmax())
+    largest = float(difference[worst])
+    squares = float(a @ a), float(b @ b)
+    if not 0 < largest < math.inf:
+        return _BlockDistances(largest, worst, 0.0, 0, (*squares, 0.0, squares[0]))
+    return _BlockDistances(
+        largest,
+        worst,
+        _measure_relative_difference(a, b, difference),
+        int(precision.compute_ulp_distance(a, b).max()),
+        (*squares, float(signed @ signed), float(a @ b)),
+    )
+
+
+def _measure_overflow(a: Array, b: Array, precision: Precision) -> DistanceMetrics:
+    """Compare arrays of which a difference is not finite."""
+    if not (np.isfinite(a) & np.isfinite(b)).all():
+        return _measure_nonfinite(a, b)
+    difference = np.abs(a - b)
+    return DistanceMetrics(
+        float(difference.max()),
+        _measure_relative_difference(a, b, difference),
+        *_measure_norms(a.ravel(), b.ravel()),
+        int(precision.compute_ulp_distance(a, b).max()),
+        _find_first_index(difference == difference.max()),
+    )
 
 
 def make_unknown_distances(shape: Shape) -> DistanceMetrics:
@@ -83,15 +138,15 @@ def make_unknown_distances(shape: Shape) -> DistanceMetrics:
     return DistanceMetrics(**dict.fromkeys(METRIC_NAMES, math.nan), worst_index=(0,) * len(shape))
 
 
-def _measure_norms(a: Array, b: Array, difference: Array | None) -> tuple[float, float, float]:
-    """Return the root mean square of the difference, its relative norm, and the cosine; None for no difference."""
-    if difference is None:
-        return 0.0, 0.0, 1.0
-    squares = [float(vector @ vector) for vector in (a, b, difference)]
-    if all(map(is_safe_square, squares)):
-        norm, other_norm, distance = map(math.sqrt, squares)
-        cosine = float(a @ b) / (norm * other_norm)
-        return distance / math.sqrt(a.size), distance / max(norm, other_norm), min(1.0, max(-1.0, cosine))
+def _derive_norms(products: Sequence[float], count: int) -> tuple[float, float, float]:
+    """Return the root mean square of the difference, its relative norm, and the cosine, from sums of products."""
+    norm, other_norm, distance = map(math.sqrt, products[:3])
+    cosine = products[3] / (norm * other_norm)
+    return distance / math.sqrt(count), distance / max(norm, other_norm), min(1.0, max(-1.0, cosine))
+
+
+def _measure_norms(a: Array, b: Array) -> tuple[float, float, float]:
+    """Return the same from two arrays whose squares may leave the range."""
     distance, largest, exponent = _difference_and_largest_norm(a, b)
     rms = float(np.ldexp(distance / math.sqrt(a.size), exponent))
     return rms, distance / largest if largest else 0.0, _compute_cosine_similarity(a, b)

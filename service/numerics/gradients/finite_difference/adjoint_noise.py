@@ -166,12 +166,12 @@ def _measure_deviations(
     array: Array, rounding: Rounding, gradients: Iterable[Array], *, may_repeat: bool = True
 ) -> list[float]:
     """Return the deviation of the loss for independent errors of an array, by each of some gradients."""
-    magnitude, most_equal = rounding.magnitude, 1
+    scale = rounding.magnitude + _SMALLEST_NORMAL
     counts = count_equal_numbers(array) if may_repeat else None
     if counts is not None:
-        magnitude, most_equal = magnitude * np.sqrt(counts), int(counts.max())
-    unit, loss = _ROUNDING_DEVIATION * math.sqrt(rounding.term_count), _SMALLEST_NORMAL * math.sqrt(most_equal)
-    return [unit * (euclidean_norm(magnitude * gradient) + loss * euclidean_norm(gradient)) for gradient in gradients]
+        scale *= np.sqrt(counts)
+    unit = _ROUNDING_DEVIATION * math.sqrt(rounding.term_count)
+    return [unit * euclidean_norm(scale * gradient) for gradient in gradients]
 
 
 class _OutputErrors:
