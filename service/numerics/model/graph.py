@@ -342,6 +342,19 @@ class Graph:
             _accumulate_gradients(gradients, node, results, observer)
         return gradients
 
+    def backward_to_nodes(self, values: Mapping[str, Array]) -> NamedArrays:
+        """Return the gradient of the loss with respect to every node, and to none of the leaves but by the way."""
+        names = {node.name for node in self.nodes}
+        loss = values[self.loss_name]
+        gradients: NamedArrays = {self.loss_name: np.ones((1, *loss.shape[1:]), dtype=loss.dtype)}
+        for node in iterate_interruptibly(reversed(self.nodes)):
+            wanted = [operand in names for operand in node.operands]
+            if any(wanted):
+                inputs = self.get_operand_arrays(node, values)
+                results = node.op.backward_for(wanted, gradients[node.name], values[node.name], *inputs)
+                _accumulate_gradients(gradients, node, results, None)
+        return gradients
+
     def estimate_cost(self, nodes: Iterable[Node] | None = None) -> ComputeCost:
         """Return the cost of evaluating the nodes, all of them by default.
 

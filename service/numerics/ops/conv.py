@@ -338,14 +338,18 @@ class Conv2d(Convolution):
         return labels.reshape(len(labels), *self.infer_output_shape(*get_declared_shapes(inputs)))
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
+        return self.backward_for((True, True, True), gradient, output, input, weight, bias)
+
+    def backward_for(self, wanted: Sequence[bool], gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        input, weight, bias = inputs
         by_bias = None
-        if bias is not None:
+        if bias is not None and wanted[2]:
             x, w = self._group_channels(input, weight)
             g = self._group_gradient_rows(gradient, x, w)
             by_bias = g.sum(axis=(1, 4)).reshape((len(g), *bias.shape[1:]))
         return (
-            self.compute_input_gradient(gradient, input, weight),
-            self.compute_weight_gradient(gradient, input, weight),
+            self.compute_input_gradient(gradient, input, weight) if wanted[0] else None,
+            self.compute_weight_gradient(gradient, input, weight) if wanted[1] else None,
             by_bias,
         )
 

@@ -3,7 +3,7 @@
 The op is no part of the model language, and in no registry: only differences use it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -74,6 +74,9 @@ class DirectionalMove(Op):
         """Return the gradient itself for the tensor, and u d_j . g for each move."""
         products = gradient.reshape(len(gradient), -1) @ self.directions.reshape(len(self.directions), -1).T
         return gradient, self.unit * products
+
+    def backward_for(self, wanted: Sequence[bool], gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        return self.backward(gradient, output, *inputs) if wanted[1] else (gradient, None)
 
     def torch_forward(self, torch: Any, *inputs: Any) -> Any:
         raise NotImplementedError("a move is only differenced, and has no counterpart in PyTorch")

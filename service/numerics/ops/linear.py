@@ -1,6 +1,7 @@
 """Products of matrices."""
 
 from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -111,12 +112,17 @@ class Linear(Op):
         return take_elementwise_min(row_labels, *parameter_labels)
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
+        return self.backward_for((True, True, True), gradient, output, input, weight, bias)
+
+    def backward_for(self, wanted: Sequence[bool], gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        input, weight, bias = inputs
         x, w = self._flatten_to_matrices(input, weight)
         g = gradient.reshape(gradient.shape[0], x.shape[1], w.shape[1])
-        by_input, by_weight = g @ w, np.swapaxes(g, 1, 2) @ x
+        by_input = g @ w if wanted[0] else None
+        by_weight = np.swapaxes(g, 1, 2) @ x
         by_bias = None if bias is None else g.sum(axis=1).reshape(g.shape[:1] + bias.shape[1:])
         return (
-            by_input.reshape(by_input.shape[:1] + input.shape[1:]),
+            None if by_input is None else by_input.reshape(by_input.shape[:1] + input.shape[1:]),
             by_weight.reshape(by_weight.shape[:1] + weight.shape[1:]),
             by_bias,
         )

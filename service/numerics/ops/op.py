@@ -213,6 +213,13 @@ class Op(ABC):
         The docstring of the class is the derivation.
         """
 
+    def backward_for(self, wanted: Sequence[bool], gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """Return the gradients as `backward` does, of the wanted inputs at least.
+
+        The default computes all of them. An op that saves work returns None for the others.
+        """
+        return self.backward(gradient, output, *inputs)
+
     @abstractmethod
     def torch_forward(self, torch: Any, *inputs: Any) -> Any:
         """Return the output of the same function in PyTorch, without a tile axis."""

@@ -114,8 +114,14 @@ def log_softmax(x: Array, axis: int) -> Array:
 def _exponentiate_without_largest(shifted: Array, axis: int) -> Array:
     """Return exp(z), less 1 at the first of the largest, which gives 0."""
     e = np.exp(shifted)
-    first_largest = np.expand_dims(np.argmax(analytic_continuation.take_real_part(shifted), axis=axis), axis)
+    largest = np.argmax(analytic_continuation.take_real_part(shifted), axis=axis)
     # A complex step makes it near 0, not 0.
+    if axis % shifted.ndim == shifted.ndim - 1:
+        rows, positions = e.reshape(-1, e.shape[-1]), largest.ravel()
+        numbers = np.arange(len(rows))
+        rows[numbers, positions] = np.expm1(shifted.reshape(rows.shape)[numbers, positions])
+        return rows.reshape(e.shape)
+    first_largest = np.expand_dims(largest, axis)
     np.put_along_axis(e, first_largest, np.expm1(np.take_along_axis(shifted, first_largest, axis)), axis)
     return e
 

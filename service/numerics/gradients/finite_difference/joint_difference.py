@@ -29,11 +29,11 @@ from service.numerics.model.graph import Graph
 STEP_COUNT = 3
 EVALUATIONS_PER_STEP = 2 * STEP_COUNT
 """Evaluations of the loss for one first step and its halvings."""
-_MAX_PASS_ELEMENTS = 2**18
+_MAX_PASS_ELEMENTS = 2**17 - 1
 """Elements of one array up to which a pass takes several evaluations of a line together.
 
-A line moves every tensor, so that nothing of it stays in the cache from one evaluation to the next. The number of calls
-counts.
+A line moves every tensor, so that nothing of it stays in the cache from one evaluation to the next, and the number of
+calls counts. An array below a mebibyte does not have to be mapped by itself (`gunicorn/memory_allocator.py`).
 """
 _FIRST_STEP = 2.0**-11
 _LARGEST_SCALE = math.sqrt(2)
@@ -254,7 +254,7 @@ class _LineDifference:
         terms, coefficients, values = self._evaluate_terms(steps)
         if not (np.isfinite(terms).all() and self._is_calm(values)):
             return None
-        moved = LinePoint(values, self._graph.backward(values))
+        moved = LinePoint(values, self._graph.backward_to_nodes(values))
         noise = estimate_adjoint_noise(self._downstream, moved, self._base_gradients, self._generator)
         differences = terms[:, 0] - terms[:, 1]
         if coefficients is not None:
