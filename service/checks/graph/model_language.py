@@ -89,8 +89,10 @@ def build_graph(request: CheckRequest[NodeBase]) -> Graph:
     listed_nodes = _get_nodes(request)
     tensors = request.tensors | request.weights
     key = _make_structure_key(request, listed_nodes)
-    nodes = _build_nodes(request, listed_nodes) if key is None else _NODES.get_or_make(
-        key, lambda: _build_nodes(request, listed_nodes)
+    nodes = (
+        _build_nodes(request, listed_nodes)
+        if key is None
+        else _NODES.get_or_make(key, lambda: _build_nodes(request, listed_nodes))
     )
     kinds = _find_leaf_kinds(request, nodes)
     try:

@@ -1,6 +1,6 @@
 """The analytic gradient: backward passes derived by hand, in NumPy."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from service.numerics.core.batching import Array
@@ -11,7 +11,7 @@ from service.numerics.ops.op import BackwardPass, Gradients
 
 @dataclass(frozen=True)
 class AnalyticResult:
-    """Values and gradients of every leaf and node, without the tile axis."""
+    """Values of every leaf and node, and gradients of every node and of the requested leaves, without the tile axis."""
 
     values: NamedArrays
     gradients: NamedArrays
@@ -44,6 +44,7 @@ def differentiate_analytically(
     leaves: Mapping[str, Array],
     backward_overrides: Mapping[str, BackwardPass] | None = None,
     dtype: ComputeDtype | None = None,
+    names: Iterable[str] | None = None,
 ) -> AnalyticResult:
     """Return the gradients of the loss by the ops' backward passes.
 
@@ -59,10 +60,16 @@ def differentiate_analytically(
         Backward passes in place of the ops' own, by node name; none by default.
     dtype
         Dtype of the numbers in the leaves; needed for one that NumPy lacks.
+    names
+        Leaves to differentiate by, and nodes, which count as requested in any case; all leaves by default.
     """
     observer = _RoundingObserver(dtype) if dtype is not None and dtype.is_storage_wider else None
     values = graph.forward(leaves, observer)
-    gradients = graph.backward(values, backward_overrides, observer)
+    gradients = (
+        graph.backward(values, backward_overrides, observer)
+        if names is None or observer is not None or backward_overrides
+        else graph.backward_to(values, names)
+    )
     return AnalyticResult(_remove_batch_axis(values), _remove_batch_axis(gradients))
 
 

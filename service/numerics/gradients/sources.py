@@ -47,9 +47,9 @@ class GradientSource:
 
 
 def _differentiate_analytically(
-    graph: Graph, leaves: Mapping[str, Array], _: Sequence[str], dtype: ComputeDtype | None
+    graph: Graph, leaves: Mapping[str, Array], names: Sequence[str], dtype: ComputeDtype | None
 ) -> AnalyticResult:
-    return analytic.differentiate_analytically(graph, leaves, dtype=dtype)
+    return analytic.differentiate_analytically(graph, leaves, dtype=dtype, names=names)
 
 
 def _differentiate_by_torch(

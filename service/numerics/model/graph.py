@@ -342,9 +342,17 @@ class Graph:
             _accumulate_gradients(gradients, node, results, observer)
         return gradients
 
-    def backward_to_nodes(self, values: Mapping[str, Array]) -> NamedArrays:
-        """Return the gradient of the loss with respect to every node, and to none of the leaves but by the way."""
-        names = {node.name for node in self.nodes}
+    def backward_to(self, values: Mapping[str, Array], leaf_names: Iterable[str] = ()) -> NamedArrays:
+        """Return the gradients of the loss by every node and by some leaves, and by other leaves if they come by the way.
+
+        Parameters
+        ----------
+        values
+            Result of `forward`.
+        leaf_names
+            Leaves to differentiate by, none by default.
+        """
+        names = {*leaf_names, *(node.name for node in self.nodes)}
         loss = values[self.loss_name]
         gradients: NamedArrays = {self.loss_name: np.ones((1, *loss.shape[1:]), dtype=loss.dtype)}
         for node in iterate_interruptibly(reversed(self.nodes)):

@@ -1,7 +1,7 @@
 """Products of matrices."""
 
-from types import MappingProxyType
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np

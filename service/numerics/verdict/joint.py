@@ -200,7 +200,9 @@ class LineJudge:
         if not limit.relative_l2 <= largest_error:
             return None
         text = describe_detection_limit(limit, len(self._lines), is_joint=len(self._gradients) > 1)
-        entries = zip(reference.tolist(), (self._bounds / self._scales[position]).tolist(), allowed.tolist(), strict=True)
+        entries = zip(
+            reference.tolist(), (self._bounds / self._scales[position]).tolist(), allowed.tolist(), strict=True
+        )
         total = gradients.element_count
         return GradientVerdict(
             outcome=Outcome.PASS,

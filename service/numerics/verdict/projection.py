@@ -67,7 +67,9 @@ def compute_inner_products(directions: Array | Sequence[Array], gradient: Array)
         for position, direction in enumerate(iterate_interruptibly(directions)):
             products = direction.ravel() * gradient
             values[position] = products.sum()
-            rounding_errors[position] = roundings * np.abs(products, out=products).sum() + gradient.size * UNDERFLOW_LOSS_OF_PRODUCT
+            rounding_errors[position] = (
+                roundings * np.abs(products, out=products).sum() + gradient.size * UNDERFLOW_LOSS_OF_PRODUCT
+            )
     return values, rounding_errors
 
 
@@ -173,9 +175,7 @@ def _bracket_gaussian_limit(slack: Array, gradient_norm: float) -> tuple[float, 
     smallest, largest = float(slack.min()), float(slack.max())
     if not 0 < smallest <= largest < np.inf:
         return _LIMIT_RANGE
-    low, high = (
-        math.log2(edge) - math.log2(quantile) - math.log2(gradient_norm) for edge in (smallest, largest)
-    )
+    low, high = (math.log2(edge) - math.log2(quantile) - math.log2(gradient_norm) for edge in (smallest, largest))
     lowest, highest = _LIMIT_RANGE
     # The edges round, by less than this.
     low, high = max(lowest, low - _LIMIT_RESOLUTION / 2), min(highest, high + _LIMIT_RESOLUTION / 2)

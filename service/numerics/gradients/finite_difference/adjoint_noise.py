@@ -217,9 +217,7 @@ def _project_inner_errors(
         errors = _OutputErrors()
         output = node.forward_with_errors(errors, *operands)
         return [
-            deviation
-            for rounding in errors.roundings
-            for deviation in _measure_deviations(output, rounding, sides)
+            deviation for rounding in errors.roundings for deviation in _measure_deviations(output, rounding, sides)
         ]
     outputs = node.forward_with_errors(sweeps, *operands)
     deviations = (outputs[1:] - outputs[:1]).reshape(len(outputs) - 1, -1)

@@ -172,7 +172,9 @@ def _choose_scales(point: LinePoint, directions: Mapping[str, Array]) -> _Scales
     sharing = {name for name, influence in influences.items() if influence > largest - _WITHOUT_INFLUENCE}
     least = min(influences[name] for name in sharing)
     scales = {
-        name: _keep_bits(_LARGEST_SCALE * size, max(least - influences[name], -_LARGEST_SPREAD) if name in sharing else 0.0)
+        name: _keep_bits(
+            _LARGEST_SCALE * size, max(least - influences[name], -_LARGEST_SPREAD) if name in sharing else 0.0
+        )
         for name, size in sizes.items()
     }
     if max(abs(math.frexp(scale)[1]) for scale in scales.values()) > _LARGEST_EXPONENT:
@@ -254,7 +256,7 @@ class _LineDifference:
         terms, coefficients, values = self._evaluate_terms(steps)
         if not (np.isfinite(terms).all() and self._is_calm(values)):
             return None
-        moved = LinePoint(values, self._graph.backward_to_nodes(values))
+        moved = LinePoint(values, self._graph.backward_to(values))
         noise = estimate_adjoint_noise(self._downstream, moved, self._base_gradients, self._generator)
         differences = terms[:, 0] - terms[:, 1]
         if coefficients is not None:

@@ -96,9 +96,7 @@ def _outline(graph: Graph, names: tuple[str, ...], held_names: tuple[str, ...]) 
         graph, {name: np.broadcast_to(zero, (1, *graph.shapes[name])) for name in names}, shared_move="moves"
     )
     held_graph, piece = copy(model.graph), np.zeros(())
-    held_graph.nodes = [
-        replace(node, branch=piece) if node.name in held_names else node for node in model.graph.nodes
-    ]
+    held_graph.nodes = [replace(node, branch=piece) if node.name in held_names else node for node in model.graph.nodes]
     unmoved: NamedArrays = {}
     move_name = next(iter(model.move_names.values()))
     downstream = DownstreamGraph(BasePoint(held_graph, unmoved), move_name)
