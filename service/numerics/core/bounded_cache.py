@@ -12,8 +12,8 @@ class BoundedCache(Generic[ValueT]):
     """Values by key, the last used ones.
 
     The maker is no part of the key, unlike with `functools.lru_cache`: it may hold what the value does not depend on,
-    such as the tensors of a request, and the cache does not keep it. Two threads that ask for one key at the same moment
-    may both make the value.
+    such as the tensors of a request, and the cache does not keep it. Two threads that ask for one key at the same
+    moment may both make the value.
 
     Parameters
     ----------

@@ -343,7 +343,9 @@ class Graph:
         return gradients
 
     def backward_to(self, values: Mapping[str, Array], leaf_names: Iterable[str] = ()) -> NamedArrays:
-        """Return the gradients of the loss by every node and by some leaves, and by other leaves if they come by the way.
+        """Return the gradients of the loss by every node and by some leaves.
+
+        Those by other leaves are there if they came by the way.
 
         Parameters
         ----------

@@ -132,8 +132,8 @@ def compute_norm_detection_limit(
     which falls with r. Returned is the smallest r with p(r) <= PROBABILITY, found by bisection of its logarithm, and
     p(r). A direction without a difference, whose slack is infinite, counts as one that everything passes.
 
-    With q = erfinv(PROBABILITY^(1/k)) and all s_j between s and S, r lies between s / (sqrt(2) q |g|) and S / (sqrt(2) q
-    |g|): for equal slacks these are one number, and the bisection has nothing left to do.
+    With q = erfinv(PROBABILITY^(1/k)) and all s_j between s and S, r lies between s / (sqrt(2) q |g|) and
+    S / (sqrt(2) q |g|): for equal slacks these are one number, and the bisection has nothing left to do.
 
     Parameters
     ----------

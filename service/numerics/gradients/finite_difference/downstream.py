@@ -372,7 +372,12 @@ class DownstreamGraph:
     ) -> tuple[Array | None, ...]:
         operands = self._operand_names[node.name]
         if len(node.source_names) == len(operands):
-            return tuple([moved_values[name] if moves else upstream[name] for name, moves in operands])
+            return tuple(
+                [
+                    moved_values[name] if moves else upstream[name]
+                    for name, (_, moves) in zip(node.source_names, operands, strict=True)
+                ]
+            )
         return tuple(
             constant if name is None else moved_values[name] if moves else upstream[name]
             for (name, moves), constant in zip(operands, self.point.get_operand_arrays(node), strict=True)

@@ -1,7 +1,7 @@
 """The difference of the loss along one random direction of many tensors at once.
 
-Tensor i moves by t s_i d_i, with d_i standard Gaussian and s_i a number of eight bits, all of them together. The derivative by
-t at 0 is sum_i s_i d_i . g_i. It takes six evaluations of the loss, however many tensors there are.
+Tensor i moves by t s_i d_i, with d_i standard Gaussian and s_i a number of eight bits, all of them together. The
+derivative by t at 0 is sum_i s_i d_i . g_i. It takes six evaluations of the loss, however many tensors there are.
 """
 
 import math
@@ -39,8 +39,7 @@ _FIRST_STEP = 2.0**-11
 _LARGEST_SCALE = math.sqrt(2)
 """Scale of the tensor that moves the most, over its size: its first move is 2^-10.5 of that.
 
-There truncation and noise are of one order in ordinary models: a step of 2^-11 has more noise, one of 2^-10 leaves more
-truncation.
+The noise rules in large models, which a smaller step would make larger, and truncation in small ones.
 """
 _LARGEST_SPREAD = 14
 """Binary orders by which a tensor moves less than that which moves the most, at most."""
@@ -139,8 +138,8 @@ def differentiate_jointly(
     disagrees with the difference along the same direction.
 
     The scales give each tensor an equal share of the derivative: s_i is in proportion to 1 / |g_i| to eight bits, so
-    that no tensor is lost beside another one. But a tensor moves by 2^-14 at least of what another one does, relative to its size: so short a
-    move would drown in rounding. A tensor on which the loss hardly depends moves as far as any.
+    that no tensor is lost beside another one. But a tensor moves by 2^-14 at least of what another one does, relative
+    to its size: so short a move would drown in rounding. A tensor on which the loss hardly depends moves as far as any.
 
     Steps have to be calm, as in `step_scale.py`: nothing downstream moves by more than 1 or its own size, or falls
     below a quarter of it, and no exponent or phase leaves its leeway.
