@@ -70,6 +70,7 @@ bench: $(BENCH_STAMP) ## measure beside the peers, some 10 minutes
 	$(BIN)/python -m benchmarks.diagnosis
 	$(BIN)/python -m benchmarks.wire
 	$(BIN)/python -m benchmarks.finite_differences
+	$(BIN)/python -m benchmarks.fast_mode
 
 load: $(TEST_STAMP) ## put load on a real gunicorn, and attack it, and look at its memory; some 15 minutes
 	$(BIN)/python -m benchmarks.load

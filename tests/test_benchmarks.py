@@ -1,6 +1,7 @@
 """What is said of speed was measured, and what is measured is what is said. How long anything takes is no test."""
 
 import json
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from benchmarks import (
     alarm_tables,
     bound_coverage,
     diagnosis,
+    fast_mode,
     few_evaluations,
     load,
     operator_tables,
@@ -21,12 +23,14 @@ from benchmarks import (
     wire,
 )
 from benchmarks.checkers import CHECKERS
+from benchmarks.fast_mode_problems import FAST_MODE_PROBLEMS
 from benchmarks.models import LOSSES
 from benchmarks.peers import PEERS, PreparedPeer, differentiate_by_torch, make_torch_inputs
 from benchmarks.problems import BenchmarkProblem, make_convolution, make_perceptron
 from benchmarks.problems import make_reference as example
 from benchmarks.size_scaling import fit_exponent
 from benchmarks.timing import Contender, MeasuringBudget, TimeLimitError, limit_cpu_seconds, run_in_turns, warm_up
+from service.checks.graph.check import check
 from tests.alarms import problem_cells, torch_gradients
 
 RENDERED: Mapping[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
@@ -34,6 +38,7 @@ RENDERED: Mapping[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     "diagnosis": (diagnosis.write_markdown, diagnosis.write_markdown),
     "wire": (wire.write_markdown, wire.write_markdown),
     "finite_differences": (tables.write_all_tables, tables.write_speed_tables),
+    "fast_mode": (fast_mode.write_markdown, fast_mode.write_markdown),
     "false_alarms": (alarm_tables.write_markdown, alarm_tables.write_markdown),
     "coverage": (bound_coverage.write_markdown, bound_coverage.write_markdown),
     "few_evaluations": (few_evaluations.write_markdown, few_evaluations.write_markdown),
@@ -60,6 +65,37 @@ def test_a_figure_that_was_changed_by_hand_is_seen(saved_document: dict[str, Any
     assert saved_results.extract_marked(
         "finite_differences", saved_results.find_document("finite_differences").read_text()
     ) != tables.write_speed_tables(saved_document)
+
+
+def test_a_target_of_the_fast_mode_is_met_at_itself_and_missed_below() -> None:
+    document = json.loads((saved_results.RESULTS / "fast_mode.json").read_text())
+    rows = document["problems"]["S2"]["rows"]
+    rows[fast_mode.TORCH_FAST]["seconds"] = rows[fast_mode.JOINT]["seconds"] = 1.0
+    rows[fast_mode.JOINT]["missed"] = fast_mode.MAX_MISSED
+    assert "1, met" in fast_mode.write_markdown(document)
+    assert "1.0e-05, met" in fast_mode.write_markdown(document)
+    rows[fast_mode.JOINT] |= {"seconds": 1.001, "missed": 1.01 * fast_mode.MAX_MISSED}
+    assert "1, missed" in fast_mode.write_markdown(document)
+    assert "1.0e-05, missed" in fast_mode.write_markdown(document)
+
+
+@pytest.mark.parametrize("share", [0.99, 0.2])
+def test_a_loaded_machine_is_named(share: float) -> None:
+    document = json.loads((saved_results.RESULTS / "fast_mode.json").read_text())
+    text = " ".join(fast_mode.write_markdown(document | {"cpu_share": share}).split())
+    assert ("those of a loaded one" in text) == (share < 0.9)
+
+
+@pytest.mark.parametrize("name", FAST_MODE_PROBLEMS)
+def test_a_problem_of_the_fast_mode_is_the_same_function_for_all(name: str) -> None:
+    problem = FAST_MODE_PROBLEMS[name]()
+    report = check({**problem.request, "finite_difference": {"projections": 1}})
+    tensors = [torch.from_numpy(array.copy()).requires_grad_() for array in problem.inputs.values()]
+    loss = problem.torch_loss(*tensors)
+    assert report["loss"]["analytic"] == pytest.approx(loss.item(), rel=1e-12)
+    for tensor, gradient in zip(report["gradients"].values(), torch.autograd.grad(loss, tensors), strict=True):
+        mine = np.frombuffer(b64decode(tensor["analytic"]["b64"])).reshape(gradient.shape)
+        np.testing.assert_allclose(mine, gradient.numpy(), rtol=1e-7, atol=1e-12 * float(gradient.abs().max()))
 
 
 def test_tables_fit_a_terminal(saved_document: dict[str, Any]) -> None:

@@ -111,8 +111,8 @@ def build_graph(request: CheckRequest[NodeBase]) -> Graph:
     return graph
 
 
-_MAX_CACHED_MODELS = 16
-_MAX_CACHED_NODES, _MAX_CACHED_CHARACTERS = 128, 2**15
+_MAX_CACHED_MODELS = 8
+_MAX_CACHED_NODES, _MAX_CACHED_CHARACTERS = 512, 2**16
 """Nodes of a model that is kept, and characters of what it was built from: it takes some kilobytes for each node."""
 _NODES: BoundedCache[tuple[Node, ...]] = BoundedCache(_MAX_CACHED_MODELS)
 _GRAPHS: BoundedCache[Graph] = BoundedCache(_MAX_CACHED_MODELS)

@@ -18,8 +18,8 @@ from service.numerics.gradients.finite_difference.moved_model import MovedModel,
 from service.numerics.model.graph import Graph, NamedArrays, Node
 from service.numerics.ops.directional_move import DirectionalMove
 
-_MAX_CACHED_OUTLINES = 16
-_MAX_CACHED_NODES = 128
+_MAX_CACHED_OUTLINES = 8
+_MAX_CACHED_NODES = 512
 """Nodes of a model of which the outline is kept: it takes some kilobytes for each of them."""
 
 
