@@ -85,3 +85,16 @@ def test_a_tensor_without_dimensions_is_a_number(name: str) -> None:
     wire = encode_tensor(tensor.array, "b64", tensor.datatype)
     assert wire["shape"] == []
     assert Tensor.decode_any(wire).array.tolist() == 0.5
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (3,), (7,), (2, 3), (2, 1, 4)])
+@pytest.mark.parametrize("number", [np.nan, -np.inf, 1.5])
+@pytest.mark.parametrize("name", ["FP64", "FP32", "FP16", "BF16"])
+def test_a_view_of_one_number_is_written_as_an_array_of_it(shape: tuple[int, ...], number: float, name: str) -> None:
+    view, whole = np.broadcast_to(number, shape), np.full(shape, number)
+    nested = pass_through_json(encode_tensor(view, "nested"))
+    assert nested == pass_through_json(encode_tensor(whole, "nested"))
+    datatype = DATATYPES[name]
+    wire = encode_tensor(view, "b64", datatype)
+    assert wire == encode_tensor(whole, "b64", datatype)
+    assert wire["b64"] == b64encode(datatype.to_storage(whole).tobytes()).decode()

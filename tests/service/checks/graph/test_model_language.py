@@ -1,5 +1,6 @@
 import inspect
 
+import orjson
 import pytest
 import torch
 from jsonschema import Draft202012Validator
@@ -316,3 +317,44 @@ def test_a_constant_beyond_the_dtype_is_refused():
     ]
     with pytest.raises(InvalidRequestError):
         make_constant_node("mul", ["table", 10**400])
+
+
+def test_a_model_of_known_structure_is_not_built_again():
+    assert parse_graph(CONV, LOSS) is parse_graph(CONV, LOSS)
+    other_values = LEAVES | {"tensors": {"x": [[1, 2], [3, 5]], "y": [[2.0]]}}
+    assert parse_graph(CONV, LOSS) is parse_graph(CONV, LOSS, **other_values)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dtype": "float32"},
+        {"weights": {"w": [[1.5]]}, "tensors": {"x": [[1, 2], [3, 4]], "y": [[1.0, 2.0], [3.0, 4.0]]}},
+        {"model": {"nodes": [CONV | {"inputs": ["x", "w", 0.0]}, LOSS]}},
+        {"model": {"nodes": [CONV | {"inputs": ["x", "w", -0.0]}, LOSS]}},
+        {"model": {"nodes": [CONV, LOSS | {"reduction": "sum"}]}},
+    ],
+)
+def test_a_model_of_another_structure_is_another(change):
+    graphs = [parse_graph(CONV, LOSS), parse_graph(CONV, LOSS, **change)]
+    assert graphs[0] is not graphs[1]
+    assert parse_graph(CONV, LOSS) is graphs[0]
+
+
+def test_values_of_a_known_structure_are_checked_each_time():
+    nodes = [
+        {"name": "row", "op": "index_select", "inputs": ["x", "i"], "dim": 0},
+        {"name": "loss", "op": "sum", "inputs": ["row"]},
+    ]
+    leaves = {"tensors": {"i": [1]}, "weights": {"x": [[1.0], [2.0]]}}
+    assert parse_graph(*nodes, **leaves)
+    assert list(collect_errors(*nodes, **leaves | {"tensors": {"i": [2]}})) == ["/tensors/i"]
+
+
+def test_a_large_model_is_not_kept(monkeypatch):
+    monkeypatch.setattr(model_language, "_MAX_CACHED_CHARACTERS", 10)
+    assert parse_graph(CONV, LOSS) is not parse_graph(CONV, LOSS)
+    monkeypatch.setattr(model_language, "_MAX_CACHED_NODES", 1)
+    graph = parse_graph(CONV, LOSS)
+    assert graph is not parse_graph(CONV, LOSS)
+    assert model_language.count_graph_bytes(graph) == len(orjson.dumps(model_language.graph_to_dict(graph)))

@@ -198,3 +198,33 @@ def test_error_lists_only_the_first_operands(count: int, more: str):
     message = str(caught.value)
     assert message.count("'w' of shape [1]") == 8
     assert message.endswith(f"of shape [1]{more}")
+
+
+@pytest.mark.parametrize("wanted", [(), ("w",), ("x", "w")])
+def test_gradients_of_some_leaves_are_those_of_all(wanted):
+    graph = make_squared_product()
+    values = graph.forward({"x": np.array([[1.0, -2, 3]]), "w": np.array([0.5]), "zero": np.zeros((1, 3))})
+    everything, some = graph.backward(values), graph.backward_to(values, wanted)
+    assert set(some) >= {*wanted, *(node.name for node in graph.nodes)}
+    for name, gradient in some.items():
+        np.testing.assert_array_equal(gradient, everything[name])
+
+
+def test_gradients_of_unwanted_leaves_of_a_linear_op_are_not_computed():
+    graph = build_graph(("z", OP_REGISTRY["linear"](), ("x", "w", "b")), ("loss", LOSS, ("z", "y")), **LINEAR_SHAPES)
+    leaves = {name: np.ones((1, *shape)) for name, shape in LINEAR_SHAPES.items()}
+    values = graph.forward(leaves)
+    assert "x" not in graph.backward_to(values, ["w"])
+    assert set(graph.backward_to(values)) == {"loss", "z", "y"}
+
+
+LINEAR_SHAPES = {"x": (5, 3), "w": (2, 3), "b": (2,), "y": (5, 2)}
+
+
+def test_pieces_are_selected_by_node_at_known_values():
+    relu = OP_REGISTRY["relu"]()
+    graph = build_graph(("p", TANH, ("x",)), ("y", relu, ("p",)), ("loss", LOSS, ("y", "y")), x=(2,))
+    values = graph.forward({"x": np.array([[-1.0, 2.0]])})
+    (name,) = branches = graph.select_branches(values)
+    assert name == "y"
+    np.testing.assert_array_equal(branches["y"], relu.select_branch(values["p"]))

@@ -4,6 +4,7 @@ import pytest
 from service.numerics.core.batching import Array
 from service.numerics.ops import OP_REGISTRY
 from service.numerics.ops.op import Gradients, Op, Slot, register_op
+from tests.op_graphs import build_op_graph
 
 
 class Doubled(Op):
@@ -89,3 +90,19 @@ def test_op_defaults_are_safe(doubled_op):
     np.testing.assert_array_equal(doubled_op().split_terms(output, x, None), output)
     assert doubled_op().estimate_terms_rounding(output) is None
     assert doubled_op().estimate_cost((3,), (3,), None) == (3, 3, 1)
+
+
+@pytest.mark.parametrize("name", sorted(OP_REGISTRY))
+def test_wanted_gradients_are_those_of_the_backward_pass(name):
+    for case in OP_REGISTRY[name].examples:
+        graph, leaves = build_op_graph(OP_REGISTRY[name], case)
+        node, values = graph.nodes[0], graph.forward(leaves)
+        inputs, output = graph.get_operand_arrays(node, values), values[node.name]
+        gradient = np.random.default_rng(1).normal(size=output.shape)
+        everything = node.op.backward(gradient, output, *inputs)
+        for position in range(len(inputs)):
+            wanted = [index == position for index in range(len(inputs))]
+            some = node.op.backward_for(wanted, gradient, output, *inputs)
+            for index, (part, whole) in enumerate(zip(some, everything, strict=True)):
+                if part is not None or index == position:
+                    np.testing.assert_array_equal(part, whole)

@@ -30,3 +30,13 @@ def test_gradients_along_the_axis_sum_to_zero():
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_an_axis_that_is_not_there_is_refused(name):
     assert "an axis from -2 to 1" in get_refusal(name, {"dim": 2}, (3, 4))
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 1), (2, 3, 5), (2, 1, 4)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_log_softmax_is_the_same_along_the_last_axis_and_another(shape, order):
+    x = np.asarray(np.random.default_rng(3).normal(size=shape), order=order)
+    x[0, 0, 0] = 40.0
+    last = OP_REGISTRY["log_softmax"](dim=1).forward(x)
+    other = OP_REGISTRY["log_softmax"](dim=0).forward(np.swapaxes(x, 1, 2))
+    np.testing.assert_allclose(np.swapaxes(other, 1, 2), last, rtol=1e-14)

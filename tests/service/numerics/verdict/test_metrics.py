@@ -9,7 +9,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from schemas.report import Metrics
 from service.numerics.core.precision import PRECISIONS
-from service.numerics.verdict.metrics import METRIC_NAMES, measure_distances
+from service.numerics.verdict import metrics
+from service.numerics.verdict.metrics import METRIC_NAMES, make_unknown_distances, measure_distances
 
 FP64 = PRECISIONS["FP64"]
 PAIRS = array_shapes(max_dims=3, max_side=4).flatmap(
@@ -107,3 +108,31 @@ def test_units_are_those_of_the_precision_that_is_judged():
 
 def test_the_wire_has_every_metric():
     assert (*METRIC_NAMES, "worst_index") == tuple(Metrics.__annotations__)
+
+
+@pytest.mark.parametrize("position", [0, 5, metrics._BLOCK_LENGTH, 2 * metrics._BLOCK_LENGTH + 1])
+def test_blocks_together_are_the_whole(position):
+    generator = np.random.default_rng(position)
+    a = generator.normal(size=2 * metrics._BLOCK_LENGTH + 7)
+    b = a * (1 + 1e-9 * generator.normal(size=a.size))
+    b[position] = a[position] + 1.0
+    distances = measure_distances(a, b, FP64)
+    assert distances.worst_index == (position,)
+    assert distances.max_abs == abs(a[position] - b[position])
+    assert distances.relative_l2 == pytest.approx(np.linalg.norm(a - b) / max(map(np.linalg.norm, (a, b))), rel=1e-12)
+    assert distances.rms == pytest.approx(float(np.sqrt(np.square(a - b).mean())), rel=1e-12)
+    assert distances.max_ulp == FP64.compute_ulp_distance(a, b).max()
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_in_a_later_block_is_found(number):
+    a = np.ones(metrics._BLOCK_LENGTH + 3)
+    a[-1] = number
+    assert measure_distances(a, np.ones(a.shape), FP64).worst_index == (a.size - 1,)
+    assert not math.isfinite(measure_distances(a, np.ones(a.shape), FP64).rms)
+
+
+def test_nothing_is_known_of_the_distance_from_what_is_not_known():
+    shape = (2, 3)
+    assert repr(make_unknown_distances(shape)) == repr(measure_distances(np.ones(shape), np.full(shape, np.nan), FP64))
+    assert make_unknown_distances(()).worst_index == ()

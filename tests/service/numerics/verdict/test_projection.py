@@ -87,3 +87,22 @@ def test_direction_without_difference_detects_no_error():
         assert projection.compute_norm_detection_limit(np.array(slack), size) == projection.NormDetectionLimit(
             np.inf, 1.0
         )
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+@pytest.mark.parametrize("spread", [1.0, 1e6])
+@pytest.mark.parametrize("unit", [1e-300, 1e-9, 1e200])
+def test_bracket_of_a_limit_holds_it(count, spread, unit):
+    slack = unit * spread ** np.random.default_rng(count).uniform(0, 1, count)
+    low, high = projection._bracket_gaussian_limit(slack, 2.0)
+    assert projection.compute_miss_probability(slack, 2.0, 2.0**high) <= projection.MISS_PROBABILITY
+    assert projection.compute_miss_probability(slack, 2.0, 2.0 ** (low - 1e-9)) > projection.MISS_PROBABILITY
+    if spread == 1.0:
+        assert high - low <= 2 * projection._LIMIT_RESOLUTION
+
+
+@pytest.mark.parametrize("slack", [[0.0], [0.0, 1e-9], [1e300], [5e-324]])
+def test_slacks_without_a_bracket_have_a_limit_too(slack):
+    """What is 0, or leaves the range of the logarithms."""
+    limit = projection.compute_norm_detection_limit(np.array(slack), 1e-10 if slack == [1e300] else 1.0)
+    assert limit.probability <= projection.MISS_PROBABILITY or limit == projection.NormDetectionLimit(np.inf, 1.0)
