@@ -174,7 +174,7 @@ class LineJudge:
         )
 
     def _bound_product_errors(self) -> Array:
-        """Return what each inner product may be off by, (tensors, lines).
+        """Return the largest error of each inner product, (tensors, lines).
 
         By the inequality of Cauchy and Schwarz the sizes of the products add up to |d| |g| at most.
         """

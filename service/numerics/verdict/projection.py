@@ -25,7 +25,7 @@ MISS_PROBABILITY = 1e-3
 """Probability of missing an error that a report promises to find."""
 
 UNDERFLOW_LOSS_OF_PRODUCT = 2.0**-1074
-"""What a product that underflows may be off by: half a smallest number, and no less than a number of its own."""
+"""Largest error of a product that underflows: the smallest number, since half of it is none."""
 _ROUNDING_DEVIATIONS = 2.0
 _UNIT_ROUNDOFF = 2.0**-53
 _PAIRWISE_SUM_ROUNDINGS = 20
@@ -47,7 +47,7 @@ def sample_joint_direction(line: int, shape: Shape, seed: int, name: str) -> Arr
 
 
 def bound_sum_rounding(count: int) -> float:
-    """Return what an inner product of `count` numbers may be off by, over the sum of the sizes of its products.
+    """Return the largest error of an inner product of `count` numbers, over the sum of the sizes of its products.
 
     NumPy adds contiguous numbers pairwise: the bound is that of Higham, Accuracy and Stability of Numerical Algorithms
     (2002), section 4.2.

@@ -1,6 +1,6 @@
-"""The model along one line: all that moves, with what follows from it.
+"""The model along one line.
 
-What follows from the structure of a model alone is kept for its next line.
+Its outline follows from the structure of the model alone, and is kept for the next line.
 """
 
 from collections.abc import Mapping
@@ -100,7 +100,7 @@ def _outline(graph: Graph, names: tuple[str, ...], held_names: tuple[str, ...]) 
     unmoved: NamedArrays = {}
     move_name = next(iter(model.move_names.values()))
     downstream = DownstreamGraph(BasePoint(held_graph, unmoved), move_name)
-    # Of the structure alone, and kept with it.
+    # It follows from the structure alone, and is kept with it.
     _ = downstream.widest_array
     return _Outline(model, move_name, downstream)
 
