@@ -110,8 +110,8 @@ class ClassLoss(LossOp):
         The result has the shape of the input.
         """
         class_axis = self._get_batched_class_axis(input)
-        classes = np.expand_dims(np.arange(int(input.shape[class_axis])), tuple(range(1, input.ndim - class_axis)))
-        labels = np.expand_dims(target, class_axis)
+        classes = np.arange(int(input.shape[class_axis])).reshape(-1, *(1,) * (input.ndim - class_axis - 1))
+        labels = target.reshape(*target.shape[:class_axis], 1, *target.shape[class_axis:])
         return ((labels == classes) & (labels != self.ignore_index)).astype(input.dtype)
 
     def _has_counted_label(self, target: Any) -> bool:
@@ -314,7 +314,8 @@ class CrossEntropy(ClassLoss):
         classes = input.shape[self._get_batched_class_axis(input)]
         is_counted: Any = 1
         if self._is_target_labels(input, target):
-            is_counted = np.expand_dims(target != self.ignore_index, self._get_batched_class_axis(input))
+            if self.label_smoothing:
+                is_counted = np.expand_dims(target != self.ignore_index, self._get_batched_class_axis(input))
             target = self._make_one_hot(input, target)
         if target.dtype.kind != "c":
             target = target.astype(input.dtype, copy=False)
