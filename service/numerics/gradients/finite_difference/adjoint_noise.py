@@ -231,7 +231,7 @@ def _project_inner_errors(
 
 
 _HAVE_STEPS: BoundedCache[bool] = BoundedCache(256)
-"""True for an op that makes errors before its output: it follows from its attributes and from the operands there are."""
+"""True for an op that makes errors before its output: it follows from its attributes and its present operands."""
 
 
 def _has_inner_steps(node: Node, operands: Operands) -> bool:
