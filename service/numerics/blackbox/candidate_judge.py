@@ -110,9 +110,19 @@ def judge_candidates(
                 layout, name, scaled_losses, loss_format
             )
         reconciled = reconcile_tensors(layout, scaled_losses, noise_by_name, derivatives_by_name)
+        effects = {name: _measure_certain_effect(layout.lines[name], reconciled[name]) for name in layout.points}
         judgements = {
             name: _judge_tensor(
-                _TensorCandidate(layout, name, candidates[name], precisions[name], sought_error, tolerance, tighten),
+                _TensorCandidate(
+                    layout,
+                    name,
+                    candidates[name],
+                    precisions[name],
+                    sought_error,
+                    tolerance,
+                    tighten,
+                    float(np.ldexp(max((effects[other] for other in effects if other != name), default=0.0), exponent)),
+                ),
                 scaled_losses,
                 noise_by_name[name],
                 reconciled[name],
@@ -125,9 +135,18 @@ def judge_candidates(
         ), judgements
 
 
+def _measure_certain_effect(lines: TensorLines, derivatives: DirectionalDerivatives) -> float:
+    """Return the most that moving the tensor changes the loss by for certain, to the first order."""
+    effects = (np.abs(derivatives.value) - derivatives.bound) * np.abs(lines.derivative_units)
+    return float(effects.max(initial=0.0, where=np.isfinite(effects)))
+
+
 @dataclass(frozen=True)
 class _TensorCandidate:
-    """One tensor's candidate, and how it is to be judged."""
+    """One tensor's candidate, and how it is to be judged.
+
+    The other effect is the largest certain one of another tensor on the loss.
+    """
 
     layout: EvaluationLayout
     name: str
@@ -136,6 +155,7 @@ class _TensorCandidate:
     sought_error: float
     tolerance: Tolerance | None
     tighten: DerivativeTightener | None
+    other_effect: float
 
     @property
     def gradient(self) -> Array:
@@ -146,11 +166,16 @@ class _TensorCandidate:
     def compare_derivatives(self, reference: DirectionalDerivatives) -> LineComparison:
         """Hold the candidate against derivatives, with tighter bounds if those may decide more."""
         lines, point = self.layout.lines[self.name], self.layout.points[self.name]
-        comparison = compare_candidate(lines, point, self.gradient, reference, self.precision, self.tolerance)
+
+        def compare_with(derivatives: DirectionalDerivatives) -> LineComparison:
+            return compare_candidate(
+                lines, point, self.gradient, derivatives, self.precision, self.tolerance, self.other_effect
+            )
+
+        comparison = compare_with(reference)
         if self.tighten is None or all(outcome == Outcome.PASS for outcome in comparison.line_outcomes):
             return comparison
-        tighter = self.tighten(self.name, reference)
-        return compare_candidate(lines, point, self.gradient, tighter, self.precision, self.tolerance)
+        return compare_with(self.tighten(self.name, reference))
 
 
 def _judge_tensor(

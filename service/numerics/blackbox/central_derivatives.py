@@ -34,6 +34,8 @@ class DirectionalDerivatives:
         Derivative, its bound, and the deviation of its noise, (..., k).
     curvature
         Second derivative along each line times the size of the move: the change of the derivative over it, (..., k).
+    least_curvature_effect
+        Change of the loss over the move by the smallest estimate of the second derivative, (..., k).
     base_magnitude
         Size of the loss at the base, (..., k).
     loss_magnitude
@@ -42,6 +44,8 @@ class DirectionalDerivatives:
         Rounding of that size to the format of the losses, (..., k).
     is_constant
         Mask of the lines with the same loss at every point, to the last bit, (..., k).
+    has_jitter
+        Mask of the lines of a loss with roundings that move with the tensor (rounding_jitter.py), (..., k).
     loss_shape
         Shape of the loss near the base by its second differences, as `LossShape`, (..., k).
     may_have_kink
@@ -52,10 +56,12 @@ class DirectionalDerivatives:
     bound: Array
     deviation: Array
     curvature: Array
+    least_curvature_effect: Array
     base_magnitude: Array
     loss_magnitude: Array
     resolution: Array
     is_constant: Array
+    has_jitter: Array
     loss_shape: Array
     may_have_kink: Array
 
@@ -107,10 +113,12 @@ def make_unknown_derivatives(shape: Shape) -> DirectionalDerivatives:
         bound=fill_lines(np.inf),
         deviation=fill_lines(np.inf),
         curvature=fill_lines(np.nan),
+        least_curvature_effect=fill_lines(0.0),
         base_magnitude=fill_lines(0.0),
         loss_magnitude=fill_lines(0.0),
         resolution=fill_lines(0.0),
         is_constant=np.zeros(shape, bool),
+        has_jitter=np.zeros(shape, np.bool_),
         loss_shape=np.zeros(shape, int),
         may_have_kink=np.zeros(shape, bool),
     )
@@ -179,21 +187,22 @@ def _difference_lines(
     )
     is_hidden_by_noise &= ranges > 0
     bound[is_hidden_by_noise] = np.inf
-    unit_sizes, magnitudes = (
-        np.abs(lines.derivative_units[line_numbers]),
-        np.maximum(_estimate_smallest_curvature(second_differences, steps), magnitude),
-    )
+    unit_sizes = np.abs(lines.derivative_units[line_numbers])
+    least_curvatures = _estimate_smallest_curvature(second_differences, steps)
+    magnitudes = np.maximum(least_curvatures, magnitude)
     return DirectionalDerivatives(
-        extrapolated.value.reshape(shape) / lines.derivative_units[line_numbers],
-        bound / unit_sizes,
-        extrapolated.deviation.reshape(shape) / unit_sizes,
-        curvatures / unit_sizes,
-        np.broadcast_to(magnitude, shape),
-        magnitudes,
-        noise.format_roundoff * magnitudes,
-        (losses == base[..., None]).all(axis=(-2, -1)),
-        np.where(is_hidden_by_noise, int(LossShape.ROUGH), kinks.loss_shape.reshape(shape)),
-        (kinks.may_have_kink | extrapolated.is_contested).reshape(shape),
+        value=extrapolated.value.reshape(shape) / lines.derivative_units[line_numbers],
+        bound=bound / unit_sizes,
+        deviation=extrapolated.deviation.reshape(shape) / unit_sizes,
+        curvature=curvatures / unit_sizes,
+        least_curvature_effect=least_curvatures,
+        base_magnitude=np.broadcast_to(magnitude, shape),
+        loss_magnitude=magnitudes,
+        resolution=noise.format_roundoff * magnitudes,
+        is_constant=np.logical_and.reduce(losses == base[..., None], axis=(-2, -1)),
+        has_jitter=np.zeros(shape, np.bool_),
+        loss_shape=np.where(is_hidden_by_noise, int(LossShape.ROUGH), kinks.loss_shape.reshape(shape)),
+        may_have_kink=(kinks.may_have_kink | extrapolated.is_contested).reshape(shape),
     )
 
 

@@ -202,7 +202,7 @@ def _find_contradicted(
     is_contradicted = np.zeros(np.shape(base), bool)
     if _is_every_element_moved(layout, name):
         least_noise = _find_least_noise(layout, name, losses, noise)
-        for line, row in _list_lines_alone(len(layout.points)):
+        for line, row in list_lines_alone(len(layout.points)):
             is_contradicted |= _is_line_contradicted(
                 near_losses[row],
                 base,
@@ -270,7 +270,7 @@ def _list_distances(layout: EvaluationLayout, name: str, line: int) -> Array:
     return np.arange(1, NEAR_POINT_COUNT + 1) * 2.0 ** -layout.points[name].schedule.near_exponents[line]
 
 
-def _list_lines_alone(tensor_count: int) -> Iterator[tuple[int, int]]:
+def list_lines_alone(tensor_count: int) -> Iterator[tuple[int, int]]:
     """Yield the kind and the row of each line of near points of which a tensor is moved alone."""
     if tensor_count == 1:
         yield from ((line, line) for line in range(SHARED_NEAR_LINES))

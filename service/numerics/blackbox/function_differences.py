@@ -16,6 +16,7 @@ from service.numerics.blackbox.kinks import LossShape
 from service.numerics.blackbox.layout import BASE_REPEATS, EvaluationLayout
 from service.numerics.blackbox.line_derivatives import BLOCK_LINES
 from service.numerics.blackbox.noise import LossFormat, LossNoise, find_loss_format
+from service.numerics.blackbox.rounding_jitter import has_rounding_jitter
 from service.numerics.blackbox.scattered_values import (
     difference_scattered_lines,
     estimate_scattered_noise,
@@ -74,8 +75,7 @@ def difference_functions(
     if losses.ndim > 1:
         tensor_losses = np.moveaxis(tensor_losses, -1, 0)
     derivatives = difference_consistently(layout, name, tensor_losses, near, losses[0], noise)
-    has_stairs = _find_staircases(layout, name, near, tensor_losses, noise)
-    return noise, _mark_staircases(derivatives, has_stairs)
+    return noise, _mark_functions(layout, name, derivatives, near, tensor_losses, noise)
 
 
 def _difference_scattered_functions(
@@ -86,12 +86,24 @@ def _difference_scattered_functions(
     noise = estimate_scattered_noise(layout, name, losses, loss_format)
     tensor_losses = np.moveaxis(layout.select_tensor_losses(name, losses), -1, 0)
     derivatives = difference_scattered_lines(layout, name, tensor_losses, losses[0], noise)
-    return noise, _mark_staircases(derivatives, _find_staircases(layout, name, near, tensor_losses, noise))
+    return noise, _mark_functions(layout, name, derivatives, near, tensor_losses, noise)
 
 
-def _mark_staircases(derivatives: DirectionalDerivatives, has_stairs: Array) -> DirectionalDerivatives:
+def _mark_functions(
+    layout: EvaluationLayout,
+    name: str,
+    derivatives: DirectionalDerivatives,
+    near_losses: Array,
+    tensor_losses: Array,
+    noise: LossNoise,
+) -> DirectionalDerivatives:
+    """Mark the lines of functions that are staircases, and of those that jitter."""
+    has_stairs = _find_staircases(layout, name, near_losses, tensor_losses, noise)
+    has_jitter = has_rounding_jitter(layout, name, near_losses, tensor_losses, noise)
     return replace(
-        derivatives, loss_shape=np.where(has_stairs[..., None], int(LossShape.STAIRS), derivatives.loss_shape)
+        derivatives,
+        loss_shape=np.where(has_stairs[..., None], int(LossShape.STAIRS), derivatives.loss_shape),
+        has_jitter=np.broadcast_to(has_jitter[..., None], derivatives.value.shape),
     )
 
 
@@ -134,7 +146,8 @@ def difference_output(layout: EvaluationLayout, name: str, values: Array) -> Out
 
 def scale_derivatives(derivatives: DirectionalDerivatives, exponent: Array | int) -> DirectionalDerivatives:
     """Return the derivatives of losses 2^exponent times as large."""
-    names = ("value", "bound", "deviation", "curvature", "base_magnitude", "loss_magnitude", "resolution")
+    names = ("value", "bound", "deviation", "curvature", "least_curvature_effect", "base_magnitude")
+    names += ("loss_magnitude", "resolution")
     return replace(derivatives, **{name: np.ldexp(getattr(derivatives, name), exponent) for name in names})
 
 

@@ -18,16 +18,8 @@ passes. Nor is a 0 beside a staircase (staircase.py).
     (|D_i| + allowed_i) s_i <= m max_j (|D_j| - allowed_j) s_j                                                       (1)
 
 with m = `negligible_fraction`. It passes within the allowed error, and no promise covers it. So does an element that is
-**zero**, as far as its loss and its candidate show. With L the size of the loss at the base, or of its change over s by
-its curvature, u' the unit roundoff of the losses' format and u that of the candidate,
-
-    |D_i| <= allowed_i,    allowed_i s_i <= 4096 u' L,    |c_i| s_i <= 64 u L.                                       (2)
-
-The loss then changes over the whole move by no more than rounding, and so the candidate says. It is so all over the
-sum of a softmax, and at a minimum. A bound that is made by the rounding of the loss alone is some 100 u' L / s_i; noise
-beyond that exceeds (2): a gradient that drowns in it is not 0. Nor is one of elements that are moved by no more than
-8 u themselves, as what is left of 1 - 1 is: over those nothing would be seen to change. Random directions are zero
-where all of them are, and the norm of the candidate.
+**zero**, as far as its loss and its candidate show (zero_lines.py). No other passes whose derivative is hidden: a
+candidate of which nothing is known is not decided, however small it is beside the loss.
 """
 
 from dataclasses import dataclass, replace
@@ -37,8 +29,10 @@ import numpy as np
 from service.numerics.blackbox import allowance
 from service.numerics.blackbox.allowance import CandidateAllowance, choose_allowed_roundoffs
 from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
+from service.numerics.blackbox.extrapolation import CERTAIN_DEVIATIONS
 from service.numerics.blackbox.kinks import LossShape
 from service.numerics.blackbox.lines import TensorLines, TensorPoint
+from service.numerics.blackbox.zero_lines import are_lines_zero, sum_effects
 from service.numerics.core.batching import Array
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.precision import Precision
@@ -47,9 +41,6 @@ from service.numerics.verdict.outcome import Cause, Outcome, assign_causes, find
 from service.numerics.verdict.reference import Tolerance
 
 _UNCERTAIN_MARGIN = 4.0
-_ZERO_RESOLUTIONS = 4096.0
-_ZERO_CANDIDATE_ROUNDOFFS = 64.0
-_MIN_MOVE_ROUNDOFFS = 8.0
 _LEAST_EXPONENT = -(2**20)
 """Exponent of 0 beside those of numbers."""
 # NumPy compares with a member of an enumeration in twenty times the time.
@@ -124,6 +115,12 @@ class LineComparison:
         """
         return np.where(self.is_uncertain | self.reference.may_have_kink, self.not_wrong_error, self.passing_error)
 
+    @property
+    def is_hidden_by_noise(self) -> Array:
+        """Mask of the lines whose derivative does not show, for the most part because of noise, (..., k)."""
+        noise_error = CERTAIN_DEVIATIONS * self.reference.deviation
+        return (np.abs(self.reference.value) <= self.allowance.allowed_error) & (noise_error > self.reference.bound / 2)
+
     @cached_attribute
     def cause_positions(self) -> Array:
         """Cause of each line, as positions in `CAUSES`, (..., k)."""
@@ -161,6 +158,7 @@ def compare_candidate(
     reference: DirectionalDerivatives,
     precision: Precision,
     tolerance: Tolerance | None = None,
+    other_effect: float = 0.0,
 ) -> LineComparison:
     """Hold a candidate, float64, against the derivatives of its tensor.
 
@@ -170,18 +168,28 @@ def compare_candidate(
         Gradient of the loss, (n,); or, of moves of single elements, gradients of several functions, (..., n).
     reference
         Derivatives of the loss, (..., k).
+    other_effect
+        Largest certain effect of another tensor on the loss; 0 if there is none.
     """
+    finite = np.where(np.isfinite(gradient), gradient, 0.0)
     if lines.moved_elements is None:
         candidate_allowance = allowance.compute_direction_allowance(
             lines, point, gradient, reference, precision, tolerance
         )
-        gradient_norm = euclidean_norm(np.where(np.isfinite(gradient), gradient, 0.0))
-        comparison = _compare_directions(candidate_allowance, point, gradient_norm, reference, precision)
+        gradient_norm, scale = euclidean_norm(finite), np.array([point.scale])
+        effects = sum_effects(finite, scale, np.array([gradient_norm]), scale)
+        is_zero = are_lines_zero(candidate_allowance, effects, point, reference, precision, other_effect)
+        comparison = _compare_directions(candidate_allowance, gradient_norm, reference, precision, is_zero)
     else:
         candidate_allowance = allowance.compute_element_allowance(
             lines, point, gradient, reference, precision, tolerance
         )
-        comparison = _compare_elements(candidate_allowance, point, reference, precision)
+        magnitudes = allowance.compute_move_magnitudes(lines, point)
+        effects = sum_effects(
+            finite, magnitudes, candidate_allowance.candidate_derivatives, candidate_allowance.move_sizes
+        )
+        is_zero = are_lines_zero(candidate_allowance, effects, point, reference, precision, other_effect)
+        comparison = _compare_elements(candidate_allowance, reference, precision, is_zero)
     return _apply_tolerance(comparison, tolerance)
 
 
@@ -196,13 +204,21 @@ def compare_tangents(
     """Hold products of a Jacobian with the directions, (m, k), against the derivatives, (m, k)."""
     if lines.moved_elements is None:
         candidate_allowance = allowance.compute_tangent_allowance(lines, products, reference, precision, tolerance)
-        row_sizes = allowance.measure_row_sizes(products)[:, None]
-        comparison = _compare_directions(candidate_allowance, point, row_sizes, reference, precision)
+        row_sizes, scale = allowance.measure_row_sizes(products)[:, None], np.array([point.scale])
+        # The elements of a row are not known, but no more than their norm allows.
+        largest_sum = np.sqrt(point.values.size) * row_sizes
+        effects = sum_effects(largest_sum, scale, row_sizes, scale)
+        is_zero = are_lines_zero(candidate_allowance, effects, point, reference, precision)
+        comparison = _compare_directions(candidate_allowance, row_sizes, reference, precision, is_zero)
     else:
         candidate_allowance = allowance.compute_sample_allowance(
             lines, point, products, reference, precision, tolerance
         )
-        comparison = _compare_elements(candidate_allowance, point, reference, precision)
+        judged, sizes = candidate_allowance.candidate_derivatives, candidate_allowance.move_sizes
+        # The other elements are taken to be as large.
+        effects = sum_effects(judged * (point.values.size / len(lines)), sizes, judged, sizes)
+        is_zero = are_lines_zero(candidate_allowance, effects, point, reference, precision)
+        comparison = _compare_elements(candidate_allowance, reference, precision, is_zero)
     return _apply_tolerance(comparison, tolerance)
 
 
@@ -220,7 +236,7 @@ def _apply_tolerance(comparison: LineComparison, tolerance: Tolerance | None) ->
 
 
 def _compare_elements(
-    candidate_allowance: CandidateAllowance, point: TensorPoint, reference: DirectionalDerivatives, precision: Precision
+    candidate_allowance: CandidateAllowance, reference: DirectionalDerivatives, precision: Precision, is_zero: Array
 ) -> LineComparison:
     with np.errstate(all="ignore"):
         sizes = np.where(np.isfinite(reference.value), np.abs(reference.value), 0.0)
@@ -229,9 +245,6 @@ def _compare_elements(
         )
         certain_effects = effects - allowed_effects
         largest_effect = certain_effects.max(axis=-1, initial=0.0, where=np.isfinite(certain_effects), keepdims=True)
-        is_zero = _are_lines_zero(
-            candidate_allowance, np.abs(candidate_allowance.candidate_derivatives), point, reference, precision
-        )
         is_negligible = (effects + allowed_effects <= precision.negligible_fraction * largest_effect) | is_zero
         decidable_errors = np.maximum(
             precision.detectable_error * effects / 2, precision.negligible_fraction * largest_effect
@@ -259,35 +272,12 @@ def _compute_effects(sizes: Array, allowed_errors: Array, move_sizes: Array) -> 
 
 def _compare_directions(
     candidate_allowance: CandidateAllowance,
-    point: TensorPoint,
     gradient_norm: Array | float,
     reference: DirectionalDerivatives,
     precision: Precision,
+    is_zero: Array,
 ) -> LineComparison:
-    """Compare along random directions, given the norm of each gradient, (..., 1)."""
-    is_zero = _are_lines_zero(candidate_allowance, gradient_norm, point, reference, precision)
+    """Compare along random directions, given the norm of each gradient, (..., 1); zero if all of them are."""
     is_zero = np.broadcast_to(is_zero.all(axis=-1, keepdims=True), candidate_allowance.candidate_derivatives.shape)
     is_uncertain = (candidate_allowance.passing_error > precision.detectable_error * gradient_norm / 2) & ~is_zero
     return LineComparison(reference, candidate_allowance, is_uncertain, is_zero, is_zero, precision)
-
-
-def _are_lines_zero(
-    candidate_allowance: CandidateAllowance,
-    candidate_size: Array | float,
-    point: TensorPoint,
-    reference: DirectionalDerivatives,
-    precision: Precision,
-) -> Array:
-    """Return the lines whose derivative is 0 as far as the losses show: (2)."""
-    min_move_size = _MIN_MOVE_ROUNDOFFS * min(point.schedule.precision.unit_roundoff, 2.0**-24)
-    is_zero = (np.abs(reference.value) <= candidate_allowance.allowed_error) & (
-        candidate_allowance.move_sizes > min_move_size
-    )
-    is_zero &= (
-        candidate_allowance.allowed_error * candidate_allowance.move_sizes <= _ZERO_RESOLUTIONS * reference.resolution
-    )
-    is_zero &= (
-        candidate_size * candidate_allowance.move_sizes
-        <= _ZERO_CANDIDATE_ROUNDOFFS * precision.unit_roundoff * reference.loss_magnitude
-    )
-    return is_zero | (reference.is_constant & (np.equal(candidate_size, 0)))

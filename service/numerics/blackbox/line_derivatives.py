@@ -118,7 +118,7 @@ def _difference_one_sided(
         (displacements * largest_slopes).ravel(),
     )
     result, shape = extrapolate_one_sided(samples), largest_slopes.shape
-    curvatures = _estimate_second_derivatives(samples).reshape(shape)
+    curvatures, least_curvatures = (numbers.reshape(shape) for numbers in _estimate_second_derivatives(samples))
     largest_curvatures = (
         np.broadcast_to(curvatures.max(axis=-1, keepdims=True), shape)
         if tensor_lines.moved_elements is None
@@ -131,10 +131,12 @@ def _difference_one_sided(
         / unit_sizes,
         deviation=result.deviation.reshape(shape) / unit_sizes,
         curvature=curvatures / unit_sizes,
+        least_curvature_effect=least_curvatures,
         base_magnitude=np.broadcast_to(magnitude, shape),
         loss_magnitude=np.maximum(curvatures, magnitude),
         resolution=noise.format_roundoff * np.maximum(curvatures, magnitude),
         is_constant=np.logical_and.reduce(losses == base, axis=-1),
+        has_jitter=np.zeros(shape, np.bool_),
         loss_shape=np.zeros(curvatures.shape, np.int_),
         may_have_kink=result.is_contested.reshape(shape),
     )
@@ -145,8 +147,8 @@ def _flatten_lines(values: Array, shape: Shape) -> Array:
     return np.broadcast_to(values, shape).reshape(-1, shape[-1])
 
 
-def _estimate_second_derivatives(samples: OneSidedSamples) -> Array:
-    """Return second derivatives along the lines, (k,): the largest over the steps."""
+def _estimate_second_derivatives(samples: OneSidedSamples) -> tuple[Array, Array]:
+    """Return second derivatives along the lines, (k,): the largest and the smallest over the steps."""
     quotients, nodes = samples.quotients, samples.nodes
     derivatives: Array = 2 * np.abs((quotients[:, :1] - quotients[:, 1:]) / (nodes[:, :1] - nodes[:, 1:]))
-    return derivatives.max(axis=1)
+    return derivatives.max(axis=1), derivatives.min(axis=1)

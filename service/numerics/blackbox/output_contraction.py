@@ -58,7 +58,10 @@ def contract_derivatives(derivatives: DirectionalDerivatives, cotangent: Array) 
     return DirectionalDerivatives(
         value=value,
         **sums,
+        # Curvatures of several elements may cancel, and so may their roundings.
+        least_curvature_effect=np.zeros(len(sums["bound"])),
         is_constant=parts["is_constant"].all(axis=0),
+        has_jitter=np.zeros(len(sums["bound"]), np.bool_),
         loss_shape=_combine_shapes(parts["loss_shape"], parts["is_constant"]),
         may_have_kink=parts["may_have_kink"].any(axis=0),
     )
@@ -121,10 +124,12 @@ def choose_tighter(of_sum: DirectionalDerivatives, of_elements: DirectionalDeriv
         bound=choose("bound"),
         deviation=choose("deviation"),
         curvature=of_elements.curvature,
+        least_curvature_effect=of_sum.least_curvature_effect,
         base_magnitude=of_elements.base_magnitude,
         loss_magnitude=of_elements.loss_magnitude,
         resolution=of_elements.resolution,
         is_constant=of_elements.is_constant,
+        has_jitter=of_sum.has_jitter,
         loss_shape=choose("loss_shape"),
         may_have_kink=choose("may_have_kink"),
     )

@@ -166,6 +166,10 @@ def _describe_cause(cause: Cause, comparison: LineComparison, concerned_lines: A
     """Return the meaning of a cause in words."""
     if cause != Cause.TOO_UNCERTAIN:
         return cause.description.cause
+    is_hidden = comparison.is_hidden_by_noise & concerned_lines
+    if is_hidden.any():
+        largest = float(comparison.allowance.allowed_error[is_hidden].max())
+        return f"hidden by the noise of the loss: a gradient of up to {largest:.1e} would not show"
     if (comparison.is_uncertain | comparison.reference.may_have_kink)[concerned_lines].any():
         return f"{cause.description.cause} ({comparison.precision.detectable_error:g}, relative)"
     return "farther from the finite difference than is certain, but no farther than rounding may explain"

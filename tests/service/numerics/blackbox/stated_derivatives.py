@@ -36,10 +36,12 @@ def make_derivatives(value: Array, bound: Array | float = 0.0, **other: object) 
         "bound": bound,
         "deviation": 0.0,
         "curvature": 0.0,
+        "least_curvature_effect": 0.0,
         "base_magnitude": 1.0,
         "loss_magnitude": 1.0,
         "resolution": 2.0**-53,
         "is_constant": False,
+        "has_jitter": False,
         "loss_shape": LossShape.SMOOTH,
         "may_have_kink": False,
     } | other

@@ -116,14 +116,14 @@ def test_an_element_is_negligible_by_what_it_does_to_the_loss():
     ],
 )
 def test_zero_passes_where_loss_and_candidate_change_by_rounding_alone(candidate, bound, outcome):
-    comparison = compare_elements([candidate], [0.0], bound)
+    comparison = compare_elements([candidate], [0.0], bound, has_jitter=True)
     assert comparison.line_outcomes == [outcome]
     assert comparison.is_zero.tolist() == comparison.is_negligible.tolist() == [outcome == PASS]
 
 
 @pytest.mark.parametrize(("size", "zero"), [(2.0**-50, False), (2.0**-49, True)])
 def test_an_element_that_is_hardly_moved_is_not_zero(size, zero):
-    comparison = compare_elements([0.0], [0.0], 1e-13, point=make_point(np.zeros(1), np.array([size])))
+    comparison = compare_elements([0.0], [0.0], 1e-13, point=make_point(np.zeros(1), np.array([size])), has_jitter=True)
     assert comparison.is_zero.tolist() == [zero]
     assert comparison.line_outcomes == [PASS if zero else INCONCLUSIVE]
 
@@ -184,10 +184,22 @@ def test_a_tolerance_decides_unless_the_bound_exceeds_it(off, bound, cause):
     assert not comparison.is_negligible.any()
 
 
-def compare_directions(candidate, bound, off=0.0):
+@pytest.mark.parametrize("candidate", [0.0, 10 * 2.0**-53])
+def test_a_derivative_that_rounding_hides_is_undecided(candidate):
+    """As of 1e14 + sin(x): where nothing shows that it is 0, no candidate passes."""
+    comparison = compare_elements([candidate], [0.0], 4000 * 2.0**-53, deviation=400 * 2.0**-53)
+    assert list_causes(comparison) == [Cause.TOO_UNCERTAIN]
+    assert comparison.is_hidden_by_noise.all()
+    assert not compare_elements([1.0], [1.0], 1e-9, deviation=1e-10).is_hidden_by_noise.any()
+    assert not compare_elements([0.0], [0.0], 4000 * 2.0**-53, deviation=0.0).is_hidden_by_noise.any()
+
+
+def compare_directions(candidate, bound, off=0.0, **other):
     point = make_point(np.zeros(len(candidate)))
     lines, gradient = draw_directions(point, 3), np.array(candidate, float)
-    return compare_candidate(lines, point, gradient, make_derivatives(lines.directions @ gradient + off, bound), FP64)
+    return compare_candidate(
+        lines, point, gradient, make_derivatives(lines.directions @ gradient + off, bound, **other), FP64
+    )
 
 
 @pytest.mark.parametrize(("bound", "uncertain"), [(4.9e-5, False), (5.1e-5, True)])
@@ -199,8 +211,8 @@ def test_directions_are_held_against_the_norm_of_the_candidate(bound, uncertain)
 
 def test_directions_are_zero_where_all_of_them_are():
     least = 4000 * 2.0**-53
-    assert compare_directions([0.0, 0.0], least).line_outcomes == [PASS] * 3
-    comparison = compare_directions([0.0, 0.0], np.array([least, least, 2 * least]))
+    assert compare_directions([0.0, 0.0], least, has_jitter=True).line_outcomes == [PASS] * 3
+    comparison = compare_directions([0.0, 0.0], np.array([least, least, 2 * least]), has_jitter=True)
     assert not comparison.is_zero.any()
     assert comparison.line_outcomes == [INCONCLUSIVE] * 3
 

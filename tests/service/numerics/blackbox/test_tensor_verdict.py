@@ -86,7 +86,9 @@ def test_failing_or_negligible_tensor_promises_no_detectable_error():
 
 def test_pass_as_zero_states_its_detectable_error():
     bound = np.array([1e-13, 2e-13, 0.0])
-    comparison, made, _ = judge_elements([0.0, 0.0, 1.0], [0.0, 0.0, 1.0], bound)
+    comparison, made, _ = judge_elements(
+        [0.0, 0.0, 1.0], [0.0, 0.0, 1.0], bound, is_constant=np.array([True, True, False])
+    )
     assert comparison.is_zero.tolist() == [True, True, False]
     assert made.zero_tolerance == comparison.allowance.allowed_error[1] > comparison.allowance.allowed_error[0]
     assert made.negligible_count == 2
