@@ -118,7 +118,7 @@ def make_unknown_derivatives(shape: Shape) -> DirectionalDerivatives:
         loss_magnitude=fill_lines(0.0),
         resolution=fill_lines(0.0),
         is_constant=np.zeros(shape, bool),
-        has_jitter=np.zeros(shape, np.bool_),
+        has_jitter=np.zeros(shape, bool),
         loss_shape=np.zeros(shape, int),
         may_have_kink=np.zeros(shape, bool),
     )
@@ -178,7 +178,7 @@ def _difference_lines(
     tables = [values.reshape(-1, len(steps)) for values in (quotients, second_differences, deviations)]
     kinks = find_kinks(tables[1], steps, tables[2], (displacements * largest_slopes).ravel())
     extrapolated = extrapolate_central(tables[0], steps, tables[2], kinks.added_bound)
-    shape = slopes.shape
+    shape: Shape = slopes.shape
     bound = extrapolated.bound.reshape(shape) + np.where(displacements == 0, 0, displacements * largest_curvatures)
     is_hidden_by_noise = (
         np.asarray(noise.is_deterministic)[..., None]
@@ -200,7 +200,7 @@ def _difference_lines(
         loss_magnitude=magnitudes,
         resolution=noise.format_roundoff * magnitudes,
         is_constant=np.logical_and.reduce(losses == base[..., None], axis=(-2, -1)),
-        has_jitter=np.zeros(shape, np.bool_),
+        has_jitter=np.zeros(shape, bool),
         loss_shape=np.where(is_hidden_by_noise, int(LossShape.ROUGH), kinks.loss_shape.reshape(shape)),
         may_have_kink=(kinks.may_have_kink | extrapolated.is_contested).reshape(shape),
     )

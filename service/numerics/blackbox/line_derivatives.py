@@ -117,7 +117,8 @@ def _difference_one_sided(
         _flatten_lines(base_noise[..., None], losses.shape)[:, 0],
         (displacements * largest_slopes).ravel(),
     )
-    result, shape = extrapolate_one_sided(samples), largest_slopes.shape
+    result = extrapolate_one_sided(samples)
+    shape: Shape = largest_slopes.shape
     curvatures, least_curvatures = (numbers.reshape(shape) for numbers in _estimate_second_derivatives(samples))
     largest_curvatures = (
         np.broadcast_to(curvatures.max(axis=-1, keepdims=True), shape)
@@ -136,7 +137,7 @@ def _difference_one_sided(
         loss_magnitude=np.maximum(curvatures, magnitude),
         resolution=noise.format_roundoff * np.maximum(curvatures, magnitude),
         is_constant=np.logical_and.reduce(losses == base, axis=-1),
-        has_jitter=np.zeros(shape, np.bool_),
+        has_jitter=np.zeros(shape, bool),
         loss_shape=np.zeros(curvatures.shape, np.int_),
         may_have_kink=result.is_contested.reshape(shape),
     )

@@ -84,18 +84,22 @@ def _measure_spreads(
 ) -> NamedArrays:
     """Return the spread of each gradient in one round of sweeps."""
     values = graph.forward(perturb_leaves(leaves, precision, observer), observer)
-    if _exceeds_leeway(graph, values, observer.spread_scale):
+    leeway_spread = _measure_leeway_spread(graph, values)
+    if leeway_spread * observer.spread_scale > 1:
         return {name: np.full(graph.shapes[name], np.inf) for name in names}
     gradients = graph.backward(values, backward_overrides, observer)
-    return {name: _measure_spread(gradients[name]) for name in names}
+    return {name: max(1.0, leeway_spread) * _measure_spread(gradients[name]) for name in names}
 
 
-def _exceeds_leeway(graph: Graph, values: NamedArrays, scale: float) -> bool:
-    """Return whether rounding moves an exponent or a phase beyond nearby samples.
+def _measure_leeway_spread(graph: Graph, values: NamedArrays) -> float:
+    """Return the spread of exponents and phases among the sweeps, as the largest part of their leeway.
 
-    Beyond that a spread is none of the size of the errors: another score becomes the largest of a softmax, or a cosine
-    turns. A few sweeps then see some of what may come out, and a correct gradient may be what they did not see.
+    Where rounding moves one beyond its leeway, a spread is none of the size of the errors: another score becomes the
+    largest of a softmax, or a cosine turns. A few sweeps then see some of what may come out, and a correct gradient may
+    be what they did not see. The errors that are drawn for float64 are larger than its own. Where they alone leave the
+    leeway, the spread is the swing of the gradient, and the true errors make the same part of it as of the leeway.
     """
+    largest = 0.0
     for node in graph.nodes:
         argument = node.op.get_sensitive_argument(*graph.get_operand_arrays(node, values))
         if argument is None or argument.values.shape[0] == 1:
@@ -108,11 +112,11 @@ def _exceeds_leeway(graph: Graph, values: NamedArrays, scale: float) -> bool:
             where=np.isfinite(exponent_values),
             out=np.zeros(argument.values[1:].shape),
         )
-        move_sizes = scale * compute_root_mean_square(moves)
+        move_sizes = compute_root_mean_square(moves)
         # Every leeway is 1 at least, and seldom asked for.
-        if (move_sizes > 1).any() and (move_sizes > argument.first_tile.leeway).any():
-            return True
-    return False
+        if (move_sizes > 1).any():
+            largest = float(np.fmax.reduce(move_sizes / argument.first_tile.leeway, axis=None, initial=largest))
+    return largest
 
 
 def _estimate_constant_allowances(

@@ -24,6 +24,8 @@ from service.numerics.model.graph import NamedArrays, Node, NodeObserver
 
 BranchHolder = Callable[[Node, tuple[Array | None, ...]], Node]
 """A function that returns a node held to some pieces, given the node and its inputs."""
+_SMALLEST_SPREADING_ARGUMENT = 2.0**20
+"""Exponents and phases below which no rounding leaves the leeway, of 1 at least, though errors are drawn as 2^-30."""
 
 
 def _keep_node(node: Node, inputs: tuple[Array | None, ...]) -> Node:
@@ -264,6 +266,32 @@ class DownstreamGraph:
                     moved_argument.values - argument_at_point.values,
                 )
                 yield np.abs(change) / argument_at_point.leeway
+
+    def measure_leeway_spread(
+        self, moved_values: NamedArrays, upstream: Mapping[str, Array], sample_count: int
+    ) -> float:
+        """Return the spread of sensitive arguments among samples, as the largest part of their leeway.
+
+        Parameters
+        ----------
+        moved_values, upstream
+            Values of `evaluate_remaining`, after it: several groups of samples, one after another.
+        sample_count
+            Number of samples of each group, the first of which has no errors.
+        """
+        largest_spread = 0.0
+        for node in iterate_interruptibly(self._evaluated_nodes):
+            at_point = node.op.get_sensitive_argument(*self.point.get_operand_arrays(node))
+            if at_point is None or not (np.abs(at_point.values) > _SMALLEST_SPREADING_ARGUMENT).any():
+                continue
+            argument = node.op.get_sensitive_argument(*self._get_operand_arrays(node, moved_values, upstream))
+            assert argument is not None
+            samples = argument.values
+            if len(samples) > 1:
+                samples = samples.reshape(-1, sample_count, *samples.shape[1:])
+                spreads = np.sqrt(np.square(samples[:, 1:] - samples[:, :1]).mean(axis=1)) / at_point.leeway
+                largest_spread = float(np.fmax.reduce(spreads, axis=None, initial=largest_spread))
+        return largest_spread
 
     def evaluate_remaining(
         self,

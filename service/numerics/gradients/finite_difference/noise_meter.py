@@ -6,6 +6,12 @@ Both contributions are in it: errors downstream of the tensor, drawn anew on eac
 for both, which displace the point at which the difference is taken. Moving all elements at once moves each term by no
 less, root mean square, than moving any one of them would, so one measurement serves every element.
 
+Errors of float64 are too small to be drawn, so that those of the sweeps are 2^23 times as large, and the spread is
+scaled back. That takes the terms to be linear in them. A phase of 1e14 turns many times within an error of 2^-30 of it,
+and a spread is then the swing of the cosine, whatever the error. With F the spread of the phase, in units of its
+leeway, the true error is F / 2^23 of a leeway, and a function changes over that by F / 2^23 of its swing: so the noise
+is F times as large as the spread scaled back, where F exceeds 1.
+
 Noise at the base alone would not do: with a residual near 0, as in a fitted model, the terms and their errors are far
 smaller there than at x +- h.
 """
@@ -132,12 +138,16 @@ class NoiseMeter:
         # Moves run side by side where a pass costs by the call, and one by one where it costs by the element, since a
         # leaf is then moved once.
         passes = np.split(moves, len(moves)) if self._is_wide else [moves]
-        terms = [self._compute_perturbed_terms(downstream, pass_moves) for pass_moves in passes]
+        terms, spreads = zip(
+            *(self._compute_perturbed_terms(downstream, pass_moves) for pass_moves in passes), strict=True
+        )
         all_terms = terms[0] if len(terms) == 1 else np.concatenate(terms)
-        return _estimate_term_noise(all_terms[: len(directions)] - all_terms[len(directions) :]).max(axis=0)
+        return max(1.0, *spreads) * _estimate_term_noise(
+            all_terms[: len(directions)] - all_terms[len(directions) :]
+        ).max(axis=0)
 
-    def _compute_perturbed_terms(self, downstream: DownstreamGraph, moves: Array) -> Array:
-        """Return the terms at each of the moves, (moves, SWEEPS + 1, terms)."""
+    def _compute_perturbed_terms(self, downstream: DownstreamGraph, moves: Array) -> tuple[Array, float]:
+        """Return the terms at each of the moves, (moves, SWEEPS + 1, terms), and the spread of arguments in leeways."""
         observer = RepeatRounding(self._generator, len(moves))
         upstream, moved_values = self.sweeps, self.sweeps[downstream.name] + moves[:1]
         if len(moves) > 1:
@@ -146,8 +156,11 @@ class NoiseMeter:
             moved_values = (values_in_sweeps + moves[:, None]).reshape(-1, *values_in_sweeps.shape[1:])
         if downstream.moves_exactly:
             moved_values = observer.add_rounding_error(moved_values, Rounding(np.abs(moved_values), 1))
-        terms = downstream.evaluate_remaining({downstream.name: moved_values}, upstream, observer=observer)
-        return broadcast_batch(terms, len(moves) * (ROUNDING_SWEEPS + 1)).reshape(len(moves), ROUNDING_SWEEPS + 1, -1)
+        values = {downstream.name: moved_values}
+        terms = downstream.evaluate_remaining(values, upstream, observer=observer)
+        sample_count = ROUNDING_SWEEPS + 1
+        spread = downstream.measure_leeway_spread(values, upstream, sample_count)
+        return broadcast_batch(terms, len(moves) * sample_count).reshape(len(moves), sample_count, -1), spread
 
 
 def _repeat_in_batch(array: Array, count: int) -> Array:
