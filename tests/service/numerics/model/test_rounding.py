@@ -1,3 +1,4 @@
+import mpmath
 import numpy as np
 import pytest
 
@@ -48,6 +49,27 @@ def test_rounding_allowance_covers_correct_gradients(family, seed, name, dtype):
     for key, expected in truth.compute_rounded_gradients(graph, wide).items():
         for gradients in routes:
             assert (np.abs(gradients[key].astype(np.float64) - expected) <= allowed[key]).all(), key
+
+
+@pytest.mark.parametrize("phase", [1e4, 1e8, 1e10, 1e12, 1e14])
+def test_allowance_of_a_large_phase_is_that_of_its_rounding(phase):
+    generator = np.random.default_rng(5)
+    x = generator.uniform(0.5, 2, 50)
+    nodes = [
+        Node("z", OP_REGISTRY["mul"](), ("w", "x")),
+        Node("h", OP_REGISTRY["cos"](), ("z",)),
+        Node("loss", OP_REGISTRY["sum"](), ("h",)),
+    ]
+    graph = Graph(nodes, {"w": (50,), "x": (50,)})
+    leaves = {"w": phase * generator.uniform(0.5, 1, (1, 50)), "x": x[None]}
+    allowed = estimate_rounding_allowances(graph, leaves, PRECISIONS["FP64"], 0)["w"].ravel()
+    errors = []
+    for w, factor in zip(leaves["w"][0], x, strict=True):
+        with mpmath.workdps(50):
+            exact = -mpmath.mpf(factor) * mpmath.sin(mpmath.mpf(w) * mpmath.mpf(factor))
+            errors.append(abs(float(mpmath.mpf(-factor * np.sin(w * factor)) - exact)))
+    assert (np.array(errors) <= allowed).all()
+    assert np.median(allowed) <= 1000 * np.median(errors)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -53,6 +53,28 @@ def test_noise_covers_the_float64_error_and_little_more(w, step):
     assert np.abs(errors).max() <= noise <= 1000 * np.abs(errors).max()
 
 
+@pytest.mark.parametrize("phase", [1e4, 1e8, 1e10, 1e12])
+def test_noise_of_a_large_phase_is_that_of_its_rounding(phase):
+    """The errors that are drawn turn a phase of 1e10 many times; its own move it by 1e-6."""
+    factor = 1.3
+    nodes = [
+        Node("z", OP_REGISTRY["mul"](), ("w", factor)),
+        Node("h", OP_REGISTRY["cos"](), ("z",)),
+        Node("loss", OP_REGISTRY["sum"](), ("h",)),
+    ]
+    generator, errors = np.random.default_rng(2), []
+    graph, w = Graph(nodes, {"w": (1,)}), np.array([phase / 3])
+    measured = make_meter(graph, {"w": add_batch_axis(w)})
+    noise = float(measured.measure_noise("w", CENTRAL, 0.125)[0] * measured.scale)
+    for _ in range(100):
+        points = w + 0.125 * generator.uniform(1, 2) * np.array([1.0, -1.0])
+        terms = np.cos(points * factor)
+        with mpmath.workdps(50):
+            exact = [mpmath.cos(mpmath.mpf(float(point)) * mpmath.mpf(factor)) for point in points]
+            errors.append(float(mpmath.mpf(terms[0]) - mpmath.mpf(terms[1]) - (exact[0] - exact[1])))
+    assert np.abs(errors).max() <= noise <= 1000 * np.abs(errors).max()
+
+
 def test_noise_at_a_residual_of_zero_comes_from_the_neighbouring_points():
     """At the base a fitted model has terms of 0, which have no noise; its differences do."""
     graph, leaves = build_reference_model()
