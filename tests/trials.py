@@ -50,6 +50,7 @@ TRIALS: dict[str, str] = {
     "tests/service/numerics/blackbox/test_line_derivatives.py": "bounds of smooth losses, on lines at random",
     "tests/service/numerics/blackbox/test_networks.py": "networks at random, beside kinks",
     "tests/service/numerics/blackbox/test_noise.py::test_known_noise": "noise at random, two hundred times each",
+    "tests/service/numerics/blackbox/test_offset_losses.py": "functions beside constants at random",
     "tests/service/numerics/blackbox/test_one_sided_extrapolation.py::test_a_smooth_loss": "thousands of phases",
     "tests/service/numerics/blackbox/test_promises.py::test_a_float32": "losses in two arithmetics, two hundred each",
     "tests/service/numerics/blackbox/test_scattered_values.py::test_bounds_hold_wherever": "missing values at random",

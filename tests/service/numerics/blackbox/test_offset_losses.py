@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from service.numerics.blackbox import function_differences
 from service.numerics.blackbox.candidate_judge import judge_candidates
 from service.numerics.core.precision import PRECISIONS
 from service.numerics.verdict.outcome import Outcome
@@ -80,3 +81,20 @@ def test_moderate_offsets_are_decided(random):
         assert trial.judge(trial.gradient).verdict.outcome == Outcome.PASS
         for spoil in WRONG.values():
             assert trial.judge(spoil(trial.gradient)).verdict.outcome == Outcome.FAIL
+
+
+def test_wrong_candidates_would_pass_if_every_loss_were_taken_to_jitter(monkeypatch):
+    """The control of the tests above: these losses do hide gradients, and only the evidence of a zero is missing."""
+    monkeypatch.setattr(
+        function_differences,
+        "has_rounding_jitter",
+        lambda layout, name, near, values, noise: np.ones(np.shape(noise.largest_deviation), bool),
+    )
+    trials = [OffsetTrial(seed, np.float64, 16, random=False) for seed in range(60)]
+    passing = [
+        trial.judge(spoil(trial.gradient)).verdict.outcome == Outcome.PASS
+        for trial in trials
+        if not trial.is_constant
+        for spoil in WRONG.values()
+    ]
+    assert sum(passing) > 5
