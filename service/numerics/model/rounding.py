@@ -94,9 +94,9 @@ def _measure_spreads(
 def _measure_leeway_spread(graph: Graph, values: NamedArrays) -> float:
     """Return the spread of exponents and phases among the sweeps, as the largest part of their leeway.
 
-    Where rounding moves one beyond its leeway, a spread is none of the size of the errors: another score becomes the
+    If rounding moves one beyond its leeway, a spread is none of the size of the errors: another score becomes the
     largest of a softmax, or a cosine turns. A few sweeps then see some of what may come out, and a correct gradient may
-    be what they did not see. The errors that are drawn for float64 are larger than its own. Where they alone leave the
+    be what they did not see. The errors that are drawn for float64 are larger than its own. If they alone leave the
     leeway, the spread is the swing of the gradient, and the true errors make the same part of it as of the leeway.
     """
     largest = 0.0
