@@ -4,7 +4,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -15,17 +15,15 @@ import httpx
 
 from gradcheckd import wire
 from gradcheckd.errors import ProblemError, RequestError, UnexpectedAnswerError, hide_frames
-from gradcheckd.http_client import ProcessClient
+from gradcheckd.http_client import ProcessClient, RequestSender
 from gradcheckd.http_errors import DEFAULT_URL, ErrorExplainer
-from gradcheckd.in_process import IN_PROCESS, is_installed, make_transport
+from gradcheckd.in_process import IN_PROCESS, InProcessClient, is_installed
 from gradcheckd.wire import Body
 
 __tracebackhide__ = hide_frames
 
 URL_VARIABLE = "GRADCHECKD_URL"
 KEY_VARIABLE = "GRADCHECKD_API_KEY"
-_LOCAL_BASE = "http://localhost"
-"""Begin of the addresses of requests that stay in this process."""
 # gunicorn closes a connection that was idle for 2 s: a request that meets the end of one would be lost.
 _POOL_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=1.5)
 _PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -63,11 +61,12 @@ class Connection:
     ) -> None:
         self.url, self._key = choose_address(url), choose_key(key)
         self._retry_seconds, self._timeout = _validate_retry_seconds(retry_seconds), _validate_timeout(timeout)
-        self._base = _LOCAL_BASE if self.url == IN_PROCESS else self.url
-        if not re.match(r"https?://[^/]", self._base):
+        if self.url != IN_PROCESS and not re.match(r"https?://[^/]", self.url):
             raise RequestError(f"The address of a service is like {DEFAULT_URL}; {self.url!r} was given.")
         self._headers = _make_headers(self._key)
-        self._client = ProcessClient(self._make_client)
+        self._client: RequestSender = (
+            InProcessClient(self._timeout) if self.url == IN_PROCESS else ProcessClient(self.url, self._make_client)
+        )
         self.takes_plan_requests = True
         """False once the service has refused points that were made here: it is older, or has another rule for them."""
 
@@ -80,11 +79,8 @@ class Connection:
         self.close()
 
     def _make_client(self) -> httpx.Client:
-        if self.url == IN_PROCESS:
-            # No proxy of the environment stands between.
-            return httpx.Client(transport=make_transport(self._timeout), headers=self._headers, trust_env=False)
         limits = httpx.Timeout(self._timeout, connect=min(self._timeout, 10.0))
-        return httpx.Client(timeout=limits, limits=_POOL_LIMITS, headers=self._headers)
+        return httpx.Client(timeout=limits, limits=_POOL_LIMITS)
 
     @property
     def is_closed(self) -> bool:
@@ -135,23 +131,22 @@ class Connection:
         """Send a request; return the answer, which the caller reads and closes."""
         if self._client.is_closed:
             raise RequestError("This Service has been closed, and asks no more. Make another, or close it later.")
-        headers = {"Accept": accept} | ({"Content-Type": body.media_type} if body else {})
-        request = self._client.get().build_request(
-            method, self._base + path, content=body.content if body else None, headers=headers
-        )
-        response = self._send_with_retries(request)
+        headers = {**self._headers, "Accept": accept} | ({"Content-Type": body.media_type} if body else {})
+        response = self._send_with_retries(method, path, headers, body.content if body else None)
         try:
-            self._check_response(response, accept)
+            self._check_response(response, path, accept)
         except BaseException:
             response.close()
             raise
         return response
 
-    def _send_with_retries(self, request: httpx.Request) -> httpx.Response:
+    def _send_with_retries(
+        self, method: str, path: str, headers: Mapping[str, str], content: bytes | None
+    ) -> httpx.Response:
         """Send a request until the service has room for it, or the time for further attempts ends."""
         deadline, max_pause = time.monotonic() + self._retry_seconds, _FIRST_RETRY_SECONDS
         while True:
-            response = self._client.get().send(request, stream=True)
+            response = self._client.send(method, path, headers, content)
             if response.status_code != _FULL_STATUS:
                 return response
             # Clients that were refused together must not come back together.
@@ -162,7 +157,7 @@ class Connection:
             time.sleep(pause)
             max_pause = min(2 * max_pause, _MAX_RETRY_PAUSE_SECONDS)
 
-    def _check_response(self, response: httpx.Response, accept: str) -> None:
+    def _check_response(self, response: httpx.Response, path: str, accept: str) -> None:
         media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
         if response.status_code == 200 and media_type == accept.partition(";")[0]:
             return
@@ -172,7 +167,7 @@ class Connection:
                 problem = ProblemError(wire.load_json(content))
             raise problem
         raise UnexpectedAnswerError(
-            f"{response.request.url} answers with status {response.status_code} and {media_type or 'no content type'}, "
+            f"{self.url}{path} answers with status {response.status_code} and {media_type or 'no content type'}, "
             "which is not as gradcheckd answers. Is that its address, and not the one of something else, or of a "
             "proxy in front of it?"
         )

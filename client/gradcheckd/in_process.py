@@ -3,12 +3,14 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable
-from functools import cache, partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 
@@ -24,6 +26,7 @@ HOW_TO_INSTALL = (
     "  make serve                                     in a checkout: sets itself up\n"
     "  docker run --rm -p 8000:8000 gradcheckd        once `docker build -t gradcheckd .` has made the image"
 )
+_HOST = "localhost"
 _APPLICATION_MODULE = "service.in_process"
 # Packages of other projects have these names too: a file tells ours.
 _FILE_BY_PACKAGE = {"service": "in_process.py", "schemas": "safetensors_body.py"}
@@ -57,9 +60,89 @@ def _is_ours(spec: ModuleSpec | None, file: str) -> bool:
     return any((Path(place) / file).is_file() for place in places or ())
 
 
-def make_transport(seconds: float) -> httpx.BaseTransport:
-    """Make a transport that calls the application, which it loads for the first request; an answer may take seconds."""
-    return httpx.WSGITransport(partial(_call_application, seconds))
+class InProcessClient:
+    """Sends requests to the application in this process, which it loads for the first of them.
+
+    It calls the application by WSGI itself: a client of HTTP takes half a millisecond for addresses, cookies and
+    redirects, of which there are none here.
+
+    Parameters
+    ----------
+    seconds
+        Time that an answer may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._is_closed = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Tell whether the client was closed."""
+        return self._is_closed
+
+    def send(self, method: str, path: str, headers: Mapping[str, str], content: bytes | None) -> httpx.Response:
+        """Send a request; return the answer, which the caller reads and closes."""
+        started: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> Callable[[bytes], None]:
+            started.append((status, headers))
+            return _refuse_write
+
+        pieces = _call_application(self._seconds, _make_environ(method, path, headers, content), start_response)
+        status, answer_headers = started[-1]
+        return httpx.Response(int(status.split(" ", 1)[0]), headers=answer_headers, stream=_AnswerStream(pieces))
+
+    def close(self) -> None:
+        """Send no more requests."""
+        self._is_closed = True
+
+
+class _AnswerStream(httpx.SyncByteStream):
+    """The pieces of an answer of WSGI."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._pieces)
+
+    def close(self) -> None:
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()
+
+
+def _refuse_write(_: bytes) -> None:
+    raise NotImplementedError("an application of Flask yields its answers")
+
+
+def _make_environ(method: str, path: str, headers: Mapping[str, str], content: bytes | None) -> dict[str, Any]:
+    """Make the environment of a request, as PEP 3333 has it."""
+    place, _, query = path.partition("?")
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote(place),
+        "QUERY_STRING": query,
+        "SERVER_NAME": _HOST,
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": _HOST,
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": BytesIO(content or b""),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    if content is not None:
+        environ["CONTENT_LENGTH"] = str(len(content))
+    for name, value in headers.items():
+        key = name.upper().replace("-", "_")
+        environ[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
+    return environ
 
 
 def _call_application(seconds: float, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -148,6 +148,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         is_small=_is_small_check,
         timeout_path=("with_respect_to",),
         operation_id="post_check_post_check",
+        needs_torch=True,
     ),
     CheckKind(
         name="curve",
@@ -159,6 +160,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         build_examples=partial(_build_preset_examples, _add_first_element),
         binary_body=_GRAPH_BODY,
         operation_id="post_curve_post_curve",
+        needs_torch=True,
     ),
     CheckKind(
         name="bugs",
@@ -170,6 +172,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         build_examples=_build_preset_examples,
         binary_body=_GRAPH_BODY,
         operation_id="post_bugs_post_bugs",
+        needs_torch=True,
     ),
     CheckKind(
         name="plan",

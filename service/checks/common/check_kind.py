@@ -126,6 +126,8 @@ class CheckKind(Generic[ResultT]):
         Path into the request of the field to reduce if the time is over.
     operation_id
         Identifier in the description of the interface; `post_NAME` by default.
+    needs_torch
+        True if the kind computes with torch, on which the thread of a caller acts; False by default.
     """
 
     name: str
@@ -145,3 +147,4 @@ class CheckKind(Generic[ResultT]):
     is_small: Callable[[object | None, Limits], bool] | None = None
     timeout_path: tuple[str, ...] = ()
     operation_id: str = ""
+    needs_torch: bool = False

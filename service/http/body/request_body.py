@@ -2,13 +2,13 @@
 
 import codecs
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from types import TracebackType
 
 from flask import Request, current_app
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import BadRequest, NotAcceptable, RequestEntityTooLarge, UnsupportedMediaType
-from werkzeug.http import parse_options_header
+from werkzeug.http import parse_accept_header, parse_options_header
 
 from schemas.problem_details import quote_name
 from schemas.safetensors_body import FIELDS_ENTRY, SAFETENSORS, SECTIONS, NotSafetensorsError, decode_request
@@ -20,6 +20,8 @@ from service.http.middleware.memory_quota import Reservation, reserve_body
 from service.settings import Settings
 
 JSON = "application/json"
+_MAX_KEPT_CHARACTERS = 200
+"""Characters of a header from which on its choice is not kept for the next request."""
 _PARSED_JSON_DIVISOR = 4
 """Divisor of the memory of a check for parsed JSON: tensors that are small enough need no more than a quarter."""
 
@@ -160,12 +162,20 @@ def negotiate_media_type(request: Request, *served: str) -> str:
         The request accepts none of them.
     """
     header = request.headers.get("Accept", "").strip()
-    # A parameter chooses no media type: a charset after one, as some clients add it, changes nothing.
-    ranges = MIMEAccept([(value.partition(";")[0].strip(), quality) for value, quality in request.accept_mimetypes])
-    media_type = ranges.best_match(served, default="") if header else served[0]
+    choose = _choose_media_type if len(header) < _MAX_KEPT_CHARACTERS else _choose_media_type.__wrapped__
+    media_type = choose(header, served) if header else served[0]
     if not media_type:
         raise NotAcceptable(f"Served here: {', '.join(served)}; the request accepts {quote_name(header)}.")
     return media_type
+
+
+@lru_cache(maxsize=256)
+def _choose_media_type(header: str, served: tuple[str, ...]) -> str:
+    """Choose the media type that a header accepts; empty if there is none."""
+    # A parameter chooses no media type: a charset after one, as some clients add it, changes nothing.
+    accepted = parse_accept_header(header, MIMEAccept)
+    ranges = MIMEAccept([(value.partition(";")[0].strip(), quality) for value, quality in accepted])
+    return ranges.best_match(served, default="") or ""
 
 
 def get_accepted_range(request: Request, media_type: str) -> str:

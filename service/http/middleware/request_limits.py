@@ -7,8 +7,14 @@ from flask import current_app
 from service.checks.common.limits import Limits
 from service.settings import Settings
 
+_LIMITS = "gradcheckd.limits"
+
 
 def get_current_limits() -> Limits:
     """Return the limits of the application: each is the setting MAX_ and its name."""
-    settings: Settings = current_app.extensions["gradcheckd"]
+    limits: Limits | None = current_app.extensions.get(_LIMITS)
+    return limits or current_app.extensions.setdefault(_LIMITS, _read_limits(current_app.extensions["gradcheckd"]))
+
+
+def _read_limits(settings: Settings) -> Limits:
     return Limits(**{limit.name: getattr(settings, f"max_{limit.name}") for limit in fields(Limits)})

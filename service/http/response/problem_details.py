@@ -77,7 +77,15 @@ def _describe_http_error(error: HTTPException) -> str:
     return error.description or ""
 
 
-def register(app: Flask) -> None:
-    """Answer every error of the application with a problem document."""
+def register(app: Flask, *, answers_unexpected: bool = True) -> None:
+    """Answer every error of the application with a problem document.
+
+    With `answers_unexpected=False` an unexpected error is raised: in the process of another program no log would have
+    it, and it may be that of a signal handler there.
+    """
     app.register_error_handler(HTTPException, _answer_error)
-    app.register_error_handler(Exception, _answer_error)
+    app.register_error_handler(InvalidRequestError, _answer_error)
+    if answers_unexpected:
+        app.register_error_handler(Exception, _answer_error)
+    else:
+        app.config["PROPAGATE_EXCEPTIONS"] = True
