@@ -87,7 +87,12 @@ class TensorForm:
 
     def has_names(self, value: object) -> bool:
         """Tell whether a value is a mapping of exactly the names of this form."""
-        return isinstance(value, Mapping) and cast("Mapping[object, Any]", value).keys() == self.originals.keys()
+        # To ask whether an array is a mapping takes as long as a small function of a caller.
+        return (
+            type(value) is not np.ndarray
+            and isinstance(value, Mapping)
+            and cast("Mapping[object, Any]", value).keys() == self.originals.keys()
+        )
 
     def _list_names(self) -> str:
         return ", ".join(map(repr, self.originals))
@@ -163,6 +168,8 @@ def read_floats(value: Any, subject: str, remedy: str) -> TypedTensor:
     if value is None:
         raise TensorError(f"{subject} is None. {remedy}")
     tensor = to_tensor(value, subject)
+    if isinstance(tensor, TypedTensor) and tensor.datatype.storage_dtype.kind == "f":
+        return tensor
     if not isinstance(tensor, TypedTensor):
         try:
             return cast("TypedTensor", to_tensor(np.asarray(tensor.value, np.float64), subject))

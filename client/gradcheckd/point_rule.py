@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from gradcheckd.arrays import Array
-from gradcheckd.move_sizes import DatatypeRule, round_to_power_of_two
+from gradcheckd.move_sizes import DatatypeRule, compute_median, round_to_power_of_two
 from gradcheckd.random_numbers import draw_numbers, draw_words
 
 BASE_REPEATS, NEAR_POINTS, SHARED_LINES, MOST_SEPARATE_LINES, FIRST_DIRECTIONS = 3, 8, 2, 16, 2
@@ -79,7 +79,7 @@ class MovedTensor:
     @cached_property
     def unit(self) -> float:
         """Return the unit of random directions."""
-        return round_to_power_of_two(float(np.median(self.sizes)))
+        return round_to_power_of_two(compute_median(self.sizes))
 
     @cached_property
     def elements(self) -> Array:

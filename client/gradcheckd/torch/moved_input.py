@@ -14,6 +14,9 @@ from gradcheckd.torch.torch_internals import COMPRESSED_LAYOUTS, MKLDNN, Gradche
 RealNumbers = Array | Tensor
 """Real numbers as an array of NumPy, which a check handles faster; as a tensor in bfloat16, which NumPy lacks."""
 
+_PLAIN_DTYPES = frozenset({torch.float64, torch.float32, torch.float16})
+"""Datatypes that NumPy has too, of real numbers."""
+
 
 class UnjudgeableError(Exception):
     """An input that only torch's own comparison takes; the message says why."""
@@ -44,7 +47,7 @@ class MovedInput:
     stored: Tensor
     positions: Tensor | None
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Return the name of the input in reports."""
         return f"input{self.index}"
@@ -139,11 +142,17 @@ def read_numbers(tensor: Tensor) -> Tensor:
 
 def copy_numbers(tensor: Tensor) -> RealNumbers:
     """Return a copy of the numbers of a dense tensor as a check takes them."""
+    if tensor.dtype in _PLAIN_DTYPES and tensor.layout == torch.strided and not _has_no_memory(tensor):
+        return np.array(tensor.numpy(force=True))
     numbers = read_numbers(tensor)
     if numbers.dtype == torch.bfloat16:
         return numbers.clone()
     # Tensors of zeros may have no memory.
     return np.array(numbers.to_dense().numpy(force=True))
+
+
+def _has_no_memory(tensor: Tensor) -> bool:
+    return torch._is_zerotensor(tensor)
 
 
 def as_numbers(numbers: RealNumbers) -> Tensor:

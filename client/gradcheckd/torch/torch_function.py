@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -67,7 +68,7 @@ class TorchFunction:
             f"output{index}": index for index, result in enumerate(results) if is_judged(result) and result.numel()
         }
         self._needs_grad: bool | None = None
-        self._shapes = [_get_shape(result) for result in results]
+        self._shapes = tuple(map(_get_shape, results))
         self.tangent_inputs: list[str] = []
         """Name of the input that each tangent so far moves."""
         self._tangent_squares: dict[str, list[float]] = {name: [] for name in self._judged}
@@ -77,7 +78,7 @@ class TorchFunction:
         """Return the numbers of the inputs; empty ones have none."""
         return {moved.name: moved.base_numbers for moved in self.nonempty_inputs}
 
-    @property
+    @cached_property
     def nonempty_inputs(self) -> list[MovedInput]:
         """Return the inputs that are not empty."""
         return [moved for moved in self.moved if moved.base.numel()]
@@ -136,31 +137,39 @@ class TorchFunction:
                 moved.move_back()
 
     def _evaluate_here(self) -> dict[str, RealNumbers]:
+        results = None
         if self._needs_grad is None:
-            self._needs_grad = not self._is_same_without_grad()
-        with torch.set_grad_enabled(self._needs_grad):
-            results = as_tuple(self._func(*self._numerical_inputs))
-        self._refuse_other_shapes(results)
+            results = self._find_results_without_grad()
+            self._needs_grad = results is None
+        if results is None:
+            with torch.set_grad_enabled(self._needs_grad):
+                results = as_tuple(self._func(*self._numerical_inputs))
+            self._refuse_other_shapes(results)
         # A copy: a result may be a view of an input.
         return {name: copy_numbers(results[index]) for name, index in self._judged.items()}
 
-    def _is_same_without_grad(self) -> bool:
-        """Tell whether the function has the same results without recording; some compute gradients themselves."""
+    def _find_results_without_grad(self) -> Sequence[Any] | None:
+        """Return the results of the function without recording; None where others than with, as of its own gradients.
+
+        Only at the base are those with recording known.
+        """
         try:
             with torch.no_grad():
                 results = as_tuple(self._func(*self._numerical_inputs))
             self._refuse_other_shapes(results)
         except Exception:  # noqa: BLE001 - of any kind: with recording, the caller sees it
-            return False
-        return all(
+            return None
+        is_same = all(
             torch.equal(read_numbers(results[index]), read_numbers(self._results[index]))
             for index in self._judged.values()
         )
+        return results if is_same else None
 
     def _refuse_other_shapes(self, results: Sequence[Any]) -> None:
-        shapes = [_get_shape(result) for result in results]
+        shapes = tuple(map(_get_shape, results))
         if shapes != self._shapes:
-            raise OutputShapeError(f"outputs have shapes {shapes} here, and {self._shapes} at the base")
+            here, base = ([None if shape is None else list(shape) for shape in each] for each in (shapes, self._shapes))
+            raise OutputShapeError(f"outputs have shapes {here} here, and {base} at the base")
 
     def compute_vjp(self, _: Numbers, cotangents: Numbers) -> dict[str, Tensor]:
         """Return the gradient of the output whose cotangent is not zero; the graph is that at the base.
@@ -250,5 +259,5 @@ def _restore(numbers: RealNumbers, like: Tensor) -> Tensor:
     return torch.view_as_complex(restored) if like.is_complex() else restored
 
 
-def _get_shape(value: Any) -> list[int] | None:
-    return list(value.shape) if isinstance(value, Tensor) else None
+def _get_shape(value: Any) -> torch.Size | None:
+    return value.shape if isinstance(value, Tensor) else None

@@ -1,11 +1,12 @@
 """Validation of the requests for a plan and for a judgement."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from schemas.plan import JudgeRequest, PlanRequest
 from schemas.problem_details import InvalidRequestError, PlacedError, error_at
 from service.checks.common.limits import Limits
-from service.checks.common.request_validation import validate_request
+from service.checks.common.request_validation import Path, validate_request
 
 PLAN_FIELD, REQUEST_FIELD = "plan", "plan_request"
 _PLAN_FIELDS = ("point", "scale", "bounds", "outputs", "cotangents")
@@ -33,15 +34,18 @@ def parse_judge_request(body: object, limits: Limits) -> JudgeRequest:
     InvalidRequestError
         All errors of the form, or of the choice between a plan and a request for one.
     """
-    plan_fields = ((plan, name) for plan in (PLAN_FIELD, REQUEST_FIELD) for name in _PLAN_FIELDS)
-    fields = (*((name,) for name in _JUDGED_FIELDS), *plan_fields)
-    checksums = _CHECKSUMS_PER_NAME * limits.names + _OTHER_CHECKSUMS
-    request = validate_request(
-        body, JudgeRequest, dict.fromkeys(fields, limits.names) | {(PLAN_FIELD, "checks"): checksums}
-    )
+    request = validate_request(body, JudgeRequest, _list_max_counts(limits.names))
     if errors := [*_find_plan_errors(request)]:
         raise InvalidRequestError(errors)
     return request
+
+
+@lru_cache(maxsize=16)
+def _list_max_counts(names: int) -> Mapping[Path, int]:
+    """Return the most entries of the fields of a request for a judgement, for a limit on names."""
+    plan_fields = ((plan, name) for plan in (PLAN_FIELD, REQUEST_FIELD) for name in _PLAN_FIELDS)
+    fields = (*((name,) for name in _JUDGED_FIELDS), *plan_fields)
+    return dict.fromkeys(fields, names) | {(PLAN_FIELD, "checks"): _CHECKSUMS_PER_NAME * names + _OTHER_CHECKSUMS}
 
 
 def _find_plan_errors(request: JudgeRequest) -> Iterator[PlacedError]:

@@ -8,6 +8,8 @@ cotangents, all as float64, little-endian, row-major, with 0 for -0.
 
 import hashlib
 
+import numpy as np
+
 from schemas.plan import JudgeRequest, PlanRequest
 from schemas.problem_details import InvalidRequestError, error_at
 from service.checks.blackbox.evaluation_plan import EvaluationPlan, build_evaluation_plan
@@ -21,6 +23,8 @@ from service.checks.common.limits import Limits
 from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import iterate_interruptibly
 
+_BLOCK_NUMBERS = 2**16
+"""Numbers of the points that are hashed at once."""
 _DIGEST_REMEDY = (
     "Compare your points with those of POST /v1/plan for the same request, or send the `plan` of its answer in place "
     "of `plan_request`"
@@ -91,11 +95,12 @@ def check_digest(digest: str | None, plan: EvaluationPlan, look: Look) -> None:
 
 def compute_digest(plan: EvaluationPlan, look: Look) -> str:
     """Return the SHA-256 of the points of a look and of the cotangents, in hexadecimal digits."""
-    points = [tensor.array for tensor in select_points(plan, look.evaluations).values()]
+    count = len(look.evaluations)
+    points = [tensor.array.reshape(count, -1) for tensor in select_points(plan, look.evaluations).values()]
+    block = max(1, _BLOCK_NUMBERS // sum(array.shape[1] for array in points))
     hashed = hashlib.sha256()
-    for position in iterate_interruptibly(range(len(look.evaluations))):
-        for array in points:
-            hashed.update(_to_bytes(array[position]))
+    for first in iterate_interruptibly(range(0, count, block)):
+        hashed.update(_to_bytes(np.concatenate([array[first : first + block] for array in points], axis=1)))
     for cotangent in plan.cotangents.values():
         hashed.update(_to_bytes(cotangent))
     return hashed.hexdigest()

@@ -24,6 +24,7 @@ from service.numerics.blackbox.schedule import (
     round_to_power_of_two,
 )
 from service.numerics.core.batching import Array
+from service.numerics.core.medians import compute_median
 from service.numerics.verdict.gradient_verdict import unravel_index
 
 _UNKNOWN_TENSOR_MESSAGE = "there is no tensor {} in the point"
@@ -92,9 +93,7 @@ def build_bounded_point(
     if domain is not None:
         moves = find_element_moves(values.ravel(), step_sizes, domain, schedule, random=random)
     unit = (
-        round_to_power_of_two(float(np.median(moves.move_sizes[moves.move_sizes > 0])))
-        if moves.move_sizes.any()
-        else 1.0
+        round_to_power_of_two(compute_median(moves.move_sizes[moves.move_sizes > 0])) if moves.move_sizes.any() else 1.0
     )
     return TensorPoint(values, schedule, unit, moves, domain)
 

@@ -55,6 +55,7 @@ from service.numerics.blackbox.noise import LossNoise, estimate_line_noise
 from service.numerics.blackbox.schedule import NEAR_POINT_COUNT
 from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import iterate_interruptibly
+from service.numerics.core.medians import compute_medians
 
 _QUIET_RATIO = 16.0
 """Ratio of the noise to that of quieter lines from which it is none."""
@@ -153,7 +154,7 @@ def _widen_bounds(
     """
     is_suspect = is_suspect | (noise.largest_deviation > _LARGE_NOISE_RATIO * noise.loss_magnitude)
     least = _find_least_noise(layout, name, losses, noise)
-    line_noise = np.fmin.reduce([_estimate_moving_noise(line) for line in near_losses])
+    line_noise = np.fmin.reduce(_estimate_moving_noise(np.moveaxis(near_losses, 0, 1)))
     least = np.where(is_suspect, np.maximum(np.fmin(line_noise, least), noise.rounding_deviation), least)
     is_quieter = noise.is_deterministic & (least < noise.largest_deviation / _QUIET_RATIO)
     if not is_quieter.any():
@@ -170,8 +171,8 @@ def _find_least_noise(layout: EvaluationLayout, name: str, losses: Array, noise:
 
 
 def _estimate_moving_noise(values: Array) -> Array:
-    """Return the noise of a line of near points, (points, ...); infinite if neighbours are the same to the last bit."""
-    is_flat = (np.diff(values, axis=0) == 0).any(axis=0)
+    """Return the noise of lines of near points, (points, ...); infinite if neighbours are the same to the last bit."""
+    is_flat = (values[1:] - values[:-1] == 0).any(axis=0)
     return np.where(is_flat, np.inf, estimate_line_noise(values))
 
 
@@ -181,12 +182,18 @@ def _measure_scatter(losses: Array, steps: Array) -> Array:
     scatter = np.full(sums.shape[:-1], np.inf)
     for first in range(len(steps) - _QUIET_WINDOW + 1):
         window = slice(first, first + _QUIET_WINDOW)
-        basis, _ = np.linalg.qr(np.stack([np.ones(_QUIET_WINDOW), np.log2(steps[window])], axis=1))
+        basis = _find_trend_basis(tuple(steps[window].tolist()))
         # The first is taken away beforehand: it may be far larger than what the sums differ by.
         changes = sums[..., window] - sums[..., first : first + 1]
         residuals = changes - (changes @ basis) @ basis.T
         scatter = np.fmin(scatter, np.sqrt(np.square(residuals).sum(axis=-1) / (2 * (_QUIET_WINDOW - 2))))
-    return _SCATTER_SAFETY * np.median(scatter, axis=-1)
+    return _SCATTER_SAFETY * compute_medians(scatter)
+
+
+@lru_cache(maxsize=64)
+def _find_trend_basis(steps: tuple[float, ...]) -> Array:
+    """Return an orthonormal basis of what is linear in the logarithm of steps, (steps, 2)."""
+    return np.linalg.qr(np.stack([np.ones(len(steps)), np.log2(steps)], axis=1))[0]
 
 
 def _find_contradicted(

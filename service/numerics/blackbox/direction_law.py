@@ -58,6 +58,9 @@ from service.numerics.core.batching import Array
 
 ONE_SIDED_CONCENTRATION = 4.3
 """Factor on the density of inner products at 0 if elements move to one side alone."""
+_GAUSSIAN_DENSITY = math.sqrt(2 / math.pi)
+_ERROR_FUNCTION_REACH = 6.0
+_SHIFTS = np.array([3.0, 1.0, -1.0, -3.0])
 _SMALLEST_NOISE, _LARGEST_NOISE = 2.0**-26, 2.0**4
 """Noise over the error of an element, t / E: below the first it counts as the first, above the second all is Gaussian.
 
@@ -67,19 +70,20 @@ The excess kurtosis of the sum is -0.4 / (1 + (t / E)^2)^2, 6e-6 at 16, where (2
 
 def bound_hiding_probability(relative_limit: float) -> float:
     """Return the probability that an inner product is within a part of the norm of its vector, at most: (1)."""
-    return min(1.0, math.sqrt(2 / math.pi) * relative_limit)
+    return min(1.0, _GAUSSIAN_DENSITY * relative_limit)
 
 
-def compute_hiding_probabilities(limits: Array, errors: Array, noise_deviation: float) -> Array:
-    """Return the probabilities that errors of single elements hide, (2), (n,).
+def compute_hiding_probabilities(limits: Array, errors: Array, noise_deviation: Array | float) -> Array:
+    """Return the probabilities that errors of single elements hide, (2), of the shape of the limits.
 
     Parameters
     ----------
     limits, errors
-        a and E, finite and not negative, (n,).
+        a and E, finite and not negative; E broadcasts to a.
     noise_deviation
-        t.
+        t, broadcasts to a.
     """
+    errors, noise_deviation = np.broadcast_to(errors, limits.shape), np.broadcast_to(noise_deviation, limits.shape)
     is_nothing = (errors == 0) & (noise_deviation == 0)
     errors = np.maximum(errors, 5e-324)
     with np.errstate(over="ignore"):
@@ -91,17 +95,15 @@ def compute_hiding_probabilities(limits: Array, errors: Array, noise_deviation: 
     # The sum lies farther out than this with probability 1e-18.
     is_near = ~is_gaussian & (relative_limits < 3 + 9 * noises)
     near_limits, noises = relative_limits[is_near], noises[is_near]
-    probabilities[is_near] = _evaluate_distribution(near_limits, noises) - _evaluate_distribution(-near_limits, noises)
+    above, below = _evaluate_distribution(np.stack([near_limits, -near_limits]), noises)
+    probabilities[is_near] = above - below
     return np.where(is_nothing, 1.0, np.clip(probabilities, 0.0, 1.0))
 
 
 def _evaluate_distribution(values: Array, noises: Array) -> Array:
-    """Return G of (2) for E = 1."""
-    differences = sum(
-        weight * _integrate_normal((values + shift) / noises)
-        for weight, shift in ((1, 3.0), (-3, 1.0), (3, -1.0), (-1, -3.0))
-    )
-    return (noises / 2) ** 3 * differences
+    """Return G of (2) for E = 1; noises broadcast to the values."""
+    first, second, third, fourth = _integrate_normal((values + _SHIFTS.reshape(-1, *[1] * values.ndim)) / noises)
+    return (noises / 2) ** 3 * (first - 3 * second + 3 * third - fourth)
 
 
 def _integrate_normal(values: Array) -> Array:
@@ -113,5 +115,8 @@ def _integrate_normal(values: Array) -> Array:
 
 
 def evaluate_error_function(values: Array) -> Array:
-    """Return the error function of numbers."""
-    return np.array([math.erf(value) for value in values.tolist()])
+    """Return the error function of numbers, which is 1 or -1 in float64 from 6 on."""
+    results = np.sign(values)
+    is_near = ~(np.abs(values) >= _ERROR_FUNCTION_REACH)
+    results[is_near] = [math.erf(value) for value in values[is_near].tolist()]
+    return results

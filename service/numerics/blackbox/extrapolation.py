@@ -25,6 +25,7 @@ The entry with the smallest bound is taken.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -76,14 +77,12 @@ def extrapolate_central(quotients: Array, steps: Array, noise: Array, kink_bound
     kink_bounds
         Bound that a kink adds to an entry with each level as its largest step, (k, levels).
     """
-    values, weights = neville.build_table(quotients, np.square(steps))
-    entries = sorted(values)
-    rows, columns = (np.array(numbers) for numbers in zip(*entries, strict=True))
+    nodes = np.square(steps)
+    values = neville.build_values(quotients, nodes)
+    entries, rows, columns, entry_weights = _list_entries(tuple(nodes.tolist()))
     quotient_deviations = noise / (np.sqrt(2.0) * steps)
     certain_noise, error_ratios = CERTAIN_DEVIATIONS * quotient_deviations, (steps[1:] / steps[:-1]) ** 2
     entry_values = np.stack([values[entry] for entry in entries])
-    # Shape (entries, 1, levels).
-    entry_weights = np.stack([weights[entry] for entry in entries])[:, None]
     deviations = np.sqrt(np.square(quotient_deviations * entry_weights).sum(axis=2))
     rounding = np.abs(quotients * entry_weights).sum(axis=2) * TABLE_ROUNDING
     errors_by_entry = _estimate_entry_errors(values, steps)
@@ -91,7 +90,7 @@ def extrapolate_central(quotients: Array, steps: Array, noise: Array, kink_bound
     entry_kink_bounds = kink_bounds[:, rows - columns].T
     certain_errors = CERTAIN_DEVIATIONS * deviations + rounding
     bounds = entry_errors + certain_errors + entry_kink_bounds
-    slow_bounds = bound_slow_convergence(values, dict(zip(entries, certain_errors, strict=True)), np.square(steps))
+    slow_bounds = bound_slow_convergence(values, dict(zip(entries, certain_errors, strict=True)), nodes)
     bounds = np.maximum(bounds, np.stack([slow_bounds[entry] for entry in entries]))
     bounds[np.isnan(bounds) | ~np.isfinite(entry_values)] = np.inf
     bounds[rows < _MIN_SETTLED_ROWS] = np.inf
@@ -104,6 +103,18 @@ def extrapolate_central(quotients: Array, steps: Array, noise: Array, kink_bound
     value = entry_values[best_entries, lines]
     is_contested = neville.find_contested(value, rows[best_entries], quotients, error_ratios, certain_noise)
     return ExtrapolatedDerivatives(value, bound, deviations[best_entries, lines], is_contested)
+
+
+@lru_cache(maxsize=64)
+def _list_entries(nodes: tuple[float, ...]) -> tuple[list[tuple[int, int]], Array, Array, Array]:
+    """Return the entries of a table, their rows and columns, (entries,), and their weights, (entries, 1, levels).
+
+    Most lines have the same steps.
+    """
+    weights = neville.build_weights(np.array(nodes))
+    entries = sorted(weights)
+    rows, columns = (np.array(numbers) for numbers in zip(*entries, strict=True))
+    return entries, rows, columns, np.stack([weights[entry] for entry in entries])[:, None]
 
 
 def _estimate_entry_errors(values: TableEntries, steps: Array) -> TableEntries:

@@ -46,6 +46,11 @@ def find_longest_finite_runs(lines: Array) -> Sequence[Array]:
         is_counted = is_finite.all(axis=1) | (np.diff(is_finite.astype(int), axis=1) > 0).any(axis=1)
         lines, is_finite = lines[is_counted], is_finite[is_counted]
     for line, finite in zip(lines, is_finite, strict=True):
+        if finite.all():
+            runs += [line] if len(line) >= MIN_NEAR_POINTS else []
+            continue
+        if not finite.any():
+            continue
         gaps = np.flatnonzero(np.concatenate([[True], ~finite, [True]]))
         longest_run = int(np.diff(gaps).argmax())
         run = line[gaps[longest_run] : gaps[longest_run + 1] - 1]

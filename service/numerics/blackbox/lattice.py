@@ -70,9 +70,10 @@ def round_to_lattice(
     spacing = compute_lattice_spacing(np.abs(point) + largest_step * np.abs(moves), precision)
     with np.errstate(over="ignore"):
         units = point / spacing
-        inward_units = np.where(
-            inward == 0, np.rint(units), np.where(np.greater(inward, 0), np.ceil(units), np.floor(units))
-        )
+        inward_units = np.rint(units)
+        if np.any(inward):
+            further_units = np.where(np.greater(inward, 0), np.ceil(units), np.floor(units))
+            inward_units = np.where(inward == 0, inward_units, further_units)
         starts = np.where(moves == 0, point, spacing * inward_units)
         rounded_moves = spacing * np.rint(smallest_step * moves / spacing) / smallest_step
         coarsenesses = np.divide(spacing, smallest_step * scale, out=np.zeros(np.shape(moves)), where=moves != 0)

@@ -121,9 +121,8 @@ class EvaluationLayout:
             )
         lines, offsets = self.lines[name], self.list_step_offsets(name)
         near_rows, first_row = self._get_near_slice(name), self.get_first_evaluation(name)
-        flat_points[near_rows] = place_near_points(
-            point, self.seed, name, 0, random=self.lines[name].moved_elements is None
-        )[: near_rows.stop - near_rows.start]
+        # The line of a tensor alone has the moves of the first of those that all tensors share.
+        flat_points[near_rows] = flat_points[BASE_REPEATS : BASE_REPEATS + near_rows.stop - near_rows.start]
         line_points = flat_points[first_row : first_row + offsets.size].reshape(*offsets.shape, -1)
         for side in range(2):
             side_offsets = offsets[:, :, side]

@@ -15,8 +15,6 @@ These are the probabilities themselves, and no bounds: of many trials, each with
 many miss the error. `projection.missed` is a bound, for errors of any kind.
 """
 
-import math
-
 import numpy as np
 
 from service.numerics.blackbox.direction_law import compute_hiding_probabilities, evaluate_error_function
@@ -43,12 +41,10 @@ def compute_random_miss_probability(
     errors = relative_error * _select_representatives(np.abs(gradient[gradient != 0]))
     if not errors.size:
         return 1.0
-    pass_probabilities = np.ones(errors.shape)
-    for allowed_error, noise_deviation in zip(allowed_errors.tolist(), deviations.tolist(), strict=True):
-        if math.isfinite(allowed_error):
-            limits = allowed_error + coarseness / 2 * errors
-            pass_probabilities *= compute_hiding_probabilities(limits, errors, noise_deviation)
-    return float(pass_probabilities.mean())
+    is_known = np.isfinite(allowed_errors)
+    limits = allowed_errors[is_known, None] + coarseness / 2 * errors
+    probabilities = compute_hiding_probabilities(limits, errors, deviations[is_known, None])
+    return float(np.multiply.reduce(probabilities, axis=0).mean())
 
 
 def compute_element_miss_probability(

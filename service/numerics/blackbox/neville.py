@@ -29,17 +29,33 @@ def build_table(quotients: Array, nodes: Array) -> tuple[TableEntries, TableEntr
     nodes
         x, falling, (levels,) for all lines or (k, levels).
     """
-    levels = nodes.shape[-1]
-    unit_vectors = np.eye(levels)
-    values = {(row, 0): quotients[:, row] for row in range(levels)}
-    weights = {(row, 0): np.broadcast_to(unit_vectors[row], nodes.shape) for row in range(levels)}
-    for row in range(levels):
+    return build_values(quotients, nodes), build_weights(nodes)
+
+
+def build_values(quotients: Array, nodes: Array) -> TableEntries:
+    """Return the entries (1), each (k,); parameters are those of `build_table`."""
+    levels = range(nodes.shape[-1])
+    return _fill_table([quotients[:, row] for row in levels], [nodes[..., row] for row in levels])
+
+
+def build_weights(nodes: Array) -> TableEntries:
+    """Return the weights of the quotients in the entries (1), of the nodes' shape."""
+    levels = range(nodes.shape[-1])
+    unit_vectors = np.eye(len(levels))
+    return _fill_table(
+        [np.broadcast_to(unit_vectors[row], nodes.shape) for row in levels], [nodes[..., row, None] for row in levels]
+    )
+
+
+def _fill_table(first_column: list[Array], nodes: list[Array]) -> TableEntries:
+    """Return the entries that follow from those of the first column and the nodes, by level."""
+    table = {(row, 0): entry for row, entry in enumerate(first_column)}
+    for row, node in enumerate(nodes):
         for column in range(1, row + 1):
-            ratio = np.asarray(nodes[..., row] / (nodes[..., row - column] - nodes[..., row]))
-            for table, factor in ((values, ratio), (weights, ratio[..., None])):
-                left_entry, upper_entry = table[row, column - 1], table[row - 1, column - 1]
-                table[row, column] = left_entry + (left_entry - upper_entry) * factor
-    return values, weights
+            factor = node / (nodes[row - column] - node)
+            left_entry, upper_entry = table[row, column - 1], table[row - 1, column - 1]
+            table[row, column] = left_entry + (left_entry - upper_entry) * factor
+    return table
 
 
 def measure_disagreement_with_finer(

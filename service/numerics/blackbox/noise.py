@@ -210,7 +210,7 @@ def estimate_noise(repeats: Array, lines: Sequence[Array] | Array, loss_format: 
     """
     near = np.concatenate([repeats, *lines])
     size, rounding = np.abs(near).max(axis=0), loss_format.unit_roundoff
-    of_lines = np.array([estimate_line_noise(line) for line in lines]).reshape(len(lines), *size.shape)
+    of_lines = estimate_noise_of_lines(lines).reshape(len(lines), *size.shape)
     estimates = [
         *of_lines,
         np.std(repeats, axis=0, ddof=1),
@@ -230,18 +230,30 @@ def estimate_noise(repeats: Array, lines: Sequence[Array] | Array, loss_format: 
 
 def estimate_line_noise(values: Array) -> Array:
     """Return the noise of equidistant values, (m + 1, ...), by (1)."""
-    differences, gamma = values, 1.0
-    levels: list[Array] = []
-    turns: list[Array] = []
-    for order in range(1, len(values)):
-        differences = np.diff(differences, axis=0)
+    count = len(values) - 1
+    levels, differences, gamma = np.empty((count, *values.shape[1:])), values, 1.0
+    smallest, largest = np.empty(levels.shape), np.empty(levels.shape)
+    for order in range(1, count + 1):
+        differences = differences[1:] - differences[:-1]
         gamma *= order / (2 * (2 * order - 1))
-        levels.append(np.sqrt(gamma * np.square(differences).mean(axis=0)))
-        turns.append((differences.min(axis=0) < 0) & (differences.max(axis=0) > 0))
-    noise = np.min(levels[1:], axis=0)
+        levels[order - 1] = gamma * (np.add.reduce(differences * differences, axis=0) / len(differences))
+        smallest[order - 1] = np.minimum.reduce(differences, axis=0)
+        largest[order - 1] = np.maximum.reduce(differences, axis=0)
+    levels = np.sqrt(levels)
+    noise = np.minimum.reduce(levels[1:], axis=0)
+    # Three orders that follow each other.
+    three = levels[:-2], levels[1:-1], levels[2:]
+    highest, lowest = (choose(choose(three[0], three[1]), three[2]) for choose in (np.maximum, np.minimum))
+    agrees = (smallest[:-2] < 0) & (largest[:-2] > 0) & (highest <= _AGREEMENT_RATIO * lowest)
     # The lowest order that agrees with the next two counts: it comes last.
-    for order in reversed(range(len(levels) - 2)):
-        three = levels[order : order + 3]
-        agrees = turns[order] & (np.max(three, axis=0) <= _AGREEMENT_RATIO * np.min(three, axis=0))
-        noise = np.where(agrees, levels[order], noise)
+    for order in reversed(range(len(agrees))):
+        noise = np.where(agrees[order], levels[order], noise)
     return noise
+
+
+def estimate_noise_of_lines(lines: Sequence[Array] | Array) -> Array:
+    """Return the noise of each of several lines, (lines, ...), each (m + 1, ...); those of one length at once."""
+    lengths = {len(line) for line in lines}
+    if len(lengths) != 1:
+        return np.array([estimate_line_noise(line) for line in lines])
+    return estimate_line_noise(np.stack(lines, axis=1))

@@ -6,11 +6,13 @@ fine ones lie far apart: they are there for losses that bend within a small part
 the datatype allows: 2^-15 of the scale leaves 37 bits of a float64 for the direction, 2^-8 leaves 15 of a float32.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from service.numerics.core.batching import Array
+from service.numerics.core.medians import compute_median
 from service.numerics.core.precision import PRECISIONS, Precision
 
 _MIN_STEP_ROUNDOFFS = 8.0
@@ -75,7 +77,7 @@ def choose_typical_scale(values: Array, schedule: StepSchedule) -> float:
     if not sizes.size:
         return 1.0
     min_scale = _MIN_STEP_ROUNDOFFS * schedule.precision.unit_roundoff * float(sizes.max()) / schedule.smallest_step
-    return round_to_power_of_two(max(float(np.median(sizes)), min_scale))
+    return round_to_power_of_two(max(compute_median(sizes), min_scale))
 
 
 _DOUBLE_SIGNIFICAND_BITS = 53
@@ -109,7 +111,7 @@ def choose_move_sizes(values: Array, schedule: StepSchedule, *, random: bool) ->
     if is_zero.all():
         return np.ones(sizes.shape)
     nonzero_sizes, own_sizes = sizes[~is_zero], round_to_powers_of_two(sizes)
-    unit = round_to_power_of_two(float(np.median(nonzero_sizes)))
+    unit = round_to_power_of_two(compute_median(nonzero_sizes))
     has_several_units = (
         _has_outliers(nonzero_sizes, unit, schedule.outlier_fractions[2], _FEW_FRACTION)
         or choose_typical_scale(values, schedule) > _COARSE_SCALE_RATIO * unit
@@ -118,7 +120,9 @@ def choose_move_sizes(values: Array, schedule: StepSchedule, *, random: bool) ->
         return np.full(sizes.shape, choose_typical_scale(nonzero_sizes, schedule))
     near_fraction, far_fraction, _ = schedule.outlier_fractions
     outlier_fraction = (
-        far_fraction if np.mean(nonzero_sizes < near_fraction * unit) <= _SEVERAL_FRACTION else near_fraction
+        far_fraction
+        if np.count_nonzero(nonzero_sizes < near_fraction * unit) <= _SEVERAL_FRACTION * nonzero_sizes.size
+        else near_fraction
     )
     # Of an element that is 0 among several units the least harm is done by the smallest of them.
     return np.where(
@@ -140,7 +144,7 @@ def _are_elements_zero(sizes: Array, schedule: StepSchedule) -> Array:
     other_sizes = sizes[~(is_zero | is_residue)]
     return (
         is_zero
-        if _has_outliers(other_sizes, float(np.median(other_sizes)), 2.0**-5, _SEVERAL_FRACTION)
+        if _has_outliers(other_sizes, compute_median(other_sizes), 2.0**-5, _SEVERAL_FRACTION)
         else is_zero | is_residue
     )
 
@@ -150,7 +154,8 @@ def _has_outliers(sizes: Array, unit: float, outlier_fraction: float, max_share:
 
     Both larger and smaller ones count.
     """
-    return bool(np.mean((sizes < outlier_fraction * unit) | (sizes > unit / outlier_fraction)) > max_share)
+    count = np.count_nonzero((sizes < outlier_fraction * unit) | (sizes > unit / outlier_fraction))
+    return bool(sizes.size) and count / sizes.size > max_share
 
 
 _SCALE_EXPONENT_LIMIT = 960
@@ -158,8 +163,12 @@ MIN_SCALE, MAX_SCALE = 2.0**-_SCALE_EXPONENT_LIMIT, 2.0**_SCALE_EXPONENT_LIMIT
 
 
 def round_to_power_of_two(number: float) -> float:
-    """Round to the next power of two within the range of the float64 steps."""
-    return float(round_to_powers_of_two(np.array(number)))
+    """Round to the next power of two within the range of the float64 steps, as `round_to_powers_of_two` does."""
+    if math.isinf(number):
+        return MAX_SCALE
+    mantissa, exponent = math.frexp(max(number, 5e-324))
+    exponent -= mantissa < _ROOT_HALF
+    return math.ldexp(1.0, min(max(exponent, -_SCALE_EXPONENT_LIMIT), _SCALE_EXPONENT_LIMIT))
 
 
 _ROOT_HALF = 0.7071067811865476
@@ -172,4 +181,4 @@ def round_to_powers_of_two(numbers: Array) -> Array:
     """
     mantissas, exponents = np.frexp(np.maximum(numbers, 5e-324))
     exponents = np.where(np.isinf(numbers), _SCALE_EXPONENT_LIMIT, exponents - (mantissas < _ROOT_HALF))
-    return np.ldexp(1.0, np.clip(exponents, -_SCALE_EXPONENT_LIMIT, _SCALE_EXPONENT_LIMIT))
+    return np.ldexp(1.0, np.minimum(np.maximum(exponents, -_SCALE_EXPONENT_LIMIT), _SCALE_EXPONENT_LIMIT))

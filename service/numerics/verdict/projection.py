@@ -11,7 +11,7 @@ of ours, and not for the norm in which relative errors are reported elsewhere.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,14 +150,17 @@ def compute_norm_detection_limit(
     if not (0 < gradient_norm < np.inf and np.isfinite(slack).any()):
         return NormDetectionLimit(np.inf, 1.0)
     known = slack[np.isfinite(slack)]
+    known_slacks: list[float] = known.tolist()
     is_plain = not coarseness and evaluate_probability is evaluate_gaussian_probability
     low, high = _bracket_gaussian_limit(known, gradient_norm) if is_plain else _LIMIT_RANGE
 
     def compute_probability(relative_error: float) -> float:
-        return compute_miss_probability(known, gradient_norm, relative_error, coarseness, evaluate_probability)
+        return compute_miss_probability(known_slacks, gradient_norm, relative_error, coarseness, evaluate_probability)
 
     while high - low > _LIMIT_RESOLUTION:
         middle = (low + high) / 2
+        if not low < middle < high:
+            break
         low, high = (low, middle) if compute_probability(2.0**middle) <= MISS_PROBABILITY else (middle, high)
     if high == _LIMIT_RANGE[1]:
         return NormDetectionLimit(np.inf, 1.0)
@@ -183,7 +186,7 @@ def _bracket_gaussian_limit(slack: Array, gradient_norm: float) -> tuple[float, 
 
 
 def compute_miss_probability(
-    slack: Array,
+    slack: Iterable[float],
     gradient_norm: float,
     relative_error: float,
     coarseness: float = 0.0,
@@ -193,4 +196,4 @@ def compute_miss_probability(
     error, rounded = relative_error * gradient_norm, coarseness / 2
     if not error:
         return 1.0
-    return math.prod([evaluate_probability(line_slack / error + rounded) for line_slack in slack.tolist()])
+    return math.prod([evaluate_probability(line_slack / error + rounded) for line_slack in slack])
