@@ -235,6 +235,11 @@ def _read_array(value: Any, subject: str) -> tuple[Array, str]:
     """Return the array of any library as one of NumPy, with the name of its datatype; bfloat16 as its bits."""
     if type(value) is np.ndarray:
         return _name_array(value)
+    if _is_masked(value):
+        raise TensorError(
+            f"{subject}: a masked array was given, and its mask has no place on the wire. Give the numbers alone, for "
+            "instance .compressed(), and have the function put them in their places, or .filled(0.0)."
+        )
     try:
         array = _to_array(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
@@ -250,6 +255,10 @@ def _read_array(value: Any, subject: str) -> tuple[Array, str]:
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":
         return (array.view(np.uint32) >> 16).astype(np.uint16), _BFLOAT16
     return _name_array(array)
+
+
+def _is_masked(value: object) -> bool:
+    return isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(cast("Any", value)))
 
 
 def _name_array(array: Array) -> tuple[Array, str]:

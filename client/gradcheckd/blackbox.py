@@ -58,19 +58,12 @@ class PlannedPoints:
         return REQUEST_FIELD in self.source
 
 
-def request_plan(
-    connection: Connection,
-    point: TensorForm,
-    outputs: TensorForm | None,
-    cotangents: Mapping[str, TypedTensor] | None,
-    fields: Mapping[str, Any],
-) -> PlannedPoints:
-    """Request the points at which to evaluate a function.
+@dataclass(frozen=True)
+class PlanParameters:
+    """What the points of a plan follow from.
 
-    Parameters
+    Attributes
     ----------
-    connection
-        Connection to the service.
     point
         Point of the caller.
     outputs
@@ -79,6 +72,23 @@ def request_plan(
         Cotangents of the caller, by output; None for random ones.
     fields
         Other fields of the request.
+    """
+
+    point: TensorForm
+    outputs: TensorForm | None = None
+    cotangents: Mapping[str, TypedTensor] | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def request_plan(connection: Connection, parameters: PlanParameters) -> PlannedPoints:
+    """Request the points at which to evaluate a function.
+
+    Parameters
+    ----------
+    connection
+        Connection to the service.
+    parameters
+        What the points follow from.
 
     Raises
     ------
@@ -87,9 +97,10 @@ def request_plan(
     RequestError
         The service is older, and knows no few evaluations.
     """
+    point, outputs, fields = parameters.point, parameters.outputs, parameters.fields
     sections: dict[str, wire.Section] = {"point": point.tensors}
-    if cotangents is not None:
-        sections["cotangents"] = cotangents
+    if parameters.cotangents is not None:
+        sections["cotangents"] = parameters.cotangents
     elif outputs is not None:
         fields = {**fields, "outputs": list_output_shapes(outputs)}
     body = wire.encode_body(fields, sections)

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 from gradcheckd import wire
 from gradcheckd.blackbox import (
     PlannedPoints,
+    PlanParameters,
     encode_bounds,
     encode_judgement,
     encode_scales,
@@ -164,8 +165,8 @@ class FunctionCheck:
                 raise
             if knows_no_own_points(error):
                 self._connection.takes_plan_requests = False
-        fields = get_plan_fields(plan)
-        return run(request_plan(self._connection, self._point, self.outputs, self._cotangents, fields))
+        parameters = PlanParameters(self._point, self.outputs, self._cotangents, get_plan_fields(plan))
+        return run(request_plan(self._connection, parameters))
 
     def _judge_plan(self, plan: PlannedPoints) -> tuple[BlackBoxReport, Scales]:
         products, values = self._evaluate(plan)
@@ -210,10 +211,9 @@ class FunctionCheck:
         fields = {name: value for name, value in self._plan_fields.items() if value is not None}
         if scale is not None:
             fields["scale"] = scale
-        own = None
-        if self._connection.takes_plan_requests:
-            own = make_plan(self._point, self.outputs, self._cotangents, fields)
-        return own or request_plan(self._connection, self._point, self.outputs, self._cotangents, fields)
+        parameters = PlanParameters(self._point, self.outputs, self._cotangents, fields)
+        own = make_plan(parameters) if self._connection.takes_plan_requests else None
+        return own or request_plan(self._connection, parameters)
 
     def _plan_further_round(self, scales: Scales, lost: LostElements) -> PlannedPoints | None:
         """Plan a round with smaller moves of some elements; None if there is none, or the caller chose a scale."""

@@ -141,7 +141,7 @@ def _choose_typical_scale(sizes: Array, rule: DatatypeRule) -> float:
 def _has_outliers(sizes: Array, unit: float, exponent: int, max_share: float) -> bool:
     with np.errstate(over="ignore"):
         count = np.count_nonzero((sizes < 2.0**-exponent * unit) | (sizes > 2.0**exponent * unit))
-    return bool(sizes.size) and count / sizes.size > max_share
+    return sizes.size > 0 and bool(count / sizes.size > max_share)
 
 
 def round_to_power_of_two(number: float) -> float:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from gradcheckd.arrays import Array, TypedTensor
-from gradcheckd.blackbox import DIGEST_FIELD, REQUEST_FIELD, PlannedPoints, list_output_shapes
+from gradcheckd.blackbox import DIGEST_FIELD, REQUEST_FIELD, PlannedPoints, PlanParameters, list_output_shapes
 from gradcheckd.errors import ProblemError
 from gradcheckd.function_forms import TensorForm
 from gradcheckd.move_sizes import DATATYPE_RULES, choose_scaled_sizes, choose_sizes
@@ -26,31 +26,15 @@ _SEED_LIMIT = 2**63
 _OWN_POINTERS = ("/plan", f"/{REQUEST_FIELD}", f"/{DIGEST_FIELD}")
 
 
-def make_plan(
-    point: TensorForm,
-    outputs: TensorForm | None,
-    cotangents: Mapping[str, TypedTensor] | None,
-    fields: Mapping[str, Any],
-) -> PlannedPoints | None:
-    """Make the points of a request for a plan; None for a request that is left to a service.
-
-    Parameters
-    ----------
-    point
-        Point of the caller.
-    outputs
-        Outputs at the base, or None for a function that returns one number.
-    cotangents
-        Cotangents of the caller, by output; None for random ones.
-    fields
-        Other fields of the request.
-    """
+def make_plan(parameters: PlanParameters) -> PlannedPoints | None:
+    """Make the points of a request for a plan; None for a request that is left to a service."""
+    point, outputs, fields = parameters.point, parameters.outputs, parameters.fields
     # What overflows is refused by the service, with its place.
     with np.errstate(all="ignore"):
         tensors = _move_tensors(point, fields)
         if tensors is None or not all(tensor.moves_as_meant() for tensor in tensors):
             return None
-        chosen = _choose_cotangents(outputs, cotangents, tensors[0].seed)
+        chosen = _choose_cotangents(outputs, parameters.cotangents, tensors[0].seed)
         if chosen is None:
             return None
         has_first_look = fields.get("evaluations") == "few"
@@ -59,7 +43,7 @@ def make_plan(
         points = {
             tensor.name: array.reshape(-1, *shapes[tensor.name]) for tensor, array in zip(tensors, placed, strict=True)
         }
-        request = _encode_request(point, outputs, cotangents, fields)
+        request = _encode_request(parameters)
         return PlannedPoints(
             {REQUEST_FIELD: request, DIGEST_FIELD: compute_digest(points, chosen)},
             len(placed[0]),
@@ -164,17 +148,13 @@ def _shorten_sizes(sizes: Array, shape: tuple[int, ...]) -> Array:
     return sizes[0] if (sizes == sizes[0]).all() else sizes.reshape(shape)
 
 
-def _encode_request(
-    point: TensorForm,
-    outputs: TensorForm | None,
-    cotangents: Mapping[str, TypedTensor] | None,
-    fields: Mapping[str, Any],
-) -> dict[str, Any]:
-    request: dict[str, Any] = {**fields, "point": {name: tensor.as_json() for name, tensor in point.tensors.items()}}
-    if cotangents is not None:
-        request["cotangents"] = {name: tensor.as_json() for name, tensor in cotangents.items()}
-    elif outputs is not None:
-        request["outputs"] = list_output_shapes(outputs)
+def _encode_request(parameters: PlanParameters) -> dict[str, Any]:
+    point = {name: tensor.as_json() for name, tensor in parameters.point.tensors.items()}
+    request: dict[str, Any] = {**parameters.fields, "point": point}
+    if parameters.cotangents is not None:
+        request["cotangents"] = {name: tensor.as_json() for name, tensor in parameters.cotangents.items()}
+    elif parameters.outputs is not None:
+        request["outputs"] = list_output_shapes(parameters.outputs)
     return request
 
 

@@ -99,6 +99,13 @@ class UpstreamWritten(Sine):
         return grads[0].mul_(x.cos())
 
 
+class UpstreamWrittenWrongly(Sine):
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (x,) = ctx.saved_tensors
+        return grads[0].mul_(1.001 * x.cos())
+
+
 class SavedWritten(Sine):
     """Keeps its derivative, and scales it in place, as fused losses do."""
 

@@ -159,3 +159,13 @@ def test_unsendable_values_are_refused_by_name(value: Any, message: str) -> None
     with pytest.raises(TensorError, match=message) as caught:
         to_tensor(value, "weights 'w1'")
     assert str(caught.value).startswith("weights 'w1': ")
+
+
+def test_masked_numbers_are_refused() -> None:
+    masked = np.ma.masked_greater(np.array([1.0, 2.0, 3.0]), 2.5)
+    for value in (masked, [masked, masked], masked[2]):
+        with pytest.raises(TensorError, match=r"w: a masked array was given, and its mask has no place on the wire\."):
+            to_tensor(value, "w")
+    whole = to_tensor(np.ma.array([1.0, 2.0]), "w")
+    assert isinstance(whole, TypedTensor)
+    assert np.array_equal(whole.array, [1.0, 2.0])

@@ -219,6 +219,20 @@ def test_empty_leaves_are_left_out() -> None:
         check_grads(lambda x, unused: (scale_gradient(x), unused), (X, empty), order=1, modes=["rev"])
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (2,)], ids=["empty outputs", "outputs"])
+def test_nothing_is_evaluated_to_see_whether_outputs_are_empty(shape: tuple[int, ...]) -> None:
+    calls: list[str] = []
+
+    def compute(x: Any) -> Any:
+        is_base = not isinstance(x, jax.core.Tracer) and np.array_equal(x, jnp.asarray(X))
+        calls.append("base" if is_base else "elsewhere")
+        return jnp.sin(x).sum() * jnp.ones(shape)
+
+    check_grads(compute, (X,), order=1, modes=["rev"])
+    # A plan has the base three times.
+    assert calls.count("base") == (1 if 0 in shape else 3)
+
+
 @jax.custom_vjp
 def scale_gradient(x: Any) -> Any:
     return jnp.sin(x)

@@ -122,6 +122,18 @@ def test_each_bug_fails_in_its_line_alone(url: str, operator: type[torch.autogra
     assert list_by_outcome(report, "fail") == names, report.text()
 
 
+def test_an_operator_that_writes_into_its_upstream_gradient_is_judged(url: str) -> None:
+    report = check_operator(broken.UpstreamWritten.apply, [X], url=url)
+    assert list_by_outcome(report, "inconclusive") == set()
+    assert report.get_line("gradient").outcome == "pass"
+    line = report.get_line("upstream gradients, after the backward pass")
+    assert (line.outcome, line.detail) == ("fail", "changed in place: upstream gradient 0")
+    wrong = check_operator(broken.UpstreamWrittenWrongly.apply, [X], url=url)
+    assert wrong.get_line("gradient").outcome == "fail"
+    right = check_operator(broken.Sine.apply, [X], url=url)
+    assert right.get_line("upstream gradients, after the backward pass").outcome == "pass"
+
+
 def test_an_input_that_is_returned_without_a_view_is_found(url: str) -> None:
     report = check_operator(broken.InputReturned.apply, [X.abs()], url=url)
     assert list_by_outcome(report, "fail") == {"outputs, memory of an input", "outputs, changed in place"}
@@ -157,10 +169,24 @@ def test_sizes_come_from_a_function(url: str) -> None:
     assert "the operator refuses it: RuntimeError" in report.get_line("size 5").detail
 
 
-def test_other_numbers_of_inputs_are_no_size(url: str) -> None:
-    report = check_operator(torch.sin, [X], make_inputs=lambda size: [X, X], url=url)
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (None, r"returned None for the size 1\. Return the inputs of the operator, 1, as a tuple\."),
+        (3, "returned int for the size 1"),
+        ([X, X], "returned 2 inputs for the size 1"),
+    ],
+    ids=["nothing", "a number", "another number of inputs"],
+)
+def test_a_function_of_sizes_that_makes_no_inputs_is_refused(url: str, made: Any, said: str) -> None:
+    with pytest.raises(RequestError, match=f"make_inputs {said}"):
+        check_operator(torch.sin, [X], make_inputs=lambda _: made, url=url)
+
+
+def test_a_function_of_sizes_may_make_a_single_tensor(url: str) -> None:
+    report = check_operator(torch.sin, [X], make_inputs=lambda size: draw(size, 2), url=url)
     assert report.passed
-    assert "2 inputs were given; the operator has 1" in report.get_line("size 1").detail
+    assert report.get_line("size 1").outcome == "pass"
 
 
 def test_layouts_that_the_operator_refuses_by_an_error_do_not_run(url: str) -> None:
@@ -295,3 +321,10 @@ def test_empty_inputs_have_a_report(url: str) -> None:
 
 def test_a_single_tensor_is_an_input(url: str) -> None:
     assert check_operator(torch.sin, X, url=url).passed
+
+
+def test_all_places_of_a_refusal_are_named(url: str) -> None:
+    empty = torch.zeros((0, 3), dtype=torch.float64)
+    line = check_operator(torch.mul, [empty, empty], url=url).get_line("gradient")
+    assert line.outcome == "inconclusive"
+    assert re.fullmatch(r"not judged: /point/input0: empty: .*; /point/input1: empty: .*", line.detail)

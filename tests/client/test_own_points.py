@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gradcheckd import ProblemError, Service, own_points
-from gradcheckd.blackbox import PlannedPoints, encode_scales, request_plan
+from gradcheckd.blackbox import PlannedPoints, PlanParameters, encode_scales, request_plan
 from gradcheckd.connection import Connection
 from gradcheckd.function_forms import TensorForm, read_outputs, read_point
 from gradcheckd.in_process import IN_PROCESS
@@ -50,17 +50,18 @@ class Parts:
 
     def __init__(self, request: RandomPlanRequest) -> None:
         self.point = read_point(request.point)
-        self.outputs = None if request.outputs is None else read_outputs(request.outputs)
-        self.cotangents = self.outputs.tensors if self.outputs and request.has_own_cotangents else None
+        outputs = None if request.outputs is None else read_outputs(request.outputs)
+        cotangents = outputs.tensors if outputs and request.has_own_cotangents else None
         self.fields = dict(request.fields)
         if "scale" in self.fields:
             self.fields["scale"] = encode_scales(self.fields["scale"], self.point)
+        self.parameters = PlanParameters(self.point, outputs, cotangents, self.fields)
 
     def plan_here(self) -> PlannedPoints | None:
-        return make_plan(self.point, self.outputs, self.cotangents, self.fields)
+        return make_plan(self.parameters)
 
     def plan_by_service(self, connection: Connection) -> PlannedPoints:
-        return request_plan(connection, self.point, self.outputs, self.cotangents, self.fields)
+        return request_plan(connection, self.parameters)
 
 
 def list_differences(ours: PlannedPoints, theirs: PlannedPoints) -> list[str]:
@@ -99,7 +100,7 @@ def test_points_are_those_of_the_service_to_the_bit(here: Service) -> None:
 
 def test_other_seeds_have_other_points() -> None:
     """A comparison that could not fail would be none."""
-    plans = [make_plan(read_point(POINT), read_outputs(1.0), None, {"seed": seed}) for seed in (0, 1)]
+    plans = [make_plan(PlanParameters(read_point(POINT), read_outputs(1.0), fields={"seed": seed})) for seed in (0, 1)]
     assert plans[0] is not None
     assert plans[1] is not None
     assert list_differences(plans[0], plans[1]) == ["points/x", "cotangents/y", "tangents/x"]
@@ -109,10 +110,11 @@ def test_points_of_bfloat16_and_of_many_tensors_are_those_of_the_service(here: S
     many = {f"w{number}": np.full(2, number - 9.5) for number in range(20)}
     for point in (torch.tensor([0.5, -1.5, 0.0], dtype=torch.bfloat16), many):
         for kind in ("random", "coordinates"):
-            form, fields = read_point(point), {"directions": {"kind": kind}}
-            ours = make_plan(form, None, None, fields)
+            fields = {"directions": {"kind": kind}}
+            parameters = PlanParameters(read_point(point), fields=fields)
+            ours = make_plan(parameters)
             assert ours is not None
-            assert list_differences(ours, request_plan(here.connection, form, None, None, fields)) == []
+            assert list_differences(ours, request_plan(here.connection, parameters)) == []
             assert get_plan_fields(ours) == fields
 
 
@@ -145,12 +147,13 @@ LEFT: dict[str, tuple[TensorForm, dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("point", "fields"), LEFT.values(), ids=LEFT)
 def test_other_requests_are_left_to_the_service(point: TensorForm, fields: dict[str, Any]) -> None:
-    assert make_plan(point, None, None, fields) is None
+    assert make_plan(PlanParameters(point, fields=fields)) is None
 
 
 def test_a_cotangent_of_0_is_left_to_the_service() -> None:
-    assert make_plan(form(1.0), read_outputs(1.0), read_outputs(0.0).tensors, {}) is None
-    assert make_plan(form(1.0), read_outputs(1.0), read_outputs(2.0).tensors, {}) is not None
+    outputs = read_outputs(1.0)
+    assert make_plan(PlanParameters(form(1.0), outputs, read_outputs(0.0).tensors)) is None
+    assert make_plan(PlanParameters(form(1.0), outputs, read_outputs(2.0).tensors)) is not None
 
 
 def test_a_pass_at_first_takes_one_request(here: Service, paths: list[str]) -> None:

@@ -42,6 +42,10 @@ class DerivativeError(GradientError):
         return type(self), (self.report, self._text, self.level), vars(self)
 
 
+class NothingToJudgeError(Exception):
+    """All outputs are empty at the base."""
+
+
 @dataclass(frozen=True)
 class GradientComparison:
     """Parameters of `check_grads` that say how to compare.
@@ -113,11 +117,14 @@ def check_grads(
         raise RequestError(f"order is 1 for first derivatives, or more; {order} was given.")
     comparison = GradientComparison(_choose_modes(modes), atol, rtol, eps)
     function = flatten_function(f, tuple(args))
-    if function.is_vacuous:
+    if not function.point:
         return
-    for level, derivative in _iterate_levels(function, "", order, comparison.modes):
-        for group in _group_modes(comparison.modes):
-            _check_level(derivative, f"{' and '.join(map(_name_mode, group))}{level}", group, comparison)
+    try:
+        for level, derivative in _iterate_levels(function, "", order, comparison.modes):
+            for group in _group_modes(comparison.modes):
+                _check_level(derivative, f"{' and '.join(map(_name_mode, group))}{level}", group, comparison)
+    except NothingToJudgeError:
+        return
 
 
 def _choose_modes(modes: Collection[str]) -> tuple[str, ...]:
@@ -180,8 +187,15 @@ def _check_level(function: LeafFunction, level: str, modes: tuple[str, ...], com
 def _judge_products(
     function: LeafFunction, modes: tuple[str, ...], tolerance: Mapping[str, float] | None
 ) -> BlackBoxReport:
+    has_outputs = False
+
     def evaluate(point: Mapping[str, Any]) -> dict[str, Any]:
-        return _to_numpy(function.compute(_to_jax(point, function.point)))
+        nonlocal has_outputs
+        outputs = _to_numpy(function.compute(_to_jax(point, function.point)))
+        if not (outputs or has_outputs):
+            raise NothingToJudgeError
+        has_outputs = True
+        return outputs
 
     def compute_jvp(point: Mapping[str, Any], tangents: Mapping[str, Any]) -> dict[str, Any]:
         primals, directions = _to_jax(point, function.point), _to_jax(tangents, function.point)

@@ -38,11 +38,6 @@ class LeafFunction:
         return sum(leaf.size * (2 if jnp.iscomplexobj(leaf) else 1) for leaf in self.point.values())
 
     @property
-    def is_vacuous(self) -> bool:
-        """Tell whether there is nothing to move, or nothing to judge: all leaves are empty."""
-        return not (self.point and self.compute(self.point))
-
-    @property
     def dtypes(self) -> set[np.dtype[Any]]:
         """Return the datatypes of the point."""
         return {np.dtype(leaf.dtype) for leaf in self.point.values()}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gradcheckd.arrays import Array
-from gradcheckd.torch.torch_internals import COMPRESSED_LAYOUTS, MKLDNN, GradcheckError
+from gradcheckd.torch.torch_internals import COMPRESSED_LAYOUTS, MKLDNN, GradcheckError, has_no_memory
 
 RealNumbers = Array | Tensor
 """Real numbers as an array of NumPy, which a check handles faster; as a tensor in bfloat16, which NumPy lacks."""
@@ -142,17 +142,13 @@ def read_numbers(tensor: Tensor) -> Tensor:
 
 def copy_numbers(tensor: Tensor) -> RealNumbers:
     """Return a copy of the numbers of a dense tensor as a check takes them."""
-    if tensor.dtype in _PLAIN_DTYPES and tensor.layout == torch.strided and not _has_no_memory(tensor):
+    if tensor.dtype in _PLAIN_DTYPES and tensor.layout == torch.strided and not has_no_memory(tensor):
         return np.array(tensor.numpy(force=True))
     numbers = read_numbers(tensor)
     if numbers.dtype == torch.bfloat16:
         return numbers.clone()
     # Tensors of zeros may have no memory.
     return np.array(numbers.to_dense().numpy(force=True))
-
-
-def _has_no_memory(tensor: Tensor) -> bool:
-    return torch._is_zerotensor(tensor)
 
 
 def as_numbers(numbers: RealNumbers) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradcheckd.errors import FunctionError, ProblemError, TensorError, describe_exception
+from gradcheckd.errors import FunctionError, ProblemError, RequestError, TensorError, describe_exception
 from gradcheckd.report import BlackBoxReport
 from gradcheckd.service import Service
 from gradcheckd.torch.operator_calls import Gradients, Operator, Tensors, is_dense
@@ -51,8 +51,9 @@ class GradientJudge:
         def pull_back(point: Tensors, cotangents: Tensors) -> Gradients:
             inputs = _replace_inputs(operator, point)
             outputs = operator.call(inputs)
+            # A copy: that an operator writes into it is the finding of another line.
             upstream = {
-                number: _join_like(outputs[number], cotangent)
+                number: _join_like(outputs[number], cotangent.clone())
                 for number, cotangent in zip(numbers, cotangents, strict=True)
             }
             gradients = operator.backward(outputs, inputs, upstream)
@@ -63,7 +64,7 @@ class GradientJudge:
             report = self._check(evaluate, point, pull_back)
         except ProblemError as error:
             refused = [f"{place['pointer']}: {place['detail']}" for place in error.errors] or [error.detail]
-            return OperatorLine(name, "inconclusive", f"not judged: {refused[0]}")
+            return OperatorLine(name, "inconclusive", f"not judged: {'; '.join(refused)}")
         except (TensorError, FunctionError) as error:
             return OperatorLine(name, "inconclusive", f"not judged: {describe_exception(error)}")
         return OperatorLine(name, report.outcome, _describe_report(report))
@@ -85,6 +86,9 @@ class GradientJudge:
             try:
                 resized = operator.with_inputs(make_resized())
                 resized.call(resized.copy_inputs())
+            except RequestError:
+                # A mistake of the caller's make_inputs, and none of the operator.
+                raise
             except Exception as error:  # noqa: BLE001 - of any kind, since the operator is the caller's
                 yield OperatorLine(name, "not run", f"the operator refuses it: {describe_exception(error)}")
                 continue

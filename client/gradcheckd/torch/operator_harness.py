@@ -69,6 +69,8 @@ def check_operator(
     ------
     TensorError
         No input is a tensor of floats, one has a datatype in which torch does not compute, or no output depends on one.
+    RequestError
+        `make_inputs` returned no inputs of the operator.
     Exception
         Any error of the operator with the inputs as they are.
     """

@@ -5,7 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
+from gradcheckd.errors import RequestError, hide_frames
+from gradcheckd.torch.function_values import as_tuple
 from gradcheckd.torch.operator_calls import Operator, is_dense
+
+__tracebackhide__ = hide_frames
 
 SIZES = (1, 2, 3, 5, 7)
 """One element, and primes: sizes that no vector width divides."""
@@ -28,7 +32,7 @@ def resize_inputs(operator: Operator, make_inputs: MakeInputs | None) -> Iterato
     """
     if make_inputs is not None:
         for size in SIZES:
-            yield f"size {size}", lambda size=size: make_inputs(size)
+            yield f"size {size}", lambda size=size: _read_made_inputs(make_inputs(size), size, operator)
         return
     lengths = _list_lengths(operator.inputs)
     for length in lengths:
@@ -40,6 +44,24 @@ def resize_inputs(operator: Operator, make_inputs: MakeInputs | None) -> Iterato
                 )
     if len(lengths) > 1:
         yield "all axes, size 1", lambda: [_slice_axes(value, lengths, 1) for value in operator.inputs]
+
+
+def _read_made_inputs(made: Any, size: int, operator: Operator) -> Sequence[Any]:
+    """Return inputs that the caller made.
+
+    Raises
+    ------
+    RequestError
+        They are no inputs of the operator.
+    """
+    expected = f"Return the inputs of the operator, {len(operator.inputs)}, as a tuple."
+    if not isinstance(made, Tensor | list | tuple):
+        kind = "None" if made is None else type(made).__qualname__
+        raise RequestError(f"make_inputs returned {kind} for the size {size}. {expected}")
+    inputs = as_tuple(made)
+    if len(inputs) != len(operator.inputs):
+        raise RequestError(f"make_inputs returned {len(inputs)} inputs for the size {size}. {expected}")
+    return inputs
 
 
 def _list_lengths(inputs: Sequence[Any]) -> list[int]:

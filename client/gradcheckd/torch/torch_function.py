@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from gradcheckd.errors import GradcheckdError
 from gradcheckd.torch.check_settings import CheckSettings
 from gradcheckd.torch.function_values import as_tuple, is_complex, is_differentiable, is_floating
 from gradcheckd.torch.gradient_function import GradientFunction
@@ -27,7 +28,7 @@ Numbers = Mapping[str, RealNumbers]
 """Real numbers by the name of an input or an output."""
 
 
-class OutputShapeError(Exception):
+class OutputShapeError(GradcheckdError):
     """Outputs of other shapes than at the base: the function has no value to compare there."""
 
 

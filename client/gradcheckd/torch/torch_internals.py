@@ -27,5 +27,7 @@ test_undefined_backward: Any = _module._test_undefined_backward_mode
 test_undefined_forward: Any = _module._test_undefined_forward_mode
 test_zero_grad_output: Any = _module._test_backward_mul_by_grad_output
 NONDETERMINISM_NOTE: str = _module.FAILED_NONDET_MSG
+has_no_memory: Any = getattr(torch, "_is_zerotensor")  # noqa: B009 - as that of MKLDNN
+"""Tells whether a tensor is one of zeros without numbers of its own."""
 MKLDNN: Any = getattr(torch, "_mkldnn")  # noqa: B009 - its type is unknown
 COMPRESSED_LAYOUTS = frozenset({torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc})

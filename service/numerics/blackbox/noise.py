@@ -240,7 +240,7 @@ def estimate_line_noise(values: Array) -> Array:
         smallest[order - 1] = np.minimum.reduce(differences, axis=0)
         largest[order - 1] = np.maximum.reduce(differences, axis=0)
     levels = np.sqrt(levels)
-    noise = np.minimum.reduce(levels[1:], axis=0)
+    noise: Array = np.minimum.reduce(levels[1:], axis=0)
     # Three orders that follow each other.
     three = levels[:-2], levels[1:-1], levels[2:]
     highest, lowest = (choose(choose(three[0], three[1]), three[2]) for choose in (np.maximum, np.minimum))
@@ -256,4 +256,4 @@ def estimate_noise_of_lines(lines: Sequence[Array] | Array) -> Array:
     lengths = {len(line) for line in lines}
     if len(lengths) != 1:
         return np.array([estimate_line_noise(line) for line in lines])
-    return estimate_line_noise(np.stack(lines, axis=1))
+    return estimate_line_noise(np.stack(list(lines), axis=1))

@@ -155,7 +155,7 @@ def _has_outliers(sizes: Array, unit: float, outlier_fraction: float, max_share:
     Both larger and smaller ones count.
     """
     count = np.count_nonzero((sizes < outlier_fraction * unit) | (sizes > unit / outlier_fraction))
-    return bool(sizes.size) and count / sizes.size > max_share
+    return sizes.size > 0 and bool(count / sizes.size > max_share)
 
 
 _SCALE_EXPONENT_LIMIT = 960

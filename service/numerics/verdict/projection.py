@@ -154,17 +154,17 @@ def compute_norm_detection_limit(
     is_plain = not coarseness and evaluate_probability is evaluate_gaussian_probability
     low, high = _bracket_gaussian_limit(known, gradient_norm) if is_plain else _LIMIT_RANGE
 
-    def compute_probability(relative_error: float) -> float:
-        return compute_miss_probability(known_slacks, gradient_norm, relative_error, coarseness, evaluate_probability)
+    def compute_probability(exponent: float) -> float:
+        return compute_miss_probability(known_slacks, gradient_norm, 2.0**exponent, coarseness, evaluate_probability)
 
     while high - low > _LIMIT_RESOLUTION:
         middle = (low + high) / 2
         if not low < middle < high:
             break
-        low, high = (low, middle) if compute_probability(2.0**middle) <= MISS_PROBABILITY else (middle, high)
+        low, high = (low, middle) if compute_probability(middle) <= MISS_PROBABILITY else (middle, high)
     if high == _LIMIT_RANGE[1]:
         return NormDetectionLimit(np.inf, 1.0)
-    return NormDetectionLimit(2.0**high, compute_probability(2.0**high))
+    return NormDetectionLimit(2.0**high, compute_probability(high))
 
 
 _LIMIT_RANGE = (-1074.0, 1023.0)
@@ -196,4 +196,7 @@ def compute_miss_probability(
     error, rounded = relative_error * gradient_norm, coarseness / 2
     if not error:
         return 1.0
-    return math.prod([evaluate_probability(line_slack / error + rounded) for line_slack in slack])
+    probability = 1.0
+    for line_slack in slack:
+        probability *= evaluate_probability(line_slack / error + rounded)
+    return probability

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 
-from gradcheckd import TensorError
+from gradcheckd import GradcheckdError, TensorError
 from gradcheckd.torch import GradientMismatchError, gradcheck, use_directions
 from tests.client.torch_dropin.planted_functions import (
     double_one,
@@ -165,3 +165,16 @@ def test_error_of_the_function_is_raised() -> None:
 
     with pytest.raises(KeyError, match="mine"):
         gradcheck(func, draw(3))
+
+
+def test_other_shapes_at_the_base_are_an_error_of_this_package() -> None:
+    """With an exception of no kind of this package, a suite could not tell a check that did not run."""
+    calls = 0
+
+    def grow(x: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return x.sin() if calls == 1 else torch.cat([x, x])
+
+    with pytest.raises(GradcheckdError, match=r"outputs have shapes \[\[6\]\] here, and \[\[3\]\] at the base"):
+        gradcheck(grow, (draw(3),))
