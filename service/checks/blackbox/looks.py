@@ -4,7 +4,7 @@ A plan with a first look has its points in another order: those of the first loo
 the values of the first look alone, or those of all points in that order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, cast
@@ -54,10 +54,16 @@ class Look:
 
 def list_looks(plan: EvaluationPlan) -> list[Look]:
     """Return the looks of which a judgement may bring the values."""
+    return list(_iterate_looks(plan))
+
+
+def _iterate_looks(plan: EvaluationPlan) -> Iterator[Look]:
     if not plan.has_first_look:
-        return [Look("all", np.arange(plan.layout.evaluation_count))]
+        yield Look("all", np.arange(plan.layout.evaluation_count))
+        return
     first = list_first_evaluations(plan.layout)
-    return [Look("first", first), Look("both", np.concatenate([first, _list_further_evaluations(plan)]))]
+    yield Look("first", first)
+    yield Look("both", np.concatenate([first, _list_further_evaluations(plan)]))
 
 
 def choose_look(plan: EvaluationPlan, count: int, *path: str) -> Look:
@@ -68,11 +74,11 @@ def choose_look(plan: EvaluationPlan, count: int, *path: str) -> Look:
     InvalidRequestError
         No look of the plan has as many.
     """
-    looks = list_looks(plan)
-    for look in looks:
-        if len(look.evaluations) == count:
+    counts: list[int] = []
+    for look in _iterate_looks(plan):
+        counts.append(len(look.evaluations))
+        if counts[-1] == count:
             return look
-    counts = [len(look.evaluations) for look in looks]
     points = f"{counts[0]} points" if len(counts) == 1 else f"{counts[0]} points of its first look, {counts[1]} in all"
     raise InvalidRequestError([error_at(f"{count} {path[0]} were given; the plan has {points}", *path)])
 

@@ -9,13 +9,14 @@ from schemas.problem_details import escape_name
 from service.numerics.blackbox.incomplete_lines import find_longest_finite_runs
 from service.numerics.blackbox.layout import BASE_REPEATS, EvaluationLayout
 from service.numerics.core.batching import Array
+from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.verdict.gradient_verdict import GradientVerdict
 from service.numerics.verdict.outcome import Outcome
 
 _REMEDY = "give a smaller scale, or plan with bounds within which it has one."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MissingValues:
     """Points without a value, of one tensor or of several.
 
@@ -23,16 +24,37 @@ class MissingValues:
     ----------
     subject
         Name of the function in a sentence.
-    missing_count, point_count
-        Points without a value, and all points to which the tensors were moved.
-    lacks_near_values
-        True if too few points near the base have values.
+    layout, names
+        Layout of the evaluations, and names of the tensors.
+    values
+        Values at all points, (evaluations,): NaN where there is none.
     """
 
     subject: str
-    missing_count: int
-    point_count: int
-    lacks_near_values: bool
+    layout: EvaluationLayout
+    names: list[str]
+    values: Array
+
+    @cached_attribute
+    def missing_count(self) -> int:
+        """Number of points without a value to which the tensors were moved."""
+        is_missing = np.isnan(self.values)
+        return self._count_points(is_missing & self.layout.mark_taken()) if is_missing.any() else 0
+
+    @property
+    def point_count(self) -> int:
+        """Number of points to which the tensors were moved."""
+        return self._count_points(self.layout.mark_taken())
+
+    def _count_points(self, mask: Array) -> int:
+        return sum(int(np.count_nonzero(self.layout.select_tensor_losses(name, mask))) for name in self.names)
+
+    @property
+    def lacks_near_values(self) -> bool:
+        """True if too few points near the base have values."""
+        return any(
+            not find_longest_finite_runs(self.layout.select_near_losses(name, self.values)) for name in self.names
+        )
 
     def explain(self, verdict: GradientVerdict) -> GradientVerdict:
         """Add the points without a value to the reason of an inconclusive verdict."""
@@ -60,14 +82,7 @@ def count_missing_values(
     subject
         Name of the function in a sentence.
     """
-    is_taken = layout.mark_taken()
-    is_missing = np.isnan(values) & is_taken
-    return MissingValues(
-        subject,
-        sum(int(np.count_nonzero(layout.select_tensor_losses(name, is_missing))) for name in names),
-        sum(int(np.count_nonzero(layout.select_tensor_losses(name, is_taken))) for name in names),
-        any(not find_longest_finite_runs(layout.select_near_losses(name, values)) for name in names),
-    )
+    return MissingValues(subject, layout, names, values)
 
 
 def mark_incomplete_points(values: Array) -> Array:

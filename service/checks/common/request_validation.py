@@ -63,7 +63,9 @@ def check_counts(body: object, max_counts: Mapping[Path, int]) -> None:
 def _count_entries(body: object, path: Path) -> int:
     value = body
     for name in path:
-        value = cast("dict[str, Any]", value).get(name) if isinstance(value, dict) else None
+        if not isinstance(value, dict) or name not in value:
+            return 0
+        value = cast("dict[str, Any]", value)[name]
     return len(cast("list[Any]", value)) if isinstance(value, list | dict) else 0
 
 
