@@ -57,10 +57,21 @@ class PlannedPoints:
         """Tell whether the points were made here, from the request for a plan."""
         return REQUEST_FIELD in self.source
 
+    def has_points_of(self, other: "PlannedPoints") -> bool:
+        """Tell whether another plan has the same points, cotangents and tangents, to the bit."""
+        return self.evaluations == other.evaluations and all(
+            ours.keys() == theirs.keys() and all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
+            for ours, theirs in (
+                (self.points, other.points),
+                (self.cotangents, other.cotangents),
+                (self.tangents, other.tangents),
+            )
+        )
+
 
 @dataclass(frozen=True)
 class PlanParameters:
-    """What the points of a plan follow from.
+    """The parameters of a plan: its points follow from them.
 
     Attributes
     ----------
@@ -88,7 +99,7 @@ def request_plan(connection: Connection, parameters: PlanParameters) -> PlannedP
     connection
         Connection to the service.
     parameters
-        What the points follow from.
+        Parameters of the plan.
 
     Raises
     ------

@@ -53,6 +53,15 @@ class CheckOptions:
     progress: EvaluationProgress | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class _EvaluatedPlan:
+    """A plan with what was computed at its points."""
+
+    plan: PlannedPoints
+    products: Mapping[str, Section]
+    values: PointValues
+
+
 class FunctionCheck:
     """A check of one function at one point, in rounds.
 
@@ -91,6 +100,7 @@ class FunctionCheck:
             raise RequestError("cotangents go with vjp; a candidate is the gradient of a function with one number.")
         self._connection, self._gradients, self._options = connection, gradients, options
         self._point = read_point(point)
+        self._evaluated: _EvaluatedPlan | None = None
         self._plan_fields = {
             "directions": directions,
             "scale": encode_scales(options.scale, self._point),
@@ -227,6 +237,10 @@ class FunctionCheck:
             raise
 
     def _evaluate(self, plan: PlannedPoints) -> tuple[Mapping[str, Section], PointValues]:
-        """Compute the products, which cost less, and then the values."""
+        """Compute the products, which cost less, and then the values; of points that a service makes again, once."""
+        if self._evaluated is not None and self._evaluated.plan.has_points_of(plan):
+            return self._evaluated.products, self._evaluated.values
         products = self._gradients.compute_products(self._point, self.outputs, plan)
-        return products, self._evaluator.evaluate(plan.points, plan.evaluations, self._options.progress)
+        values = self._evaluator.evaluate(plan.points, plan.evaluations, self._options.progress)
+        self._evaluated = _EvaluatedPlan(plan, products, values) if plan.is_made_here else None
+        return products, values

@@ -268,6 +268,28 @@ def test_an_older_service_makes_the_points_and_is_asked_once(here: Service, path
         assert paths == ["/v1/plan", "/v1/judge"]
 
 
+@pytest.mark.parametrize("own_rule", [True, False], ids=["the same rule", "another rule"])
+def test_the_same_points_of_an_older_service_are_evaluated_once(
+    here: Service, paths: list[str], monkeypatch: pytest.MonkeyPatch, own_rule: bool
+) -> None:
+    calls: list[Any] = []
+
+    def count(w: Any) -> float:
+        calls.append(w)
+        return function(w)
+
+    if not own_rule:
+        place = own_points.place_points
+        monkeypatch.setattr(
+            own_points, "place_points", lambda *given, **named: [2 * row for row in place(*given, **named)]
+        )
+    with refusing(here, paths, *OLDER):
+        report = here.check_function(count, POINT, GRADIENT)
+    assert report.passed
+    # The form of the value at the base is read first.
+    assert len(calls) == report.evaluations * (1 if own_rule else 2) - (0 if own_rule else 1)
+
+
 def test_a_service_with_another_rule_makes_the_points(
     here: Service, paths: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,13 +37,13 @@ class MissingValues:
 
     @cached_attribute
     def missing_count(self) -> int:
-        """Number of points without a value to which the tensors were moved."""
+        """Return the number of points without a value to which the tensors were moved."""
         is_missing = np.isnan(self.values)
         return self._count_points(is_missing & self.layout.mark_taken()) if is_missing.any() else 0
 
     @property
     def point_count(self) -> int:
-        """Number of points to which the tensors were moved."""
+        """Return the number of points to which the tensors were moved."""
         return self._count_points(self.layout.mark_taken())
 
     def _count_points(self, mask: Array) -> int:
@@ -51,7 +51,7 @@ class MissingValues:
 
     @property
     def lacks_near_values(self) -> bool:
-        """True if too few points near the base have values."""
+        """Tell whether too few points near the base have values."""
         return any(
             not find_longest_finite_runs(self.layout.select_near_losses(name, self.values)) for name in self.names
         )
