@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -201,6 +202,48 @@ def test_state_of_the_caller_does_not_affect_the_answer(reference_arrays: dict[s
     for name, routes in expected.gradients.items():
         assert np.array_equal(report.gradients[name].autograd, routes.autograd)
     assert report.outcome == expected.outcome == "pass"
+
+
+def test_state_of_the_caller_does_not_affect_the_check_of_a_function() -> None:
+    from flask import Flask, g
+
+    def check() -> Any:
+        return gradcheckd.check_function(sum_half_squares, POINT, POINT).raw
+
+    expected, host = check(), Flask("host")
+    with np.errstate(all="raise"), host.app_context():
+        g.record = "the host's"
+        assert check() == expected
+        assert g.record == "the host's"
+        with pytest.raises(FloatingPointError):
+            np.float64(1) / np.float64(0)
+
+
+class AlarmError(Exception):
+    """What the handler of a signal raises."""
+
+
+def test_an_error_of_a_signal_handler_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from service.checks.blackbox import judge
+
+    def ring(*_: Any) -> None:
+        raise AlarmError
+
+    monkeypatch.setattr(judge, "read_losses", lambda *_: signal.raise_signal(signal.SIGALRM))
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with pytest.raises(AlarmError):
+            gradcheckd.check_function(sum_half_squares, POINT, POINT)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_check_of_a_function_that_takes_too_long_is_given_up() -> None:
+    with (
+        Service(IN_PROCESS, timeout=1e-6) as service,
+        pytest.raises(AnswerTimeoutError, match="in this process did not"),
+    ):
+        service.check_function(sum_half_squares, POINT, POINT)
 
 
 @pytest.mark.parametrize("name", [URL_VARIABLE, "HTTP_PROXY", "ALL_PROXY"])
