@@ -82,6 +82,9 @@ def difference_centrally(
         The loss at the base, (...).
     """
     usable: Array = np.logical_and.reduce(np.isfinite(losses), axis=(*range(losses.ndim - 3), losses.ndim - 1))
+    if len(usable) and (usable == usable[0]).all() and np.count_nonzero(usable[0]) >= _MIN_LEVELS:
+        # Mostly all lines have the same levels.
+        return _difference_lines(layout, name, losses, base, noise, np.arange(len(usable)), usable[0])
     derivatives = make_unknown_derivatives(losses.shape[:-2])
     for line_numbers, levels in group_equal_rows(usable):
         if np.count_nonzero(levels) >= _MIN_LEVELS:
@@ -163,7 +166,8 @@ def _difference_lines(
     magnitude, most_noise = (
         np.asarray(numbers)[..., None] for numbers in (noise.loss_magnitude, noise.largest_deviation)
     )
-    deviations, ranges = noise.compute_deviation(losses, steps, base[..., 0, 0]), np.ptp(losses, axis=(-2, -1))
+    deviations = noise.compute_deviation(losses, steps, base[..., 0, 0])
+    ranges = losses.max(axis=(-2, -1)) - losses.min(axis=(-2, -1))
     is_rounding_only = ranges <= _MAX_ROUNDINGS * noise.format_roundoff * magnitude
     deviations = np.maximum(deviations, np.where(is_rounding_only, ranges, 0.0)[..., None])
     plus, minus = losses[..., 0], losses[..., 1]
@@ -196,7 +200,7 @@ def _difference_lines(
         deviation=extrapolated.deviation.reshape(shape) / unit_sizes,
         curvature=curvatures / unit_sizes,
         least_curvature_effect=least_curvatures,
-        base_magnitude=np.broadcast_to(magnitude, shape),
+        base_magnitude=np.array(np.broadcast_to(magnitude, shape)),
         loss_magnitude=magnitudes,
         resolution=noise.format_roundoff * magnitudes,
         is_constant=np.logical_and.reduce(losses == base[..., None], axis=(-2, -1)),
