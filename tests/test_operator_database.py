@@ -6,7 +6,7 @@ import types
 import pytest
 import torch
 
-from benchmarks import operator_tables, saved_results
+from benchmarks import operator_tables, operator_times, saved_results
 from benchmarks.operator_checks import ERROR, FAST, OURS, PASS, REFUSED, SLOW, UNDECIDED, check_sample, judge
 from benchmarks.operator_database import SectionCounts
 from benchmarks.operator_samples import MAX_NUMBERS, SAMPLES, SECTIONS, OperatorSample, draw_samples
@@ -193,6 +193,16 @@ def test_counts_of_a_section_name_all_that_does_not_pass(monkeypatch):
     assert "- float64: formula off: wrong." in text
     assert "| 2       | 2 (100.0 %)" in text
     assert "float64: refused" not in text
+
+
+def test_times_are_those_of_samples_that_pass():
+    times = operator_times.measure_times(PRODUCT, FLOAT64, turns=2)
+    assert times.keys() == {OURS, SLOW, FAST}
+    assert all(seconds > 0 for seconds in times.values())
+    assert operator_times.measure_times(make_sample(WrongCube.apply, (3,)), FLOAT64, turns=1) is None
+    row = operator_times.describe_section("made", [{OURS: 0.008, SLOW: 0.002, FAST: 0.001}])
+    assert row == ["made", "1", "8", "2", "4", "8"]
+    assert operator_times.describe_section("made", []) == ["made", "0", "-", "-", "-", "-"]
 
 
 @pytest.fixture(scope="module")
