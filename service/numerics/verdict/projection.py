@@ -159,8 +159,6 @@ def compute_norm_detection_limit(
 
     while high - low > _LIMIT_RESOLUTION:
         middle = (low + high) / 2
-        if not low < middle < high:
-            break
         low, high = (low, middle) if compute_probability(middle) <= MISS_PROBABILITY else (middle, high)
     if high == _LIMIT_RANGE[1]:
         return NormDetectionLimit(np.inf, 1.0)
