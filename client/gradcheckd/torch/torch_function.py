@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from gradcheckd.cached_attribute import cached_attribute
 from gradcheckd.errors import GradcheckdError
 from gradcheckd.torch.check_settings import CheckSettings
 from gradcheckd.torch.function_values import as_tuple, is_complex, is_differentiable, is_floating
@@ -79,7 +79,7 @@ class TorchFunction:
         """Return the numbers of the inputs; empty ones have none."""
         return {moved.name: moved.base_numbers for moved in self.nonempty_inputs}
 
-    @cached_property
+    @cached_attribute
     def nonempty_inputs(self) -> list[MovedInput]:
         """Return the inputs that are not empty."""
         return [moved for moved in self.moved if moved.base.numel()]
