@@ -212,12 +212,14 @@ def _project_inner_errors(
 
     If all of them are made in the output they are independent, and need no sweeps.
     """
-    key = type(node.op), repr(node.op), tuple(operand is None for operand in operands)
-    if not _HAVE_STEPS.get_or_make(key, lambda: _has_inner_steps(node, operands)):
-        errors = _OutputErrors()
-        output = node.forward_with_errors(errors, *operands)
+    key = type(node.op), repr(node.op), tuple(None if each is None else (each.shape, each.dtype) for each in operands)
+    has_steps = _HAVE_STEPS.get_or_make(key, lambda: _list_output_errors(node, operands) is None)
+    output_errors = None if has_steps else _list_output_errors(node, operands)
+    if output_errors is not None:
         return [
-            deviation for rounding in errors.roundings for deviation in _measure_deviations(output, rounding, sides)
+            deviation
+            for error in output_errors
+            for deviation in _measure_deviations(error.array, error.rounding, sides)
         ]
     outputs = node.forward_with_errors(sweeps, *operands)
     deviations = (outputs[1:] - outputs[:1]).reshape(len(outputs) - 1, -1)
@@ -231,10 +233,23 @@ def _project_inner_errors(
 
 
 _HAVE_STEPS: BoundedCache[bool] = BoundedCache(256)
-"""True for an op that makes errors before its output: it follows from its attributes and its present operands."""
+"""True for an op that makes errors before its output, by its attributes and the shapes of its operands.
+
+Sweeps are right for every op: without errors in steps they are only slower.
+"""
 
 
-def _has_inner_steps(node: Node, operands: Operands) -> bool:
+class _OutputError(NamedTuple):
+    """An error of the output as a whole."""
+
+    array: Array
+    rounding: Rounding
+
+
+def _list_output_errors(node: Node, operands: Operands) -> list[_OutputError] | None:
+    """Return the errors of an op's output; None if it makes some in steps before."""
     errors = _OutputErrors()
     output = node.forward_with_errors(errors, *operands)
-    return not all(array is output for array in errors.arrays)
+    if any(array is not output for array in errors.arrays):
+        return None
+    return [_OutputError(output, rounding) for rounding in errors.roundings]

@@ -59,8 +59,8 @@ _DOMINANCE = 16.0
 _TIGHT_BOUND = 2.0**-26
 """Bound, as a part of the norm of the direction's gradient, that is tight enough."""
 _ALWAYS_CALM = 0.75
-_LARGEST_EXPONENT = 900
-"""Binary exponent of scales within which nothing overflows or underflows."""
+_SMALLEST_SCALE = 2.0**-900
+"""Smallest scale, and inverse of the largest, within which nothing overflows or underflows."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _choose_scales(point: LinePoint, directions: Mapping[str, Array]) -> _Scales
     norms = {name: euclidean_norm(point.gradients[name]) for name in directions}
     influences = {name: _log2(norms[name]) + math.log2(sizes[name]) for name in directions}
     largest = max(influences.values())
-    if not math.isfinite(largest):
+    if not (math.isfinite(largest) and all(map(math.isfinite, sizes.values()))):
         return None
     sharing = {name for name, influence in influences.items() if influence > largest - _WITHOUT_INFLUENCE}
     least = min(influences[name] for name in sharing)
@@ -176,7 +176,7 @@ def _choose_scales(point: LinePoint, directions: Mapping[str, Array]) -> _Scales
         )
         for name, size in sizes.items()
     }
-    if max(abs(math.frexp(scale)[1]) for scale in scales.values()) > _LARGEST_EXPONENT:
+    if not all(_SMALLEST_SCALE <= scale <= 1 / _SMALLEST_SCALE for scale in scales.values()):
         return None
     norm = math.hypot(*(scales[name] * norms[name] for name in directions))
     return _Scales(scales, max(scales[name] / sizes[name] for name in directions), norm)

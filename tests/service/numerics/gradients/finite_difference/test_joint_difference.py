@@ -160,3 +160,18 @@ def test_the_same_seed_gives_the_same_line_and_another_one_another():
     problem = problem_families.draw_problem("layer_norm", "ordinary", 0)
     other = differentiate(problem.graph, problem.leaves, problem.names, seed=5)
     assert other.value != line.value
+
+
+@pytest.mark.parametrize("size", [5e-324, 2.0**-1000, 2.0**950])
+def test_scales_beyond_the_range_have_no_bound(size):
+    graph, leaves = make_model(("y", "mul", ("w", "w"), {}), SUM, w=[size, -size])
+    line = joint_difference.differentiate_jointly(graph, compute_point(graph, leaves), {"w": np.array([1.0, 0.5])})
+    assert math.isinf(line.error_bound) and line.evaluations == 0
+
+
+@pytest.mark.parametrize("exponent", [-13.7, -1.0, 0.0])
+@pytest.mark.parametrize("size", [1e-200, 0.3, 1.0, 7e150])
+def test_a_scale_keeps_eight_bits_and_is_no_larger(exponent, size):
+    scale = joint_difference._keep_bits(size, exponent)
+    assert (256 * math.frexp(scale)[0]).is_integer()
+    assert 1 - 2.0**-7 < scale / (size * 2.0**exponent) <= 1
