@@ -13,9 +13,9 @@ of ours, and not for the norm in which relative errors are reported elsewhere.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from scipy.special import erfinv
 
 from service.numerics.core.batching import Array, Shape
 from service.numerics.core.interrupts import iterate_interruptibly
@@ -172,7 +172,7 @@ _LIMIT_RESOLUTION = 2.0**-40
 
 def _bracket_gaussian_limit(slack: Array, gradient_norm: float) -> tuple[float, float]:
     """Return binary logarithms between which the limit along Gaussian directions lies."""
-    quantile = math.sqrt(2) * float(erfinv(MISS_PROBABILITY ** (1 / slack.size)))
+    quantile = math.sqrt(2) * _invert_erf(MISS_PROBABILITY ** (1 / slack.size))
     smallest, largest = float(slack.min()), float(slack.max())
     if not 0 < smallest <= largest < np.inf:
         return _LIMIT_RANGE
@@ -181,6 +181,20 @@ def _bracket_gaussian_limit(slack: Array, gradient_norm: float) -> tuple[float, 
     # The edges round, by less than this.
     low, high = max(lowest, low - _LIMIT_RESOLUTION / 2), min(highest, high + _LIMIT_RESOLUTION / 2)
     return (low, high) if low < high else _LIMIT_RANGE
+
+
+@lru_cache(maxsize=128)
+def _invert_erf(probability: float) -> float:
+    """Return the number of which erf is a probability.
+
+    erf is concave above 0 and below its tangent there. So Newton's method from where the tangent has the probability
+    never leaves the left side of the root, and ends where it does not grow any more.
+    """
+    root, last = math.sqrt(math.pi) / 2 * probability, -1.0
+    while root > last:
+        last = root
+        root += (probability - math.erf(root)) * math.sqrt(math.pi) / 2 * math.exp(root * root)
+    return last
 
 
 def compute_miss_probability(

@@ -1,6 +1,7 @@
 import math
 from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -106,3 +107,13 @@ def test_slacks_without_a_bracket_have_a_limit_too(slack):
     """What is 0, or leaves the range of the logarithms."""
     limit = projection.compute_norm_detection_limit(np.array(slack), 1e-10 if slack == [1e300] else 1.0)
     assert limit.probability <= projection.MISS_PROBABILITY or limit == projection.NormDetectionLimit(np.inf, 1.0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 100, 10**4, 10**6])
+def test_inverse_of_erf_is_that_of_hundreds_of_digits(count):
+    probability = projection.MISS_PROBABILITY ** (1 / count)
+    with mpmath.workdps(40):
+        exact = mpmath.erfinv(mpmath.mpf(probability))
+        # Beside 1, the inverse magnifies the rounding of erf.
+        slope = mpmath.sqrt(mpmath.pi) / 2 * mpmath.exp(exact**2)
+        assert abs(projection._invert_erf(probability) - exact) <= 2e-16 * (2 * exact + slope * probability)
