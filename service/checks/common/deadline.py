@@ -125,8 +125,12 @@ class Clock:
             raise OutOfTimeError
 
     def _compute_remedy(self, remedy: Callable[[], str]) -> str:
-        with self._end_at(self._now() + _GRACE_FRACTION * self._seconds):
-            return remedy()
+        """Return the remedy that a search finds within its grace, and a general one otherwise."""
+        try:
+            with self._end_at(self._now() + _GRACE_FRACTION * self._seconds):
+                return remedy()
+        except OutOfTimeError:
+            return SMALLER_MODEL_REMEDY
 
     @contextmanager
     def _end_at(self, deadline: float) -> Generator[None]:

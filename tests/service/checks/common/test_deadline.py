@@ -1,7 +1,7 @@
 import pytest
 
 from schemas.problem_details import InvalidRequestError
-from service.checks.common.deadline import Clock, current_clock
+from service.checks.common.deadline import SMALLER_MODEL_REMEDY, Clock, current_clock
 from service.numerics.core.interrupts import OutOfTimeError, check_interrupt
 from tests.service.checks.common.counting_clock import CountingClock, end_time_after_looks
 
@@ -117,3 +117,7 @@ def test_the_clock_of_a_request_is_that_which_was_started_for_it():
             check_interrupt()
         assert current_clock(1) is clock
     assert current_clock(1) is not clock
+
+
+def test_a_remedy_that_takes_longer_than_its_quarter_is_a_general_one():
+    assert get_refusal(Clock(100, CountingClock()), remedy=run_endlessly).endswith(SMALLER_MODEL_REMEDY)
