@@ -74,9 +74,15 @@ class BoundedDerivatives:
         return lost
 
     def narrow(self, further: "BoundedDerivatives") -> "BoundedDerivatives":
-        """Return these derivatives, with those of another round where that has the smaller one of a wide bound."""
+        """Return these derivatives, with those of another round where that has the smaller one of a wide bound.
+
+        The first ones stay if both differ by more than their bounds: the smaller moves have met another function, such
+        as one stair of a function that is rounded within.
+        """
         better = {
-            key: wide & (further.error_bounds[key] < self.error_bounds[key])
+            key: wide
+            & (further.error_bounds[key] < self.error_bounds[key])
+            & ~(np.abs(further.values[key] - self.values[key]) > self.error_bounds[key] + further.error_bounds[key])
             for key, wide in self._find_wide_bounds().items()
         }
         return BoundedDerivatives(

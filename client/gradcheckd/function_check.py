@@ -27,6 +27,7 @@ from gradcheckd.further_rounds import (
     encode_shrunken_scales,
     find_lost_elements,
     is_about_scale,
+    is_constant_near_base,
 )
 from gradcheckd.gradient_products import GradientArguments
 from gradcheckd.own_points import get_plan_fields, is_about_own_points, knows_no_own_points, make_plan
@@ -150,20 +151,22 @@ class FunctionCheck:
         Exception
             Any error of the caller's functions.
         """
-        first, scales = self._judge_round(self._request_plan(None))
+        first, scales, _ = self._judge_round(self._request_plan(None))
         report = first
         for rounds in range(2, MAX_ROUNDS + 1):
             plan = self._plan_further_round(scales, find_lost_elements(report, self._point, self.outputs, scales))
             if plan is None:
                 break
-            report, scales = self._judge_round(plan)
+            report, scales, values = self._judge_round(plan)
+            if is_constant_near_base(values):
+                return replace(first, rounds=rounds)
             if report.outcome != "inconclusive":
                 return replace(report, rounds=rounds)
             # The reasons of the first round are those of the function at large.
             first = replace(first, rounds=rounds)
         return first
 
-    def _judge_round(self, plan: PlannedPoints) -> tuple[BlackBoxReport, Scales]:
+    def _judge_round(self, plan: PlannedPoints) -> tuple[BlackBoxReport, Scales, PointValues]:
         return self._run_round(plan, self._judge_plan)
 
     def _run_round(self, plan: PlannedPoints, run: Callable[[PlannedPoints], _Round]) -> _Round:
@@ -178,7 +181,7 @@ class FunctionCheck:
         parameters = PlanParameters(self._point, self.outputs, self._cotangents, get_plan_fields(plan))
         return run(request_plan(self._connection, parameters))
 
-    def _judge_plan(self, plan: PlannedPoints) -> tuple[BlackBoxReport, Scales]:
+    def _judge_plan(self, plan: PlannedPoints) -> tuple[BlackBoxReport, Scales, PointValues]:
         products, values = self._evaluate(plan)
         while True:
             body = encode_judgement(plan, values, products, self._options.judge_fields or {})
@@ -189,24 +192,27 @@ class FunctionCheck:
             values = self._evaluator.evaluate(plan.points, plan.evaluations, self._options.progress, values)
         with wire.UnexpectedAnswerGuard():
             report = BlackBoxReport.read(raw, self._connection.prepare_repeat("/v1/judge", body))
-        return replace(report, exceptions=values.exceptions), plan.scales
+        return replace(report, exceptions=values.exceptions), plan.scales, values
 
     def differentiate(self) -> Derivatives:
         """Return the derivatives with their error bounds; rounds and errors are those of `judge`."""
         outputs = self.outputs
         assert outputs is not None
-        derivatives, result, scales = self._run_round(self._request_plan(None), self._differentiate_plan)
+        derivatives, result, scales, _ = self._run_round(self._request_plan(None), self._differentiate_plan)
         for rounds in range(2, MAX_ROUNDS + 1):
             lost = derivatives.find_lost_elements() if result.raw.get("deterministic", True) else {}
             plan = self._plan_further_round(scales, lost)
             if plan is None:
                 break
-            further, result, scales = self._run_round(plan, self._differentiate_plan)
-            derivatives, result = derivatives.narrow(further), replace(result, rounds=rounds)
+            further, further_result, scales, point_values = self._run_round(plan, self._differentiate_plan)
+            if is_constant_near_base(point_values):
+                result = replace(result, rounds=rounds)
+                break
+            derivatives, result = derivatives.narrow(further), replace(further_result, rounds=rounds)
         values, error_bounds = derivatives.assemble(outputs, self._point)
         return replace(result, values=values, error_bounds=error_bounds)
 
-    def _differentiate_plan(self, plan: PlannedPoints) -> tuple[BoundedDerivatives, Derivatives, Scales]:
+    def _differentiate_plan(self, plan: PlannedPoints) -> tuple[BoundedDerivatives, Derivatives, Scales, PointValues]:
         outputs = self.outputs
         assert outputs is not None
         products, values = self._evaluate(plan)
@@ -215,7 +221,7 @@ class FunctionCheck:
         with wire.UnexpectedAnswerGuard():
             derivatives = BoundedDerivatives.read(arrays, outputs, self._point)
             result = Derivatives(None, None, raw["evaluations"], 1, values.exceptions, raw)
-        return derivatives, result, plan.scales
+        return derivatives, result, plan.scales, values
 
     def _request_plan(self, scale: Mapping[str, Any] | None) -> PlannedPoints:
         fields = {name: value for name, value in self._plan_fields.items() if value is not None}

@@ -7,7 +7,9 @@ import numpy as np
 
 from gradcheckd.arrays import Array, to_tensor
 from gradcheckd.errors import ProblemError
+from gradcheckd.function_evaluation import PointValues
 from gradcheckd.function_forms import TensorForm
+from gradcheckd.point_rule import BASE_REPEATS, NEAR_POINTS
 from gradcheckd.report import BlackBoxReport
 from gradcheckd.report_parts import Judged, Verdict
 
@@ -17,6 +19,12 @@ _NOISE_FACTOR = 2.0**12
 """Bound over noise and scale, from which on moves smaller by `_SHRINK_FACTOR` may have a smaller one.
 
 Noise alone leaves a bound of less than 2^7 times its deviation over the scale, and 2^5 times as much in the next round.
+"""
+
+_HIDING_FACTOR = 2.0**10
+"""Derivative over noise and scale, up to which moves smaller by `_SHRINK_FACTOR` hide it in the noise.
+
+A difference by 1/8 of the scale has a bound of 2^5 to 2^7 deviations over the scale, and 2^5 times as much there.
 """
 
 Scales = Mapping[str, Array]
@@ -36,6 +44,19 @@ def encode_shrunken_scales(scales: Scales, lost: LostElements) -> dict[str, Any]
 def is_about_scale(error: ProblemError) -> bool:
     """Tell whether a service refused scales, and nothing else: the datatype has no numbers so near."""
     return bool(error.errors) and all(place["pointer"].startswith("/scale") for place in error.errors)
+
+
+def is_constant_near_base(values: PointValues) -> bool:
+    """Tell whether a function has the very same value at the base and all near points of a round.
+
+    Such a round says nothing: a function that is rounded within is on one stair, and its differences are 0. So are
+    those of a function that is constant, but that takes no further round.
+    """
+    near = slice(BASE_REPEATS + NEAR_POINTS)
+    if values.outputs:
+        arrays = [tensor.array[near] for tensor in values.outputs.values()]
+        return all(bool((array == array[0]).all()) for array in arrays)
+    return all(loss is not None and loss == values.losses[0] for loss in values.losses[near])
 
 
 def find_lost_elements(
@@ -68,8 +89,18 @@ def find_lost_elements(
 
 
 def _is_wider_than_noise(judged: Judged, verdict: Verdict, scale: float) -> bool:
-    # Nothing is known of the noise either if values are missing everywhere.
-    return np.isinf(judged.error_bound) or judged.error_bound * scale > _NOISE_FACTOR * (verdict.noise or 0.0)
+    noise = verdict.noise or 0.0
+    if np.isinf(judged.error_bound):
+        # Nothing is known of the noise either if values are missing everywhere.
+        size = _measure_largest(verdict)
+        return not (np.isfinite(noise) and size * scale < _HIDING_FACTOR * noise)
+    return judged.error_bound * scale > _NOISE_FACTOR * noise
+
+
+def _measure_largest(verdict: Verdict) -> float:
+    """Return the size of the largest derivative, judged or by differences; infinite if none is known but 0."""
+    sizes = [abs(size) for line in verdict.directions or verdict.worst for size in (line.judged, line.reference)]
+    return max((size for size in sizes if np.isfinite(size) and size), default=np.inf)
 
 
 def _list_undecided(verdict: Verdict) -> Iterator[Judged]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import gradcheckd
 from gradcheckd import (
@@ -16,6 +17,9 @@ from gradcheckd import (
     RequestError,
     Service,
 )
+from  import to_typed_tensor
+from gradcheckd.function_evaluation import PointValues
+from gradcheckd.further_rounds import is_constant_near_base
 
 W, B = np.array([0.5, -1.5, 2.0]), np.array([0.25])
 
@@ -127,6 +131,53 @@ def test_noise_takes_no_further_round(service: Service) -> None:
 
     report = service.check_function(compute_noisy_loss, W, 2 * W, directions="coordinates")
     assert (report.outcome, report.rounds) == ("inconclusive", 1)
+
+
+def round_to_bfloat16(array: Any) -> Any:
+    return torch.tensor(array).bfloat16().double().numpy()
+
+
+@pytest.mark.parametrize("directions", ["coordinates", "random"])
+def test_no_round_with_smaller_moves_judges_a_sum_of_rounded_parts(service: Service, directions: str) -> None:
+    """The function is constant there: a right gradient would fail, and one of 0 pass."""
+    for seed in range(10):
+        generator = np.random.default_rng(seed)
+        point, weights = generator.normal(size=(2, int(generator.integers(1, 9))))
+        right = weights * np.cos(point)
+        for factor, refused in ((1, "fail"), (0, "pass"), (-1, "pass")):
+            report = service.check_function(
+                lambda w, weights=weights: float(weights @ round_to_bfloat16(np.sin(w))),
+                point,
+                factor * right,
+                directions=directions,
+            )
+            assert report.outcome != refused
+        derivatives = service.check_function(
+            lambda w, weights=weights: float(weights @ round_to_bfloat16(np.sin(w))), point
+        )
+        assert (np.abs(derivatives.values - right) <= derivatives.error_bounds).all()
+
+
+def test_a_round_on_one_stair_does_not_count(service: Service) -> None:
+    """It is asked for beside the end of a domain, and the values beside the point are all the same."""
+
+    def evaluate_stairs(w: Any) -> float | None:
+        return float(np.round(10 * w).sum()) / 10 if (w > 0.9).all() else None
+
+    point = np.array([0.98])
+    for candidate in (0.0, 1.0):
+        report = service.check_function(evaluate_stairs, point, [candidate], directions="coordinates")
+        assert report.outcome == "inconclusive"
+    assert service.check_function(evaluate_stairs, point).error_bounds[0] > 0.1
+
+
+def test_values_near_the_base_are_constant_or_not() -> None:
+    assert is_constant_near_base(PointValues([1.0] * 11 + [2.0], {}, ()))
+    assert not is_constant_near_base(PointValues([1.0] * 10 + [2.0] * 2, {}, ()))
+    assert not is_constant_near_base(PointValues([1.0] * 10 + [None], {}, ()))
+    constant, changing = to_typed_tensor(np.ones((12, 2))), to_typed_tensor(np.arange(24.0).reshape(12, 2))
+    assert is_constant_near_base(PointValues([], {"a": constant}, ()))
+    assert not is_constant_near_base(PointValues([], {"a": constant, "b": changing}, ()))
 
 
 def test_rounds_end_if_a_datatype_has_no_nearer_numbers(service: Service) -> None:

@@ -194,6 +194,7 @@ def _difference_lines(
     unit_sizes = np.abs(lines.derivative_units[line_numbers])
     least_curvatures = _estimate_smallest_curvature(second_differences, steps)
     magnitudes = np.maximum(least_curvatures, magnitude)
+    is_constant = np.logical_and.reduce(losses == base[..., None], axis=(-2, -1))
     return DirectionalDerivatives(
         value=extrapolated.value.reshape(shape) / lines.derivative_units[line_numbers],
         bound=bound / unit_sizes,
@@ -202,8 +203,8 @@ def _difference_lines(
         least_curvature_effect=least_curvatures,
         base_magnitude=np.array(np.broadcast_to(magnitude, shape)),
         loss_magnitude=magnitudes,
-        resolution=noise.format_roundoff * magnitudes,
-        is_constant=np.logical_and.reduce(losses == base[..., None], axis=(-2, -1)),
+        resolution=noise.choose_resolution(is_constant) * magnitudes,
+        is_constant=is_constant,
         has_jitter=np.zeros(shape, bool),
         loss_shape=np.where(is_hidden_by_noise, int(LossShape.ROUGH), kinks.loss_shape.reshape(shape)),
         may_have_kink=(kinks.may_have_kink | extrapolated.is_contested).reshape(shape),

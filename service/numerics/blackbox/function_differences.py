@@ -23,6 +23,7 @@ from service.numerics.blackbox.scattered_values import (
     make_unknown_noise,
     put_functions,
 )
+from service.numerics.blackbox.stair_noise import estimate_stair_deviation
 from service.numerics.blackbox.staircase import is_staircase
 from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import iterate_interruptibly
@@ -70,12 +71,13 @@ def difference_functions(
         The noise, () or (m,), and the derivatives, (k,) or (m, k).
     """
     near = layout.select_near_losses(name, losses)
-    noise = estimate_partial_noise(losses[:BASE_REPEATS], near, loss_format)
     tensor_losses = layout.select_tensor_losses(name, losses)
     if losses.ndim > 1:
         tensor_losses = np.moveaxis(tensor_losses, -1, 0)
+    stairs = estimate_stair_deviation(layout, name, near, tensor_losses, losses[0], loss_format.unit_roundoff)
+    noise = estimate_partial_noise(losses[:BASE_REPEATS], near, loss_format.add_part_deviation(stairs))
     derivatives = difference_consistently(layout, name, tensor_losses, near, losses[0], noise)
-    return noise, _mark_functions(layout, name, derivatives, near, tensor_losses, noise)
+    return noise, _mark_functions(layout, name, derivatives, near, tensor_losses, noise, stairs > 0)
 
 
 def _difference_scattered_functions(
@@ -83,10 +85,11 @@ def _difference_scattered_functions(
 ) -> tuple[LossNoise, DirectionalDerivatives]:
     """Difference functions, (evaluations, m), each of which lacks values at points of its own."""
     near = layout.select_near_losses(name, losses)
-    noise = estimate_scattered_noise(layout, name, losses, loss_format)
     tensor_losses = np.moveaxis(layout.select_tensor_losses(name, losses), -1, 0)
+    stairs = estimate_stair_deviation(layout, name, near, tensor_losses, losses[0], loss_format.unit_roundoff)
+    noise = estimate_scattered_noise(layout, name, losses, loss_format.add_part_deviation(stairs))
     derivatives = difference_scattered_lines(layout, name, tensor_losses, losses[0], noise)
-    return noise, _mark_functions(layout, name, derivatives, near, tensor_losses, noise)
+    return noise, _mark_functions(layout, name, derivatives, near, tensor_losses, noise, stairs > 0)
 
 
 def _mark_functions(
@@ -96,10 +99,14 @@ def _mark_functions(
     near_losses: Array,
     tensor_losses: Array,
     noise: LossNoise,
+    is_rounded: Array,
 ) -> DirectionalDerivatives:
-    """Mark the lines of functions that are staircases, and of those that jitter."""
-    has_stairs = _find_staircases(layout, name, near_losses, tensor_losses, noise)
-    has_jitter = has_rounding_jitter(layout, name, near_losses, tensor_losses, noise)
+    """Mark the lines of functions that are staircases, and of those that jitter.
+
+    The parts of some functions are rounded, which tells nothing of terms that cancel.
+    """
+    has_stairs = _find_staircases(layout, name, near_losses, tensor_losses, noise) | is_rounded
+    has_jitter = has_rounding_jitter(layout, name, near_losses, tensor_losses, noise) & ~is_rounded
     return replace(
         derivatives,
         loss_shape=np.where(has_stairs[..., None], int(LossShape.STAIRS), derivatives.loss_shape),

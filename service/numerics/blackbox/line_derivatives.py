@@ -125,6 +125,7 @@ def _difference_one_sided(
         if tensor_lines.moved_elements is None
         else curvatures
     )
+    is_constant = np.logical_and.reduce(losses == base, axis=-1)
     unit_sizes = np.abs(tensor_lines.derivative_units[lines])
     return DirectionalDerivatives(
         value=result.value.reshape(shape) / tensor_lines.derivative_units[lines],
@@ -135,8 +136,8 @@ def _difference_one_sided(
         least_curvature_effect=least_curvatures,
         base_magnitude=np.broadcast_to(magnitude, shape),
         loss_magnitude=np.maximum(curvatures, magnitude),
-        resolution=noise.format_roundoff * np.maximum(curvatures, magnitude),
-        is_constant=np.logical_and.reduce(losses == base, axis=-1),
+        resolution=noise.choose_resolution(is_constant) * np.maximum(curvatures, magnitude),
+        is_constant=is_constant,
         has_jitter=np.zeros(shape, bool),
         loss_shape=np.zeros(curvatures.shape, np.int_),
         may_have_kink=result.is_contested.reshape(shape),

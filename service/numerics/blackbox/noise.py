@@ -50,8 +50,9 @@ from service.numerics.core.precision import PRECISIONS
 
 _AGREEMENT_RATIO = 4.0
 _FORMATS = ("BF16", "FP16", "FP32", "FP64")
-_UNIFORM_DEVIATION = 1 / 12**0.5
-ROUNDING_DEVIATION = 2 * _UNIFORM_DEVIATION
+UNIFORM_DEVIATION = 1 / 12**0.5
+"""Deviation of numbers that fall anywhere between two neighbours, in units of their distance."""
+ROUNDING_DEVIATION = 2 * UNIFORM_DEVIATION
 """Deviation of numbers that are rounded, relative, in units of roundoff."""
 _WINDOW_STEPS = 4
 """Steps of a divided difference."""
@@ -90,6 +91,15 @@ class LossNoise:
     def rounding_deviation(self) -> Array:
         """Deviation of the rounding of the losses, or of their parts, near the base, (...)."""
         return np.maximum(ROUNDING_DEVIATION * self.format_roundoff * self.loss_magnitude, self.part_deviation)
+
+    def choose_resolution(self, is_constant: Array) -> Array:
+        """Return the part of a loss that its format resolves along each line, by which a derivative is called 0.
+
+        No derivative is small enough to be called 0 in a format narrower than float32, unless the line is constant: the
+        few digits of its loss then tell nothing of the format.
+        """
+        narrowest = min(self.format_roundoff, PRECISIONS["FP32"].unit_roundoff)
+        return np.where(is_constant, self.format_roundoff, narrowest)
 
     def scale_by_exponent(self, exponent: Array | int) -> "LossNoise":
         """Return the noise of losses 2^exponent times as large, (...)."""
@@ -172,17 +182,27 @@ class LossFormat:
     spacing
         Distance of the numbers next to 0, (...): that of float64 in the unit of the losses.
     part_deviation
-        Standard deviation that the rounding of its parts leaves in a loss that is their sum; 0 by default.
+        Standard deviation that the rounding of its parts leaves in a loss that is their sum, (...); 0 by default.
     """
 
     unit_roundoff: float
     smallest_nonzero: Array
     spacing: Array
-    part_deviation: float = 0.0
+    part_deviation: Array | float = 0.0
 
     def select_functions(self, functions: Array) -> "LossFormat":
         """Return the format of some of several functions."""
-        return replace(self, smallest_nonzero=self.smallest_nonzero[functions], spacing=self.spacing[functions])
+        part = np.broadcast_to(self.part_deviation, self.spacing.shape)
+        return replace(
+            self,
+            smallest_nonzero=self.smallest_nonzero[functions],
+            spacing=self.spacing[functions],
+            part_deviation=part[functions],
+        )
+
+    def add_part_deviation(self, deviation: Array) -> "LossFormat":
+        """Return the format of losses whose parts are rounded by a deviation, (...), or by what is known already."""
+        return replace(self, part_deviation=np.maximum(self.part_deviation, deviation))
 
 
 def find_loss_format(losses: Array, exponent: Array | int = 0) -> LossFormat:
@@ -215,7 +235,7 @@ def estimate_noise(repeats: Array, lines: Sequence[Array] | Array, loss_format: 
         *of_lines,
         np.std(repeats, axis=0, ddof=1),
         np.maximum(ROUNDING_DEVIATION * rounding * size, loss_format.part_deviation),
-        _UNIFORM_DEVIATION * loss_format.spacing,
+        UNIFORM_DEVIATION * loss_format.spacing,
     ]
     most = np.where(size > 0, np.max(estimates, axis=0), loss_format.smallest_nonzero)
     most = np.where(np.isfinite(most), most, 0.0)

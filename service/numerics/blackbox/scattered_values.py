@@ -31,7 +31,12 @@ _LINES_AT_ONCE = 16
 def make_unknown_noise(count: int, roundoff: float) -> LossNoise:
     """Make the noise of functions of which nothing is known, (count,)."""
     return LossNoise(
-        np.full(count, np.nan), np.full(count, np.inf), np.zeros(count), np.ones(count, np.bool_), roundoff
+        np.full(count, np.nan),
+        np.full(count, np.inf),
+        np.zeros(count),
+        np.ones(count, np.bool_),
+        roundoff,
+        np.zeros(count),
     )
 
 
@@ -173,7 +178,7 @@ def _replace_other_lines(losses: Array, is_counted: Array) -> Array:
 
 
 def _select_noise(noise: LossNoise, functions: Array) -> LossNoise:
-    names = ("deviation", "largest_deviation", "loss_magnitude", "is_deterministic")
+    names = ("deviation", "largest_deviation", "loss_magnitude", "is_deterministic", "part_deviation")
     return replace(noise, **{name: getattr(noise, name)[functions] for name in names})
 
 

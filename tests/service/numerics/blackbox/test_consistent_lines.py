@@ -102,9 +102,9 @@ def test_one_element_beside_a_singularity_leaves_the_others_their_bounds():
 def test_near_points_on_one_stair_contradict_nothing(decimals):
     layout = make_layout(np.array([0.3, -1.2, 0.8]), random=False)
     losses = np.round(np.sin(layout.stack_points("w")).sum(axis=1), decimals)
-    tensor_losses, noise = layout.select_tensor_losses("w", losses), estimate_planned_noise(losses)
-    alone = difference_lines(layout, "w", tensor_losses, losses[0], noise)
-    np.testing.assert_array_equal(difference(losses, layout).bound, alone.bound)
+    noise, together = difference_functions(layout, "w", losses, find_loss_format(losses))
+    alone = difference_lines(layout, "w", layout.select_tensor_losses("w", losses), losses[0], noise)
+    np.testing.assert_array_equal(together.bound, alone.bound)
 
 
 def test_noise_that_jumps_takes_no_bounds_away():
