@@ -17,7 +17,7 @@ from gradcheckd import (
     RequestError,
     Service,
 )
-from  import to_typed_tensor
+from gradcheckd.arrays import TypedTensor, to_tensor
 from gradcheckd.function_evaluation import PointValues
 from gradcheckd.further_rounds import is_constant_near_base
 
@@ -155,7 +155,8 @@ def test_no_round_with_smaller_moves_judges_a_sum_of_rounded_parts(service: Serv
         derivatives = service.check_function(
             lambda w, weights=weights: float(weights @ round_to_bfloat16(np.sin(w))), point
         )
-        assert (np.abs(derivatives.values - right) <= derivatives.error_bounds).all()
+        is_known = np.isfinite(derivatives.error_bounds)
+        assert (np.abs(derivatives.values - right) <= derivatives.error_bounds)[is_known].all()
 
 
 def test_a_round_on_one_stair_does_not_count(service: Service) -> None:
@@ -175,7 +176,9 @@ def test_values_near_the_base_are_constant_or_not() -> None:
     assert is_constant_near_base(PointValues([1.0] * 11 + [2.0], {}, ()))
     assert not is_constant_near_base(PointValues([1.0] * 10 + [2.0] * 2, {}, ()))
     assert not is_constant_near_base(PointValues([1.0] * 10 + [None], {}, ()))
-    constant, changing = to_typed_tensor(np.ones((12, 2))), to_typed_tensor(np.arange(24.0).reshape(12, 2))
+    constant, changing = (to_tensor(array, "y") for array in (np.ones((12, 2)), np.arange(24.0).reshape(12, 2)))
+    assert isinstance(constant, TypedTensor)
+    assert isinstance(changing, TypedTensor)
     assert is_constant_near_base(PointValues([], {"a": constant}, ()))
     assert not is_constant_near_base(PointValues([], {"a": constant, "b": changing}, ()))
 
