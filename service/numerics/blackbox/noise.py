@@ -95,11 +95,12 @@ class LossNoise:
     def choose_resolution(self, is_constant: Array) -> Array:
         """Return the part of a loss that its format resolves along each line, by which a derivative is called 0.
 
-        No derivative is small enough to be called 0 in a format narrower than float32, unless the line is constant: the
-        few digits of its loss then tell nothing of the format.
+        No derivative through stairs is small enough to be called 0 by a format narrower than float32, unless the line is
+        constant: the few digits of its loss then tell nothing of the format.
         """
         narrowest = min(self.format_roundoff, PRECISIONS["FP32"].unit_roundoff)
-        return np.where(is_constant, self.format_roundoff, narrowest)
+        has_stairs = np.asarray(self.part_deviation)[..., None] > 0
+        return np.where(is_constant | ~has_stairs, self.format_roundoff, narrowest)
 
     def scale_by_exponent(self, exponent: Array | int) -> "LossNoise":
         """Return the noise of losses 2^exponent times as large, (...)."""
