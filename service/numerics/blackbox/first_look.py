@@ -94,15 +94,8 @@ def _take_lines(lines: TensorLines) -> TensorLines:
 
 
 def suffices(first_judgement: TensorJudgement | ProductJudgement, sought_error: float) -> bool:
-    """Tell whether a first look is enough: it passes, and would have found the sought relative error.
-
-    A gradient that is 0 to rounding takes all evaluations: within the smallest steps a staircase is constant, too.
-    """
-    return (
-        first_judgement.verdict.outcome == Outcome.PASS
-        and not _is_zero(first_judgement)
-        and finds_error(first_judgement, sought_error)
-    )
+    """Tell whether a first look is enough: it passes, and would have found the sought relative error."""
+    return first_judgement.verdict.outcome == Outcome.PASS and finds_error(first_judgement, sought_error)
 
 
 def finds_error(judgement: TensorJudgement | ProductJudgement, sought_error: float) -> bool:
@@ -112,18 +105,15 @@ def finds_error(judgement: TensorJudgement | ProductJudgement, sought_error: flo
     an error of their norm found. All evaluations would not promise more of a gradient that is 0 to rounding.
     """
     limit, single = judgement.verdict.detection_limit, judgement.single_miss_probability
-    if _is_zero(judgement):
+    if isinstance(judgement, TensorJudgement):
+        is_zero = not judgement.is_promised.any()
+    else:
+        is_zero = bool(judgement.entries.is_negligible.all())
+    if is_zero:
         return True
     if not isinstance(limit, NormDetectionLimit):
         return judgement.verdict.smallest_detectable_error <= sought_error
     return limit.relative_l2 <= sought_error if single is None else single <= MISS_PROBABILITY
-
-
-def _is_zero(judgement: TensorJudgement | ProductJudgement) -> bool:
-    """Tell whether nothing is promised of a gradient that passes: it is 0."""
-    if isinstance(judgement, TensorJudgement):
-        return not judgement.is_promised.any()
-    return bool(judgement.entries.is_negligible.all())
 
 
 def combine_looks(judgement: _Judgement, first_judgement: _Judgement, sought_error: float) -> _Judgement:

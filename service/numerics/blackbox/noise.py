@@ -95,8 +95,8 @@ class LossNoise:
     def choose_resolution(self, is_constant: Array) -> Array:
         """Return the part of a loss that its format resolves along each line, by which a derivative is called 0.
 
-        No derivative through stairs is small enough to be called 0 by a format narrower than float32, unless the line is
-        constant: the few digits of its loss then tell nothing of the format.
+        No derivative through stairs is small enough to be called 0 by a format narrower than float32, unless the line
+        is constant: the few digits of its loss then tell nothing of the format.
         """
         narrowest = min(self.format_roundoff, PRECISIONS["FP32"].unit_roundoff)
         has_stairs = np.asarray(self.part_deviation)[..., None] > 0

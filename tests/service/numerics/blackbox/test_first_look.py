@@ -166,12 +166,10 @@ def test_a_first_look_that_would_not_find_the_error_does_not_suffice():
     assert combine_looks(first, blind, 1e-4) is first
 
 
-def test_a_gradient_of_zero_takes_all_evaluations():
-    """A staircase is constant within the smallest steps, too."""
+def test_a_gradient_of_zero_takes_no_more_evaluations():
     for random in (True, False):
         first = judge(lay_out(random=random), lambda _: 1.0, np.zeros(3), first=True)
-        assert first.verdict.outcome == Outcome.PASS
-        assert not suffices(first, 1e-4)
+        assert suffices(first, 1e-4)
 
 
 def test_a_sample_of_elements_is_the_same_in_both_looks():
