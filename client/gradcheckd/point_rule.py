@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheckd.arrays import Array
-from gradcheckd.cached_attribute import cached_attribute
+from gradcheckd.lazy_attribute import lazy_attribute
 from gradcheckd.move_sizes import DatatypeRule, compute_median, round_to_power_of_two
 from gradcheckd.random_numbers import draw_numbers, draw_words
 
@@ -76,12 +76,12 @@ class MovedTensor:
     count: int
     seed: int
 
-    @cached_attribute
+    @lazy_attribute
     def unit(self) -> float:
         """Return the unit of random directions."""
         return round_to_power_of_two(compute_median(self.sizes))
 
-    @cached_attribute
+    @lazy_attribute
     def elements(self) -> Array:
         """Return the flat indices of the elements that move alone, ascending, (count,)."""
         if self.count == self.values.size:
@@ -89,7 +89,7 @@ class MovedTensor:
         words = draw_words(self.seed, "element", self.name, self.values.size)
         return np.sort(np.argsort(words, kind="stable")[: self.count])
 
-    @cached_attribute
+    @lazy_attribute
     def moves(self) -> Moves:
         """Return the lines, (count, elements), or of single elements (count,)."""
         steps = self.rule.largest_step, self.rule.smallest_step

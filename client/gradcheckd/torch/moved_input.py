@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradcheckd.arrays import Array
-from gradcheckd.cached_attribute import cached_attribute
+from gradcheckd.lazy_attribute import lazy_attribute
 from gradcheckd.torch.torch_internals import COMPRESSED_LAYOUTS, MKLDNN, GradcheckError, has_no_memory
 
 RealNumbers = Array | Tensor
@@ -47,28 +47,28 @@ class MovedInput:
     stored: Tensor
     positions: Tensor | None
 
-    @cached_attribute
+    @lazy_attribute
     def name(self) -> str:
         """Return the name of the input in reports."""
         return f"input{self.index}"
 
-    @cached_attribute
+    @lazy_attribute
     def infinite(self) -> Tensor | None:
         """Return the mask of the numbers that no finite move changes; None where there is none."""
         mask = self.stored.isinf()
         return mask if bool(mask.any()) else None
 
-    @cached_attribute
+    @lazy_attribute
     def base(self) -> Tensor:
         """Return the numbers that are moved: the stored ones, or, flat, those of them that are not infinite."""
         return self.stored if self.infinite is None else self.stored[~self.infinite]
 
-    @cached_attribute
+    @lazy_attribute
     def base_numbers(self) -> RealNumbers:
         """Return a copy of the base as the check has it."""
         return copy_numbers(self.base)
 
-    @cached_attribute
+    @lazy_attribute
     def _base_bytes(self) -> bytes:
         return self.base_numbers.tobytes() if isinstance(self.base_numbers, np.ndarray) else b""
 

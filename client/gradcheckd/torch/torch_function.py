@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from gradcheckd.cached_attribute import cached_attribute
 from gradcheckd.errors import GradcheckdError
+from gradcheckd.lazy_attribute import lazy_attribute
 from gradcheckd.torch.check_settings import CheckSettings
 from gradcheckd.torch.function_values import as_tuple, is_complex, is_differentiable, is_floating
 from gradcheckd.torch.gradient_function import GradientFunction
@@ -79,7 +79,7 @@ class TorchFunction:
         """Return the numbers of the inputs; empty ones have none."""
         return {moved.name: moved.base_numbers for moved in self.nonempty_inputs}
 
-    @cached_attribute
+    @lazy_attribute
     def nonempty_inputs(self) -> list[MovedInput]:
         """Return the inputs that are not empty."""
         return [moved for moved in self.moved if moved.base.numel()]

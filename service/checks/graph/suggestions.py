@@ -115,7 +115,12 @@ def _select_part(problem: Problem, part: str, count: int) -> Problem:
 
 
 def _estimate_if_fitting(problem: Problem, budget: _SuggestionBudget) -> CostEstimate | None:
-    """Estimate a suggestion; return None if it does not fit or cannot be planned."""
+    """Estimate a suggestion; return None if it does not fit or cannot be planned.
+
+    Joint directions may leave every tensor to directions of its own, which have to fit, too.
+    """
+    if problem.is_joint and _estimate_if_fitting(problem.without_joint_directions(), budget) is None:
+        return None
     if not budget.spend_planning(problem):
         return None
     plan, estimate = estimate_check(problem, budget.limits)

@@ -26,8 +26,9 @@ deviation of the errors on a stair of that height.
 
 The slope of a line is the largest of its differences at a quarter of its largest step or less. A smooth loss without a
 slope at the base, as x^3, has none that is not far smaller there; that of a relu that is off is 0, unless its kink is
-nearer still. If the loss is the same at all of these steps, the stairs are wider than that, and only larger steps show
-a slope. They do of a relu, too, but then the loss changes on one side alone, and ever more: so that does not count.
+nearer still. A loss that is the same at all points of one side has a kink at the base. If the loss is the same at all
+of these steps, the stairs are wider than that, and only larger steps show a slope. They do of a relu, too, but then the
+loss changes on one side alone, and ever more: so that does not count.
 
 The near points of the closer line do not count. They lie within the roundings of float32, which the others resolve.
 Those of a narrower datatype are far enough apart to show the roundings of its own numbers.
@@ -123,7 +124,15 @@ def _measure_slopes(offsets: Array, changes: Array) -> Array:
     largest = differences[..., -1]
     is_flat: Array = ~(changes[..., is_near] != 0).any(axis=-1)
     far_slopes = np.where(_are_jumps(offsets[~is_near], changes[..., ~is_near]), largest, 0.0)
-    return np.where(is_flat, far_slopes, np.where(near_slopes >= _LEAST_SLOPE_RATIO * largest, near_slopes, 0.0))
+    is_slope = (near_slopes >= _LEAST_SLOPE_RATIO * largest) & _change_on_each_side(offsets, changes)
+    return np.where(is_flat, far_slopes, np.where(is_slope, near_slopes, 0.0))
+
+
+def _change_on_each_side(offsets: Array, changes: Array) -> Array:
+    """Return where losses change on each side of the base that has points, (..., k)."""
+    changed = changes != 0
+    sides = [changed[..., side].any(axis=-1) for side in (offsets > 0, offsets < 0) if side.any()]
+    return np.logical_and.reduce(sides)
 
 
 def _difference_at(offsets: Array, changes: Array, distance: float) -> Array:

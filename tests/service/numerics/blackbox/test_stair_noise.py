@@ -103,6 +103,7 @@ NO_STAIRS = {
     "a cubic without a slope": lambda x: 1 + ((x - X) ** 3).sum(),
     "at a minimum": lambda x: 1 + ((x - X) ** 2).sum(),
     "constant": lambda _: 1.0,
+    "a kink at the base": lambda x: max(x[0] - X[0], 0.0),
 }
 X = np.array([0.3, -1.2, 0.8])
 

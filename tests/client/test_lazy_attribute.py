@@ -1,7 +1,7 @@
 import threading
 from dataclasses import dataclass
 
-from gradcheckd.cached_attribute import cached_attribute
+from gradcheckd.lazy_attribute import lazy_attribute
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class Slow:
     started: threading.Event
     may_end: threading.Event
 
-    @cached_attribute
+    @lazy_attribute
     def number(self) -> list[int]:
         """Return a number."""
         self.started.set()

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, overload
 ValueT = TypeVar("ValueT", covariant=True)
 
 
-class cached_attribute(Generic[ValueT]):  # noqa: N801  # a decorator, as `property` is
+class lazy_attribute(Generic[ValueT]):  # noqa: N801  # a decorator, as `property` is
     """Make a method an attribute that the instance keeps once it is computed."""
 
     def __init__(self, compute: Callable[[Any], ValueT]) -> None:
@@ -21,12 +21,12 @@ class cached_attribute(Generic[ValueT]):  # noqa: N801  # a decorator, as `prope
         self._name = name
 
     @overload
-    def __get__(self, instance: None, owner: type[Any]) -> "cached_attribute[ValueT]": ...
+    def __get__(self, instance: None, owner: type[Any]) -> "lazy_attribute[ValueT]": ...
 
     @overload
     def __get__(self, instance: object, owner: type[Any]) -> ValueT: ...
 
-    def __get__(self, instance: object | None, owner: type[Any]) -> "cached_attribute[ValueT] | ValueT":
+    def __get__(self, instance: object | None, owner: type[Any]) -> "lazy_attribute[ValueT] | ValueT":
         if instance is None:
             return self
         value = instance.__dict__[self._name] = self._compute(instance)
