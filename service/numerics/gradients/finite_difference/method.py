@@ -91,6 +91,8 @@ class DifferenceMethod:
 
 _CONVERGENCE_RATIO = 0.3
 """Part of the quotient's change that halving the step may leave: a quarter, and the share of higher orders."""
+_EXTRAPOLATED_CONVERGENCE_RATIO = 1 / 6
+"""Part of the change of the first extrapolation that halving the step may leave: a sixteenth, and higher orders."""
 
 
 def extrapolate_central(quotients: Array, floors: Array) -> tuple[Array, Array]:
@@ -106,9 +108,10 @@ def extrapolate_central(quotients: Array, floors: Array) -> tuple[Array, Array]:
     The error of A[i, k] is estimated by the larger distance to the two entries it came from. With its floor n[i, k]
     that is its bound, and the entry of the smallest bound is taken, element by element. One such distance may pass
     through 0 by chance: none is taken to be smaller than 4^-k of that in the row before, and 2^-11 of that in the
-    column before. Nor is an entry nearer to the limit than to those below it in its column, noise aside: these have
-    smaller steps. The estimate presumes that the table converges. If halving the step did not leave about a quarter of
-    the change of the quotient, noise aside, the step was outside the range of the series, and there is no bound.
+    column before. The estimate presumes that the table converges. If halving the step did not leave about a quarter of
+    the change of the quotient, noise aside, the step was outside the range of the series, and there is no bound. The
+    same holds of the first extrapolation, of whose change a sixteenth is left. A loss of two scales, one of them far
+    below the step, may converge to another number in the quotients alone.
 
     The floor is this project's: the estimate alone is no bound where rounding decides.
 
@@ -131,8 +134,10 @@ def extrapolate_central(quotients: Array, floors: Array) -> tuple[Array, Array]:
         # The farther of the two: the coarser entry is weight times as far as the finer.
         distances = np.maximum(np.abs(correction) * weight, distances[1:] / 2**11)
         np.maximum(distances[1:], distances[:-1] / weight, out=distances[1:])
+        if k == 1:
+            converging &= _is_falling(column, noise)
         values.append(column)
-        bounds.append(_keep_distance_to_finer_entries(distances, column, noise) + noise)
+        bounds.append(distances + noise)
     all_bounds = np.where(converging, np.concatenate(bounds), np.inf)
     # NaN stands for no bound.
     best = np.fmin(all_bounds, np.inf).argmin(axis=0)[None]
@@ -140,15 +145,10 @@ def extrapolate_central(quotients: Array, floors: Array) -> tuple[Array, Array]:
     return np.where(np.isfinite(bound), value, np.nan), np.where(np.isnan(bound), np.inf, bound)
 
 
-def _keep_distance_to_finer_entries(distances: Array, column: Array, noise: Array) -> Array:
-    """Return the distances, each no less than that to an entry of the same column with smaller steps."""
-    if len(column) == 1:
-        return distances
-    kept_distances = distances.copy()
-    for rows in range(1, len(column)):
-        changes = np.abs(column[rows:] - column[:-rows]) - noise[rows:]
-        np.fmax(kept_distances[:-rows], changes, out=kept_distances[:-rows])
-    return kept_distances
+def _is_falling(column: Array, noise: Array) -> Array:
+    """Return whether the changes of the first extrapolation fall as those of a series, noise aside."""
+    changes = np.abs(column[1:] - column[:-1])
+    return (changes[1:] <= _EXTRAPOLATED_CONVERGENCE_RATIO * changes[:-1] + 2 * noise[2:]).all(axis=0)
 
 
 def _make_first_step_reduction(ratio: float) -> TableReduction:

@@ -67,14 +67,17 @@ def test_divergent_table_has_no_bound():
         assert reduce_quotients(method, lambda x: math.sin(40 * x), steps=STEPS / 64)[1] < 10
 
 
-def test_an_entry_is_no_nearer_to_the_limit_than_to_a_finer_entry():
-    """The quotients are those of a layer norm that is narrower than the step.
+def test_quotients_that_converge_to_another_number_have_no_bound():
+    """Relative errors of the quotients of a transformer, of which a part has a scale below the steps.
 
-    Their changes fall, but those of the first extrapolation grow, and two of its entries are close by chance.
+    The quotients change by a quarter each time. Their first extrapolation, whose changes should leave a sixteenth,
+    converges to -2.7e-6.
     """
-    quotients = np.array([0.1828570892, 0.2170664828, 0.2265374357, 0.2256446436])[:, None]
-    value, bound = extrapolate_central(quotients, np.full_like(quotients, 1e-13))
-    assert abs(value[0] - 0.22427383259599667) <= bound[0] < 0.005
+    errors = np.array([5.56143255066809e-05, 1.13414428536844e-05, 7.21361883904027e-07, -1.82886153466215e-06])
+    _, bound = extrapolate_central(1 + errors[:, None], np.full((4, 1), 1e-11))
+    assert bound[0] == np.inf
+    _, bound = extrapolate_central(1 + 1e-4 * 4.0 ** -np.arange(4)[:, None], np.full((4, 1), 1e-11))
+    assert bound[0] < 1e-9
 
 
 def test_noise_alone_does_not_pass_for_divergence():
