@@ -148,7 +148,8 @@ def extrapolate_central(quotients: Array, floors: Array) -> tuple[Array, Array]:
 def _is_falling(column: Array, noise: Array) -> Array:
     """Return whether the changes of the first extrapolation fall as those of a series, noise aside."""
     changes = np.abs(column[1:] - column[:-1])
-    return (changes[1:] <= _EXTRAPOLATED_CONVERGENCE_RATIO * changes[:-1] + 2 * noise[2:]).all(axis=0)
+    falls: Array = changes[1:] <= _EXTRAPOLATED_CONVERGENCE_RATIO * changes[:-1] + 2 * noise[2:]
+    return np.logical_and.reduce(falls, axis=0)
 
 
 def _make_first_step_reduction(ratio: float) -> TableReduction:
