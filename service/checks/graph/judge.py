@@ -49,7 +49,7 @@ class Judge:
 
     @cached_attribute
     def _rounding_evidence(self) -> tuple[ReferenceCache, TieChoices]:
-        """Return references and choices for candidates that need not lie within the bounds."""
+        """References and choices for candidates that need not lie within the bounds."""
         references = self._references.with_rounding()
         if references is self._references:
             return references, self._ties

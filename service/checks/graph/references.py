@@ -20,6 +20,7 @@ from service.numerics.verdict.disagreement import Disagreement
 from service.numerics.verdict.reference import Reference
 from service.numerics.verdict.zero_gradients import Float64Recomputation, compute_peer_magnitudes, find_zero_tolerance
 
+
 _SETTLED_DTYPE, _SETTLED_PRECISION = "float64", "FP64"
 """Dtype and precision in which a difference may settle a gradient without its rounding."""
 
@@ -49,7 +50,7 @@ class ReferenceCache:
 
     @cached_attribute
     def is_settled(self) -> bool:
-        """Return whether all that is judged lies within the bounds of the differences.
+        """True if all that is judged lies within the bounds of the differences.
 
         Then the bounds alone are allowed, and no rounding of float64 beside them: an allowance that is estimated would
         change no outcome to a better one. It holds without kinks, and where every element was differenced.

@@ -51,9 +51,9 @@ class Disagreement:
     def _differing_pairs(self) -> dict[tuple[str, str], Array]:
         """Masks of the elements at which two sources differ beyond rounding, by pair.
 
-        Sources within the bounds of settled differences are not told apart. At a kink each source may follow a
-        convention of its own. Two finite numbers are not told apart where no difference exists: there the digits of the
-        loss may be all rounding, as those of the cosine of 1e20, and then the rounding of both has no bound either.
+        Sources within the bounds of settled differences are not told apart. At a kink each source may follow a convention of its own. Two finite numbers are not told apart where no
+        difference exists: there the digits of the loss may be all rounding, as those of the cosine of 1e20, and then
+        the rounding of both has no bound either.
         """
         return {pair: self._find_differing(*pair) for pair in combinations(self.gradients, 2)}
 
