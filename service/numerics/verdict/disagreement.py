@@ -69,8 +69,6 @@ class Disagreement:
     @cached_attribute
     def _off_difference(self) -> dict[str, Array]:
         """Masks of the elements at which each source fails against the finite difference."""
-        if self.reference.is_settled:
-            return {source: np.zeros(gradient.shape, np.bool_) for source, gradient in self.gradients.items()}
         return {
             source: self._without_excused(elementwise.find_failing_elements(gradient, self.reference))
             for source, gradient in self.gradients.items()
