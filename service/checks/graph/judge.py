@@ -37,23 +37,14 @@ class Judge:
     ) -> None:
         self.problem = problem
         self._routes = routes
-        self._references = references or ReferenceCache(problem, routes, needs_rounding=False)
+        self._references = references or ReferenceCache(problem, routes)
         self._ties = ties or TieChoices(problem, routes, self._references)
         tolerance = problem.request.tolerance
         self._tolerance = None if tolerance is None else Tolerance(tolerance.rtol, tolerance.atol)
 
     def with_candidate(self, candidate: Mapping[str, Array], datatype: str | None = None) -> "Judge":
         """Return the judge of other candidates; keep the evidence on our own gradients."""
-        references, ties = self._rounding_evidence
-        return Judge(self.problem.with_candidate(candidate, datatype), self._routes, references, ties)
-
-    @cached_attribute
-    def _rounding_evidence(self) -> tuple[ReferenceCache, TieChoices]:
-        """References and choices for candidates that need not lie within the bounds."""
-        references = self._references.with_rounding()
-        if references is self._references:
-            return references, self._ties
-        return references, TieChoices(self.problem, self._routes, references)
+        return Judge(self.problem.with_candidate(candidate, datatype), self._routes, self._references, self._ties)
 
     def has_comparable_candidate(self, name: str) -> bool:
         """Return whether there is a candidate of the right shape."""

@@ -21,62 +21,15 @@ from service.numerics.verdict.reference import Reference
 from service.numerics.verdict.zero_gradients import Float64Recomputation, compute_peer_magnitudes, find_zero_tolerance
 
 
-_SETTLED_DTYPE, _SETTLED_PRECISION = "float64", "FP64"
-"""Dtype and precision in which a difference may settle a gradient without its rounding."""
-
-
 class ReferenceCache:
-    """A cache of references by name and precision, and of their evidence.
+    """A cache of references by name and precision, and of their evidence."""
 
-    Parameters
-    ----------
-    problem, routes
-        The problem, and its gradients by every source.
-    needs_rounding
-        False to leave the rounding of float64 out where `is_settled` says that nothing depends on it; True by default.
-    """
-
-    def __init__(self, problem: Problem, routes: GradientSources, *, needs_rounding: bool = True) -> None:
+    def __init__(self, problem: Problem, routes: GradientSources) -> None:
         self._problem = problem
         self._routes = routes
-        self._needs_rounding = needs_rounding
         self._allowances: dict[str, NamedArrays] = {}
         self._disagreements: dict[str, Disagreement] = {}
         self._sizes: dict[str, tuple[float, Array | None]] = {}
-
-    def with_rounding(self) -> "ReferenceCache":
-        """Return the references with every rounding allowance, as other gradients need them."""
-        return ReferenceCache(self._problem, self._routes) if self.is_settled else self
-
-    @cached_attribute
-    def is_settled(self) -> bool:
-        """True if all that is judged lies within the bounds of the differences.
-
-        Then the bounds alone are allowed, and no rounding of float64 beside them: an allowance that is estimated would
-        change no outcome to a better one. It holds without kinks, and where every element was differenced.
-        """
-        problem = self._problem
-        if self._needs_rounding or problem.dtype.name != _SETTLED_DTYPE:
-            return False
-        return all(self._is_within_bounds(name) for name in problem.names)
-
-    def _is_within_bounds(self, name: str) -> bool:
-        problem, difference = self._problem, self._routes.differences.get(name)
-        if difference is None or name in self._routes.directional_differences or difference.left_derivative is not None:
-            return False
-        if problem.get_examined_elements(name) is not None or not np.isfinite(difference.error_bound).all():
-            return False
-        judged = [*self._routes.compute_own_gradients(name).values()]
-        if (candidate := problem.candidate.get(name)) is not None:
-            if problem.get_precision(name).name != _SETTLED_PRECISION:
-                return False
-            judged.append(candidate.array)
-        with np.errstate(invalid="ignore", over="ignore"):
-            return all(
-                gradient.shape == difference.value.shape
-                and bool((np.abs(gradient - difference.value) <= difference.error_bound).all())
-                for gradient in judged
-            )
 
     def find_comparable_values(self, name: str, gradient: Array) -> Array:
         """Return a gradient, or its inner products with the tensor's directions."""
@@ -112,7 +65,6 @@ class ReferenceCache:
             zero_tolerance=zero_tolerance,
             is_directional=directional_difference is not None,
             kink_slack=kink_slack,
-            is_settled=self.is_settled and precision.name == _SETTLED_PRECISION,
         )
 
     def _find_undefined(self, name: str) -> Array:
@@ -272,9 +224,7 @@ class ReferenceCache:
         )
 
     def _compute_element_rounding(self, name: str, precision: Precision) -> Array:
-        """Return the rounding allowance of each element of a correct gradient; 0 where nothing depends on it."""
-        if self.is_settled and precision.name == _SETTLED_PRECISION:
-            return np.zeros(self._problem.graph.shapes[name])
+        """Return the rounding allowance of each element of a correct gradient."""
         if precision.name not in self._allowances:
             problem = self._problem
             self._allowances[precision.name] = estimate_rounding_allowances(

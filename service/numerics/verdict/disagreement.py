@@ -51,7 +51,7 @@ class Disagreement:
     def _differing_pairs(self) -> dict[tuple[str, str], Array]:
         """Masks of the elements at which two sources differ beyond rounding, by pair.
 
-        Sources within the bounds of settled differences are not told apart. At a kink each source may follow a convention of its own. Two finite numbers are not told apart where no
+        At a kink each source may follow a convention of its own. Two finite numbers are not told apart where no
         difference exists: there the digits of the loss may be all rounding, as those of the cosine of 1e20, and then
         the rounding of both has no bound either.
         """
@@ -59,8 +59,6 @@ class Disagreement:
 
     def _find_differing(self, first: str, second: str) -> Array:
         a, b = self.gradients[first], self.gradients[second]
-        if self.reference.is_settled:
-            return np.zeros(a.shape, np.bool_)
         with np.errstate(invalid="ignore"):
             is_near = np.abs(a - b) <= 2 * self.reference.rounding
         is_undecidable = self.reference.is_missing & np.isfinite(a) & np.isfinite(b)

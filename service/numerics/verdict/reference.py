@@ -58,8 +58,6 @@ class Reference:
     kink_slack
         Largest distance of a correct gradient from the one-sided derivatives of a kink. It is 0 for an element, which
         is on one side or the other, but not for a sum over elements, each of which may be on either side.
-    is_settled
-        True if every judged number lies within the bound of its difference, and `rounding` stands as 0.
     """
 
     value: Array
@@ -76,7 +74,6 @@ class Reference:
     out_of_range: Array | None = None
     is_directional: bool = False
     kink_slack: float = 0.0
-    is_settled: bool = False
 
     @property
     def is_kink(self) -> Array:
