@@ -518,9 +518,16 @@ def _get_plain_kernel(w: Array) -> Array | None:
 
 
 def _add_products(total: Array, factor: Array, plane: Array) -> None:
-    """Add the products of one factor in each tile with a plane, tile by tile, so that each stays in the cache."""
+    """Add the products of one factor in each tile with a plane; large ones tile by tile, so that each stays cached."""
+    if total[0].size < _LARGE_PLANE:
+        total += factor * plane
+        return
     for tile in range(len(total)):
         total[tile] += factor[tile if len(factor) > 1 else 0] * plane[tile if len(plane) > 1 else 0]
+
+
+_LARGE_PLANE = 2**14
+"""Numbers of a tile from which on one pass over all of them leaves the cache."""
 
 
 def _get_kernel_entry(kernel: Array, offset: tuple[int, int]) -> Array:
