@@ -108,10 +108,12 @@ def _suggest_part(problem: Problem, budget: _SuggestionBudget, part: str, counts
 
 
 def _select_part(problem: Problem, part: str, count: int) -> Problem:
-    spec = problem.request.finite_difference.model_copy(update={"sample": None, "projections": None, part: count})
-    request = problem.request.model_copy(update={"finite_difference": spec})
-    elements = sample_elements(spec.sample, request.seed, problem.graph, problem.names)
-    return dataclasses.replace(problem, request=request, sampled_elements=elements)
+    """Return the problem of a part of each tensor, which a request for it has in place of the method auto."""
+    method = problem.request.finite_difference.method
+    settings = {"method": "adaptive" if method == "auto" else method, "sample": None, "projections": None, part: count}
+    selected = problem.with_difference_settings(**settings)
+    sample, seed = selected.request.finite_difference.sample, selected.request.seed
+    return dataclasses.replace(selected, sampled_elements=sample_elements(sample, seed, problem.graph, problem.names))
 
 
 def _estimate_if_fitting(problem: Problem, budget: _SuggestionBudget) -> CostEstimate | None:

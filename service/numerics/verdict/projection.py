@@ -58,7 +58,7 @@ def bound_sum_rounding(count: int) -> float:
 def compute_inner_products(directions: Array | Sequence[Array], gradient: Array) -> tuple[Array, Array]:
     """Return inner products with directions, (k, ...), and their errors, both (k,).
 
-    To the rounding of the sum comes half a smallest number for each product that underflows.
+    The error of the sum is that of `bound_sum_rounding`, and `UNDERFLOW_LOSS_OF_PRODUCT` for each product.
     """
     gradient = gradient.astype(np.float64).ravel()
     roundings = bound_sum_rounding(gradient.size)

@@ -6,6 +6,9 @@ import pytest
 from schemas.problem_details import InvalidRequestError
 from service.checks.common.limits import Limits
 from service.checks.graph.check import check
+from service.checks.graph.model_language import parse_check_request
+from service.checks.graph.parse import parse_problem
+from service.checks.graph.suggestions import suggest_reductions
 from service.rendering.text import render_text
 
 SMALL = Limits(work=25 * 10**6)
@@ -70,6 +73,18 @@ def test_a_check_over_the_limits_of_directions_is_refused():
     with pytest.raises(InvalidRequestError) as error:
         check(make_body(), Limits(work=10**4))
     assert error.value.reason == "over-budget"
+
+
+def test_suggestions_are_those_of_the_adaptive_method():
+    """A part in place of auto is estimated as what it is: directions are none of all elements."""
+    problems = [parse(make_body(finite_difference={"method": method})) for method in ("auto", "adaptive")]
+    auto, adaptive = (suggest_reductions(problem, Limits(work=10**9)) for problem in problems)
+    assert auto == adaptive
+    assert '{"projections": 100}' in auto
+
+
+def parse(body):
+    return parse_problem(body, Limits(), parse_check_request)[1]
 
 
 @pytest.mark.parametrize("part", ["sample", "step"])
