@@ -2,8 +2,9 @@
 
 A refused derivative is held against derivatives with 50 digits, by a formula of the operator's own definition. It is
 off if the largest error exceeds that of a small difference, 1e-8 of the derivative in float64. Without such a formula,
-forward mode is held against backward mode where that agrees with central differences of sixth order. A refusal that
-neither explains counts as one of a right derivative.
+forward mode is held against backward mode where that agrees with central differences of sixth order. Of second
+derivatives that round badly both errors are printed: that of torch's, and that of differences of torch's gradient. A
+refusal that none of these explains counts as one of a right derivative.
 
 A function without a derivative at the point has no right gradient. It shows by differences of one side, over moves
 that shrink: those of a jump grow, and those of a kink are not the same on both sides.
@@ -21,6 +22,7 @@ import torch
 from torch.autograd import forward_ad
 
 from benchmarks import saved_results
+from benchmarks.lowrank_truth import measure_second_order_errors
 from benchmarks.operator_samples import SECTIONS, OperatorSample, Section, as_tensors, draw_samples, list_operators
 from benchmarks.operator_tables import get_operator_name, is_formula_off, lacks_derivative
 from gradcheckd.torch.gradient_function import GradientFunction, make_grad_outputs
@@ -45,6 +47,9 @@ TRUTHS: Mapping[str, Callable[[Any], Any]] = {
     "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
 }
 """Operators of one input, element by element, by their definitions."""
+LOW_RANK_OPERATORS = ("svd_lowrank", "pca_lowrank")
+_CENTRED_SAMPLE = "pca_lowrank[1]"
+"""Sample with `center=True`; the other samples of both operators that are examined have `center=False`, or `M=None`."""
 
 
 def measure_formula_error(sample: OperatorSample, truth: Callable[[Any], Any]) -> float:
@@ -151,10 +156,18 @@ def examine_section(section: Section, counts: Mapping[str, Any], seed: int) -> I
             yield sample.name, f"undecided: has {'a' if is_smooth else 'no'} derivative"
         elif truth := TRUTHS.get(get_operator_name(sample.name)):
             yield sample.name, f"refused: off by {measure_formula_error(sample, truth):.1e}"
+        elif section.order == 2 and get_operator_name(sample.name) in LOW_RANK_OPERATORS:
+            yield sample.name, f"refused: {describe_second_order(sample)}"
         elif section.is_forward and len(sample.inputs) == 1:
             yield sample.name, f"refused: forward mode is off by {measure_forward_error(sample):.1e}"
         else:
             yield sample.name, "refused: no truth is known"
+
+
+def describe_second_order(sample: OperatorSample) -> str:
+    """Describe the errors of second derivatives of a low-rank decomposition."""
+    errors = measure_second_order_errors(sample, is_centred=sample.name == _CENTRED_SAMPLE)
+    return f"off by {errors.formula:.1e}, differences of the gradient by {errors.differences:.1e}"
 
 
 def _draw_named(section: Section, names: Sequence[str], seed: int) -> Iterator[OperatorSample]:

@@ -36,7 +36,9 @@ def test_an_operator_with_a_formula_that_is_named_off_is_off(name):
     assert max(measure_formula_error(sample, TRUTHS[name]) for sample in draw_named(name)) > FORMULA_ERROR
 
 
-@pytest.mark.parametrize("name", sorted({operator for _, operator in FORMULA_OFF if operator not in TRUTHS}))
+@pytest.mark.parametrize(
+    "name", sorted({operator for section, operator in FORMULA_OFF if section == "forward mode"} - TRUTHS.keys())
+)
 def test_forward_mode_that_is_named_off_is_off_by_backward_mode(name):
     assert max(map(measure_forward_error, draw_named(name))) > FORMULA_ERROR
 
