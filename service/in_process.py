@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import prometheus_client.values
@@ -39,6 +39,7 @@ def count_in_memory() -> Generator[None]:
 
 with count_in_memory():
     from service.app import create_app
+    from service.direct_answers import DirectAnswers
 
 _ENVIRONMENT_SETTINGS = frozenset(
     ("max_body_bytes", "max_binary_bytes", "max_depth", *(f"max_{limit.name}" for limit in fields(Limits)))
@@ -52,6 +53,7 @@ _NO_OTHER_CLIENTS: Mapping[str, Any] = {
 }
 
 Answer = Iterable[bytes]
+_Result = TypeVar("_Result")
 _PATHS_WITHOUT_TORCH = frozenset(kind.path for kind in CHECK_KINDS if not kind.needs_torch)
 
 
@@ -110,7 +112,18 @@ class InProcessApplication:
     """
 
     def __init__(self) -> None:
-        self._app = create_app(read_settings(os.environ), keeps_records=False)
+        settings = read_settings(os.environ)
+        self._app, self._direct_answers = create_app(settings, keeps_records=False), DirectAnswers(settings)
+
+    def answer_directly(self, path: str, content: bytes, media_type: str, accept: str, seconds: float) -> bytes | None:
+        """Answer a request with a body of a content type; None if it takes a request by WSGI.
+
+        Raises
+        ------
+        TimeoutError
+            As for `__call__`.
+        """
+        return _compute_within(seconds, lambda: self._direct_answers.answer(path, content, media_type, accept))
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any], seconds: float) -> Answer:
         """Answer a request by the protocol of WSGI.
@@ -125,23 +138,7 @@ class InProcessApplication:
         return run(environ, start_response, seconds)
 
     def _run_here(self, environ: dict[str, Any], start_response: Callable[..., Any], seconds: float) -> Answer:
-        deadline, is_late = time.monotonic() + seconds, False
-
-        def check_deadline() -> None:
-            nonlocal is_late
-            is_late = time.monotonic() > deadline
-            if is_late:
-                raise CancelledError
-
-        def run() -> Answer:
-            with np.errstate(all="ignore"), install_interrupt_check(check_deadline):
-                return self._app(environ, start_response)
-
-        answer = Context().run(run)
-        if is_late:
-            _close(answer)
-            raise TimeoutError
-        return answer
+        return _compute_within(seconds, lambda: self._app(environ, start_response), _close)
 
     def _run_in_thread(self, environ: dict[str, Any], start_response: Callable[..., Any], seconds: float) -> Answer:
         answer: Future[Answer] = Future()
@@ -166,6 +163,38 @@ class InProcessApplication:
             abandoned.set()
             answer.add_done_callback(_close_answer)
             raise
+
+
+def _compute_within(
+    seconds: float, compute: Callable[[], _Result], discard: Callable[[_Result], None] = lambda _: None
+) -> _Result:
+    """Compute in a context of its own, to the first pause after so many seconds.
+
+    Raises
+    ------
+    TimeoutError
+        The time was over. A result that came nevertheless is discarded.
+    """
+    deadline, is_late = time.monotonic() + seconds, False
+
+    def check_deadline() -> None:
+        nonlocal is_late
+        is_late = time.monotonic() > deadline
+        if is_late:
+            raise CancelledError
+
+    def run() -> _Result:
+        with np.errstate(all="ignore"), install_interrupt_check(check_deadline):
+            return compute()
+
+    try:
+        result = Context().run(run)
+    except CancelledError:
+        raise TimeoutError from None
+    if is_late:
+        discard(result)
+        raise TimeoutError
+    return result
 
 
 def _close_answer(answer: Future[Answer]) -> None:

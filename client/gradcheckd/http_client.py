@@ -19,6 +19,10 @@ class RequestSender(Protocol):
         """Send a request; return the answer, which the caller reads and closes."""
         ...
 
+    def answer_directly(self, path: str, content: bytes, media_type: str, accept: str) -> bytes | None:
+        """Return the answer to a POST if there is one without HTTP; None where it takes a request."""
+        ...
+
     def close(self) -> None:
         """Close the connections."""
         ...
@@ -56,6 +60,10 @@ class ProcessClient:
         client = self.get()
         request = client.build_request(method, self._base + path, content=content, headers=dict(headers))
         return client.send(request, stream=True)
+
+    def answer_directly(self, path: str, content: bytes, media_type: str, accept: str) -> bytes | None:
+        """Return None: the service is elsewhere."""
+        return None
 
     def close(self) -> None:
         """Close the connections of this process."""

@@ -89,9 +89,16 @@ class InProcessClient:
             started.append((status, headers))
             return _refuse_write
 
-        pieces = _call_application(self._seconds, _make_environ(method, path, headers, content), start_response)
+        environ = _make_environ(method, path, headers, content)
+        pieces = _call_application(lambda application: application(environ, start_response, self._seconds))
         status, answer_headers = started[-1]
         return httpx.Response(int(status.split(" ", 1)[0]), headers=answer_headers, stream=_AnswerStream(pieces))
+
+    def answer_directly(self, path: str, content: bytes, media_type: str, accept: str) -> bytes | None:
+        """Have the application answer without a request by WSGI; None where it takes one."""
+        return _call_application(
+            lambda application: application.answer_directly(path, content, media_type, accept, self._seconds)
+        )
 
     def close(self) -> None:
         """Send no more requests."""
@@ -145,11 +152,11 @@ def _make_environ(method: str, path: str, headers: Mapping[str, str], content: b
     return environ
 
 
-def _call_application(seconds: float, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+def _call_application(call: Callable[[Any], Any]) -> Any:
     process = os.getpid()
     application = _APPLICATIONS.get(process) or _APPLICATIONS.setdefault(process, _load_application())
     try:
-        return application(environ, start_response, seconds)
+        return call(application)
     except TimeoutError:
         raise httpx.ReadTimeout("the answer takes too long") from None
 

@@ -4,6 +4,7 @@ import codecs
 from collections.abc import Callable
 from functools import lru_cache, partial
 from types import TracebackType
+from typing import NamedTuple
 
 from flask import Request, current_app
 from werkzeug.datastructures import MIMEAccept
@@ -24,6 +25,34 @@ _MAX_KEPT_CHARACTERS = 200
 """Characters of a header from which on its choice is not kept for the next request."""
 _PARSED_JSON_DIVISOR = 4
 """Divisor of the memory of a check for parsed JSON: tensors that are small enough need no more than a quarter."""
+
+
+class BodyForm(NamedTuple):
+    """The form of a body by its content type.
+
+    Attributes
+    ----------
+    parse
+        Function of the bytes and of the memory that may be taken; returns what JSON would have parsed to.
+    max_bytes
+        Most bytes of the body.
+    max_parsed_bytes
+        Memory that the parsed body may take.
+    """
+
+    parse: Callable[[bytes, int], object]
+    max_bytes: int
+    max_parsed_bytes: int
+
+
+def choose_body_form(settings: Settings, media_type: str, sections: tuple[str, ...]) -> BodyForm:
+    """Choose the form of a body of a content type, JSON or safetensors, whose sections hold tensors."""
+    is_binary = media_type == SAFETENSORS
+    return BodyForm(
+        partial(_parse_safetensors_body, sections, settings) if is_binary else partial(_parse_json_body, settings),
+        settings.max_binary_bytes if is_binary else settings.max_body_bytes,
+        settings.max_bytes // _PARSED_JSON_DIVISOR,
+    )
 
 
 class RequestBody:
@@ -99,15 +128,14 @@ def receive_body(request: Request, *media_types: str, sections: tuple[str, ...] 
         As for `read_body`.
     """
     _check_content_type(request, media_types)
-    binary, settings = request.mimetype == SAFETENSORS, _get_settings()
-    parse = partial(_parse_safetensors_body, sections, settings) if binary else partial(_parse_json_body, settings)
+    settings = _get_settings()
+    form = choose_body_form(settings, request.mimetype, sections)
     reservation = reserve_body()
     try:
-        limit = settings.max_binary_bytes if binary else settings.max_body_bytes
         seconds = settings.max_seconds
         deadline = BodyDeadline(settings.max_body_seconds, compute_body_deadline(request.environ, seconds), seconds)
-        raw = read_body(request, reservation, limit, deadline)
-        return RequestBody(raw, reservation, parse, settings.max_bytes // _PARSED_JSON_DIVISOR)
+        raw = read_body(request, reservation, form.max_bytes, deadline)
+        return RequestBody(raw, reservation, form.parse, form.max_parsed_bytes)
     except BaseException:
         reservation.close()
         raise

@@ -93,7 +93,7 @@ def _answer_request(kind: CheckKind[Any], media_type: str) -> Response:
                 return stream_report(run, acquire_compute(is_small), reservation, render)
         # Writing is a part of a check: it ends before another one begins.
         with limit_compute_time(), acquire_compute(is_small):
-            return make_reserved_response(_write_answer(kind, run(), media_type, render), media_type, reservation)
+            return make_reserved_response(write_answer(kind, run(), media_type, render), media_type, reservation)
 
 
 def _is_small_body(is_small: Callable[[object | None, Limits], bool], body: RequestBody, limits: Limits) -> bool:
@@ -156,7 +156,8 @@ def _run_kind(
     return result
 
 
-def _write_answer(kind: CheckKind[Any], result: Any, media_type: str, render: ReportRenderer | None) -> bytes:
+def write_answer(kind: CheckKind[Any], result: Any, media_type: str, render: ReportRenderer | None = None) -> bytes:
+    """Write the result of a kind as the body of an answer, with a report for reading if there is a renderer."""
     text = None if render is None else render(result)
     if media_type == SAFETENSORS and kind.binary_answer is not None:
         return kind.binary_answer.write(result, text)
