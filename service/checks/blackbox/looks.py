@@ -95,7 +95,7 @@ def _list_further_evaluations(plan: EvaluationPlan) -> Array:
 def select_points(plan: EvaluationPlan, evaluations: Array) -> dict[str, Tensor]:
     """Return the points of some evaluations by tensor, each of shape (evaluations, ...)."""
     return {
-        name: Tensor(plan.layout.stack_points(name)[evaluations], plan.datatypes[name], is_integral=False)
+        name: Tensor(plan.layout.stack_points(name, evaluations), plan.datatypes[name], is_integral=False)
         for name in iterate_interruptibly(plan.layout.points)
     }
 

@@ -152,11 +152,16 @@ def _widen_bounds(
     Suspect functions have the noise of the most quiet line of near points. So have those whose noise is a good part of
     the loss.
     """
+    quiet_noise = noise.largest_deviation / _QUIET_RATIO
+    if not (noise.is_deterministic & (noise.rounding_deviation < quiet_noise)).any():
+        # No line has less noise than its rounding leaves.
+        return derivatives, False
     is_suspect = is_suspect | (noise.largest_deviation > _LARGE_NOISE_RATIO * noise.loss_magnitude)
     least = _find_least_noise(layout, name, losses, noise)
-    line_noise = np.fmin.reduce(_estimate_moving_noise(np.moveaxis(near_losses, 0, 1)))
-    least = np.where(is_suspect, np.maximum(np.fmin(line_noise, least), noise.rounding_deviation), least)
-    is_quieter = noise.is_deterministic & (least < noise.largest_deviation / _QUIET_RATIO)
+    if is_suspect.any():
+        line_noise = np.fmin.reduce(_estimate_moving_noise(np.moveaxis(near_losses, 0, 1)))
+        least = np.where(is_suspect, np.maximum(np.fmin(line_noise, least), noise.rounding_deviation), least)
+    is_quieter = noise.is_deterministic & (least < quiet_noise)
     if not is_quieter.any():
         return derivatives, False
     sharper = difference_lines(layout, name, losses, base, replace(noise, largest_deviation=least))

@@ -64,6 +64,9 @@ def bound_slow_convergence(values: TableEntries, errors: TableEntries, nodes: Ar
             continue
         entries, entry_errors = (np.stack([table[row, column] for row in rows], axis=1) for table in (values, errors))
         remainders, levels = _bound_column_remainder(entries, entry_errors, nodes[:, column:])
+        if not remainders.any():
+            bounds |= {(row, column): carried for row in rows}
+            continue
         reached = np.take_along_axis(entries, levels[:, None], axis=1)
         is_slow = remainders[:, None] > 0
         column_bounds = np.where(is_slow, np.abs(entries - reached) + remainders[:, None], 0.0)
@@ -88,6 +91,8 @@ def _bound_column_remainder(entries: Array, errors: Array, nodes: Array) -> tupl
         expected = ((sizes + noise)[:, :level] * falls**_LEAST_POWER).max(axis=1)
         size, least = sizes[:, level], (sizes - noise)[:, level]
         is_slow = (least > expected) & ~falls_at[:, level:].any(axis=1)
+        if not is_slow.any():
+            continue
         with np.errstate(all="ignore"):
             power = np.log((size + noise[:, level]) / (sizes - noise)[:, level - 1]) / np.log(falls[:, -1])
             left = (size + noise[:, level]) * spans[:, level] / np.expm1(power * spans[:, level])

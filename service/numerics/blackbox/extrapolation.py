@@ -82,16 +82,16 @@ def extrapolate_central(quotients: Array, steps: Array, noise: Array, kink_bound
     entries, rows, columns, entry_weights = _list_entries(tuple(nodes.tolist()))
     quotient_deviations = noise / (np.sqrt(2.0) * steps)
     certain_noise, error_ratios = CERTAIN_DEVIATIONS * quotient_deviations, (steps[1:] / steps[:-1]) ** 2
-    entry_values = np.stack([values[entry] for entry in entries])
+    entry_values = np.array([values[entry] for entry in entries])
     deviations = np.sqrt(np.square(quotient_deviations * entry_weights).sum(axis=2))
     rounding = np.abs(quotients * entry_weights).sum(axis=2) * TABLE_ROUNDING
     errors_by_entry = _estimate_entry_errors(values, steps)
-    entry_errors = np.stack([errors_by_entry[entry] for entry in entries])
+    entry_errors = np.array([errors_by_entry[entry] for entry in entries])
     entry_kink_bounds = kink_bounds[:, rows - columns].T
     certain_errors = CERTAIN_DEVIATIONS * deviations + rounding
     bounds = entry_errors + certain_errors + entry_kink_bounds
     slow_bounds = bound_slow_convergence(values, dict(zip(entries, certain_errors, strict=True)), nodes)
-    bounds = np.maximum(bounds, np.stack([slow_bounds[entry] for entry in entries]))
+    bounds = np.maximum(bounds, np.array([slow_bounds[entry] for entry in entries]))
     bounds[np.isnan(bounds) | ~np.isfinite(entry_values)] = np.inf
     bounds[rows < _MIN_SETTLED_ROWS] = np.inf
     bounds = np.maximum(

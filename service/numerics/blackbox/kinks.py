@@ -18,6 +18,8 @@ anything of the derivative at the base: the loss there is no limit of what it is
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -80,18 +82,21 @@ def find_kinks(second_differences: Array, steps: Array, noise: Array, base_error
     base_errors
         Further error of the loss at the base, (k,).
     """
-    ratio = steps[:-1] / steps[1:]
-    span = steps[:-1] * (ratio - 1)
-    signed_jumps = (second_differences[:, :-1] - ratio**2 * second_differences[:, 1:]) / span
+    pairs = _measure_pairs(tuple(steps.tolist()))
+    signed_jumps = (second_differences[:, :-1] - pairs.weights * second_differences[:, 1:]) / pairs.spans
     jumps = np.abs(signed_jumps)
     base_error = CERTAIN_DEVIATIONS * noise[:, -1] + base_errors
-    side_errors = CERTAIN_DEVIATIONS * np.sqrt(2 * np.square(noise[:, :-1]) + 2 * ratio**4 * np.square(noise[:, 1:]))
-    certain_errors = (side_errors + 2 * (ratio**2 - 1) * base_error[:, None]) / span
-    smooth_growth = np.sqrt(steps[:-1] ** 3 * (1 - ratio**-2) / (ratio - 1))
+    squares = np.square(noise)
+    side_errors = CERTAIN_DEVIATIONS * np.sqrt(2 * squares[:, :-1] + pairs.finer_variances * squares[:, 1:])
+    certain_errors = (side_errors + pairs.base_weights * base_error[:, None]) / pairs.spans
     is_persistent = np.zeros(jumps.shape, bool)
-    is_persistent[:, 1:] = jumps[:, :-1] / smooth_growth[:-1] < jumps[:, 1:] / smooth_growth[1:]
+    relative_jumps = jumps / pairs.smooth_growth
+    is_persistent[:, 1:] = relative_jumps[:, :-1] < relative_jumps[:, 1:]
     is_significant: Array = is_persistent & (jumps > certain_errors)
     is_suspected: Array = is_persistent & (jumps > _SUSPICION_FACTOR * certain_errors)
+    may_have_kink: Array = np.logical_or.reduce(is_suspected, axis=1)
+    if not is_significant.any():
+        return LineKinks(np.zeros(second_differences.shape), np.full(len(jumps), int(LossShape.SMOOTH)), may_have_kink)
     half_jumps = np.where(is_significant, _KINK_SAFETY * jumps / 2, 0.0)
     # A pair counts for every entry that reaches as far as its larger step; the last one for the last step alone too.
     added_bounds = np.maximum.accumulate(half_jumps[:, ::-1], axis=1)[:, ::-1]
@@ -107,10 +112,40 @@ def find_kinks(second_differences: Array, steps: Array, noise: Array, base_error
     loss_shape = _classify_loss(signed_jumps, is_significant, steps, certain_errors)
     largest_half_jumps = np.where(loss_shape == LossShape.KINKED, half_jumps.max(axis=1), 0.0)
     added_bounds = np.maximum(added_bounds, largest_half_jumps[:, None])
-    return LineKinks(
-        added_bounds,
-        loss_shape,
-        np.logical_or.reduce(is_suspected, axis=1),
+    return LineKinks(added_bounds, loss_shape, may_have_kink)
+
+
+class _StepPairs(NamedTuple):
+    """Numbers of (1) that follow from the steps of each pair, (levels - 1,).
+
+    Attributes
+    ----------
+    weights, spans
+        r^2, and h (r - 1).
+    finer_variances, base_weights
+        Factors on the variance of the finer side, and on the error at the base.
+    smooth_growth
+        Growth of what a smooth loss leaves.
+    """
+
+    weights: Array
+    spans: Array
+    finer_variances: Array
+    base_weights: Array
+    smooth_growth: Array
+
+
+@lru_cache(maxsize=64)
+def _measure_pairs(steps: tuple[float, ...]) -> _StepPairs:
+    """Measure the pairs of steps; most lines have the same ones."""
+    larger, smaller = np.array(steps[:-1]), np.array(steps[1:])
+    ratio = larger / smaller
+    return _StepPairs(
+        ratio**2,
+        larger * (ratio - 1),
+        2 * ratio**4,
+        2 * (ratio**2 - 1),
+        np.sqrt(larger**3 * (1 - ratio**-2) / (ratio - 1)),
     )
 
 

@@ -67,6 +67,23 @@ def round_to_lattice(
     inward
         1 or -1 where X is not to be less, or not more, than x, and 0 where it is the nearest; broadcasts to x.
     """
+    starts, rounded_moves, spacing = round_moves(point, moves, largest_step, smallest_step, precision, inward)
+    with np.errstate(over="ignore"):
+        coarsenesses = np.divide(spacing, smallest_step * scale, out=np.zeros(np.shape(moves)), where=moves != 0)
+    return LatticeMoves(
+        starts, rounded_moves, _measure_relative_displacement(starts - point, rounded_moves), float(coarsenesses.max())
+    )
+
+
+def round_moves(
+    point: Array,
+    moves: Array,
+    largest_step: float,
+    smallest_step: float,
+    precision: Precision,
+    inward: Array | float = 0.0,
+) -> tuple[Array, Array, Array]:
+    """Return X, v and q of (1); parameters are those of `round_to_lattice`."""
     spacing = compute_lattice_spacing(np.abs(point) + largest_step * np.abs(moves), precision)
     with np.errstate(over="ignore"):
         units = point / spacing
@@ -75,11 +92,7 @@ def round_to_lattice(
             further_units = np.where(np.greater(inward, 0), np.ceil(units), np.floor(units))
             inward_units = np.where(inward == 0, inward_units, further_units)
         starts = np.where(moves == 0, point, spacing * inward_units)
-        rounded_moves = spacing * np.rint(smallest_step * moves / spacing) / smallest_step
-        coarsenesses = np.divide(spacing, smallest_step * scale, out=np.zeros(np.shape(moves)), where=moves != 0)
-    return LatticeMoves(
-        starts, rounded_moves, _measure_relative_displacement(starts - point, rounded_moves), float(coarsenesses.max())
-    )
+        return starts, spacing * np.rint(smallest_step * moves / spacing) / smallest_step, spacing
 
 
 def compute_lattice_spacing(reach: Array, precision: Precision) -> Array:

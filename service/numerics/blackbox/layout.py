@@ -110,12 +110,16 @@ class EvaluationLayout:
         """Return signed steps of a tensor's losses in units of the moves, (k, levels, 2)."""
         return list_signed_step_offsets(self.points[name].schedule, self.lines[name].sides)
 
-    def stack_points(self, name: str) -> Array:
-        """Return all points of a tensor, float64, (evaluations, ...)."""
+    def stack_points(self, name: str, evaluations: Array | None = None) -> Array:
+        """Return the points of a tensor at some evaluations, by default all, float64, (evaluations, ...)."""
         point = self.points[name]
         flat_points = np.tile(point.values.ravel(), (self.evaluation_count, 1))
         for line in range(SHARED_NEAR_LINES):
             start = BASE_REPEATS + line * NEAR_POINT_COUNT
+            is_unused = evaluations is not None and not np.isin(start, evaluations)
+            if line and is_unused:
+                # The first line has the moves of all others, too.
+                continue
             flat_points[start : start + NEAR_POINT_COUNT] = place_near_points(
                 point, self.seed, name, line, random=self.lines[name].moved_elements is None
             )
@@ -135,7 +139,8 @@ class EvaluationLayout:
                 line_points[:, :, side] = side_points
             else:
                 line_points[np.arange(len(lines)), :, side, lines.moved_elements] = side_points
-        return flat_points.reshape(-1, *point.values.shape)
+        chosen = flat_points if evaluations is None else flat_points[evaluations]
+        return chosen.reshape(-1, *point.values.shape)
 
     def describe_evaluation(self, number: int) -> str:
         """Return the meaning of an evaluation in words."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from service.numerics.blackbox.direction_law import ONE_SIDED_CONCENTRATION
 from service.numerics.blackbox.domain import ElementMoves, LossDomain
-from service.numerics.blackbox.lattice import LatticeMoves, compute_lattice_spacing, round_to_lattice
+from service.numerics.blackbox.lattice import LatticeMoves, compute_lattice_spacing, round_moves, round_to_lattice
 from service.numerics.blackbox.random_numbers import choose_elements, draw_numbers
 from service.numerics.blackbox.schedule import NEAR_POINT_COUNT, StepSchedule, round_to_power_of_two
 from service.numerics.core.batching import Array
@@ -161,16 +161,15 @@ def place_near_points(point: TensorPoint, seed: int, name: str, line: int, *, ra
         element_moves.move_sizes,
         np.minimum(min_sizes, element_moves.move_sizes * schedule.largest_step / (NEAR_POINT_COUNT * step)),
     )
-    moves = round_to_lattice(
+    starts, directions, _ = round_moves(
         values,
         relative_moves * sizes,
-        sizes,
         NEAR_POINT_COUNT * step,
         step,
         schedule.precision,
         element_moves.move_sides,
     )
-    points = moves.starts + np.arange(1, NEAR_POINT_COUNT + 1)[:, None] * step * moves.directions
+    points = starts + np.arange(1, NEAR_POINT_COUNT + 1)[:, None] * step * directions
     if point.domain is not None:
         leaves_domain = ~np.logical_and.reduce(point.domain.contains_points(points))
         points[:, leaves_domain] = values[leaves_domain]

@@ -42,6 +42,7 @@ Arrays then have leading axes (...), one position for each function; a single lo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -49,7 +50,8 @@ from service.numerics.core.batching import Array
 from service.numerics.core.precision import PRECISIONS
 
 _AGREEMENT_RATIO = 4.0
-_FORMATS = ("BF16", "FP16", "FP32", "FP64")
+_NARROW_FORMATS = ("BF16", "FP16", "FP32")
+"""Formats other than that of all losses, from the narrowest on."""
 UNIFORM_DEVIATION = 1 / 12**0.5
 """Deviation of numbers that fall anywhere between two neighbours, in units of their distance."""
 ROUNDING_DEVIATION = 2 * UNIFORM_DEVIATION
@@ -154,20 +156,39 @@ def _estimate_noise_growth(losses: Array, steps: Array, base: Array, grown: Arra
     count = min(_WINDOW_STEPS, len(steps))
     for first in range(len(steps) - count + 1):
         window = slice(first, first + count)
-        squares = np.square(steps[window] / steps[first])
-        weights = 1 / np.prod(squares[:, None] - squares + np.eye(count), axis=1)
+        weights, factors_by_kind = _weigh_window(tuple(steps[window].tolist()))
         total, terms = np.zeros(least.shape), np.zeros(least.shape, int)
-        for values, factors in ((quotients, weights / (np.sqrt(2) * steps[window])), (seconds, np.sqrt(2) * weights)):
-            remainders = np.abs(values[..., window] @ weights)
-            constant_noise = largest_deviation[..., 0] * np.linalg.norm(factors)
+        for values, (factors, norm) in zip((quotients, seconds), factors_by_kind, strict=True):
+            constant_noise = largest_deviation[..., 0] * norm
             grown_noise = np.sqrt(np.square(grown[..., window] * factors).sum(axis=-1))
             is_telling = grown_noise > _GROWTH_SIGNIFICANCE * constant_noise
+            if not is_telling.any():
+                # As of losses that hardly grow.
+                continue
+            remainders = np.abs(values[..., window] @ weights)
             ratios = np.where(is_telling, remainders / np.where(is_telling, grown_noise, 1.0), 0.0)
             total += np.square(ratios).sum(axis=-1)
             terms += np.count_nonzero(is_telling, axis=-1)
-        growth = _GROWTH_SAFETY * np.sqrt(total / np.maximum(terms, 1))
-        least = np.where(terms > 0, np.minimum(least, growth), least)
+        if terms.any():
+            growth = _GROWTH_SAFETY * np.sqrt(total / np.maximum(terms, 1))
+            least = np.where(terms > 0, np.minimum(least, growth), least)
     return least
+
+
+@lru_cache(maxsize=64)
+def _weigh_window(steps: tuple[float, ...]) -> tuple[Array, tuple[tuple[Array, float], tuple[Array, float]]]:
+    """Return the weights c of (2), and the factors of noise in it, of D and of S, each with their norm.
+
+    Most lines have the same steps.
+    """
+    nodes = np.array(steps)
+    squares = np.square(nodes / nodes[0])
+    weights = 1 / np.prod(squares[:, None] - squares + np.eye(len(nodes)), axis=1)
+    factors = weights / (np.sqrt(2) * nodes), np.sqrt(2) * weights
+    return weights, (
+        (factors[0], float(np.linalg.norm(factors[0]))),
+        (factors[1], float(np.linalg.norm(factors[1]))),
+    )
 
 
 @dataclass(frozen=True)
@@ -209,7 +230,8 @@ class LossFormat:
 def find_loss_format(losses: Array, exponent: Array | int = 0) -> LossFormat:
     """Find the format of the finite ones among losses, (evaluations, ...), that are in units of 2^exponent, (...)."""
     known = np.where(np.isfinite(losses), losses, 0.0)
-    name = next(format_name for format_name in _FORMATS if bool(PRECISIONS[format_name].is_representable(known).all()))
+    narrow = (name for name in _NARROW_FORMATS if bool(PRECISIONS[name].is_representable(known).all()))
+    name = next(narrow, "FP64")
     return LossFormat(
         PRECISIONS[name].unit_roundoff,
         np.abs(known).min(axis=0, initial=np.inf, where=known != 0),

@@ -19,6 +19,7 @@ G. L. Steele, D. Lea and C. H. Flood, Fast splittable pseudorandom number genera
 """
 
 import hashlib
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -33,6 +34,8 @@ _GAMMA, _FIRST_FACTOR, _SECOND_FACTOR = (
 _FIRST_SHIFT, _SECOND_SHIFT, _THIRD_SHIFT = (np.uint64(bits) for bits in (30, 27, 31))
 _FIELD_BITS = 21
 _FIELD_MASK = np.uint64(2**_FIELD_BITS - 1)
+_MAX_KEPT_NUMBERS, _MAX_KEPT_CHARACTERS = 2**12, 100
+"""Numbers, and characters of a name, from which on numbers are not kept for the next request."""
 MAX_DEVIATIONS = 3.0
 """Limit of the size of a number, which none reaches."""
 
@@ -66,8 +69,17 @@ def draw_integers(seed: int, purpose: Purpose, name: str, first: int, count: int
 
 
 def draw_numbers(seed: int, purpose: Purpose, name: str, first: int, count: int) -> Array:
-    """Return the numbers d of (1), float64, (count,); parameters are those of `draw_words`."""
-    return draw_integers(seed, purpose, name, first, count) * 2.0**-_FIELD_BITS
+    """Return the numbers d of (1), float64, (count,), read-only; parameters are those of `draw_words`."""
+    is_kept = count <= _MAX_KEPT_NUMBERS and len(name) <= _MAX_KEPT_CHARACTERS
+    return (_draw_numbers if is_kept else _draw_numbers.__wrapped__)(seed, purpose, name, first, count)
+
+
+@lru_cache(maxsize=64)
+def _draw_numbers(seed: int, purpose: Purpose, name: str, first: int, count: int) -> Array:
+    """Draw numbers; the checks of a suite have few seeds, names and sizes."""
+    numbers = draw_integers(seed, purpose, name, first, count) * 2.0**-_FIELD_BITS
+    numbers.flags.writeable = False
+    return numbers
 
 
 _COTANGENT_BITS = 8

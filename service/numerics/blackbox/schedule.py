@@ -8,6 +8,7 @@ the datatype allows: 2^-15 of the scale leaves 37 bits of a float64 for the dire
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -19,6 +20,14 @@ _MIN_STEP_ROUNDOFFS = 8.0
 """Roundings of the largest element that a smallest step has at least: the lattice is then a quarter of it."""
 NEAR_POINT_COUNT = 8
 """Points of a line from which the noise of the loss is estimated."""
+
+
+@lru_cache(maxsize=64)
+def compute_steps(exponents: tuple[int, ...]) -> Array:
+    """Return the powers 2^-e for some exponents, float64, read-only."""
+    steps = 2.0 ** -np.array(exponents, dtype=np.float64)
+    steps.flags.writeable = False
+    return steps
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class StepSchedule:
     @property
     def steps(self) -> Array:
         """Steps in units of the scale, falling, (levels,)."""
-        return 2.0 ** -np.array(self.exponents, dtype=np.float64)
+        return compute_steps(self.exponents)
 
     @property
     def largest_step(self) -> float:

@@ -104,7 +104,11 @@ def _measure_longest_runs(near_losses: Array, base: Array, least_jump: Array) ->
     """
     longest = np.zeros(np.shape(base), np.int_)
     for row in (0, *range(SHARED_NEAR_LINES, len(near_losses))):
-        changes = np.abs(np.diff(np.concatenate([np.asarray(base)[None], near_losses[row]]), axis=0))
+        line = np.concatenate([np.asarray(base)[None], near_losses[row]])
+        changes = np.abs(line[1:] - line[:-1])
+        if changes.all():
+            # Mostly no neighbours have the same loss.
+            continue
         run, of_line = (np.zeros(longest.shape, np.int_) for _ in range(2))
         for change in changes:
             run = np.where(change == 0, run + 1, 0)

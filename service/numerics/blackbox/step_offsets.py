@@ -5,9 +5,11 @@ are h and a step in between, which the finite difference of one side needs the m
 each. All are whole multiples of the smallest step, so that they lie on the lattice of the line.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
-from service.numerics.blackbox.schedule import StepSchedule
+from service.numerics.blackbox.schedule import StepSchedule, compute_steps
 from service.numerics.core.batching import Array
 
 _SECOND_STEPS: dict[str, tuple[int, ...]] = {
@@ -24,13 +26,22 @@ def list_signed_step_offsets(schedule: StepSchedule, sides: Array) -> Array:
 
     A side is 0 for both, 1 or -1 for one.
     """
+    if not sides.any():
+        return _repeat_central_offsets(schedule.exponents, len(sides))
     steps = schedule.steps
     central_offsets = np.stack([steps, -steps], axis=-1)
-    if not sides.any():
-        return np.repeat(central_offsets[None], len(sides), axis=0)
     intermediate_steps = np.array(_SECOND_STEPS[schedule.precision.name], np.float64) * schedule.smallest_step
     one_sided_offsets = np.stack([steps, intermediate_steps], axis=-1)
     return np.where(sides[:, None, None] == 0, central_offsets, sides[:, None, None] * one_sided_offsets)
+
+
+@lru_cache(maxsize=64)
+def _repeat_central_offsets(exponents: tuple[int, ...], count: int) -> Array:
+    """Return signed steps of lines of both sides, read-only: most lines are such."""
+    steps = compute_steps(exponents)
+    offsets = np.repeat(np.stack([steps, -steps], axis=-1)[None], count, axis=0)
+    offsets.flags.writeable = False
+    return offsets
 
 
 def describe_offset(schedule: StepSchedule, offset: float) -> str:
