@@ -18,6 +18,9 @@ _PLAIN_DTYPES = frozenset({torch.float64, torch.float32, torch.float16})
 """Datatypes that NumPy has too, of real numbers."""
 
 
+_ARRAY_DTYPES = _PLAIN_DTYPES | {torch.complex128, torch.complex64}
+
+
 class UnjudgeableError(Exception):
     """An input that only torch's own comparison takes; the message says why."""
 
@@ -78,13 +81,24 @@ class MovedInput:
             return numbers.tobytes() == self._base_bytes
         return torch.equal(numbers, self.base)
 
+    @lazy_attribute
+    def _array(self) -> Array | None:
+        """Return the memory as an array of NumPy, into which all numbers are written; None where it is none."""
+        if self.infinite is not None or not is_array_memory(self.memory):
+            return None
+        return (torch.view_as_real(self.memory) if self.memory.is_complex() else self.memory).numpy()
+
     def move(self, numbers: RealNumbers) -> None:
         """Write real numbers of the shape of the base into the memory."""
-        self._write(as_numbers(numbers))
+        if isinstance(numbers, np.ndarray) and self._array is not None:
+            # Tensors take as long as a small function.
+            np.copyto(self._array, numbers)
+        else:
+            self._write(as_numbers(numbers))
 
     def move_back(self) -> None:
         """Write the base into the memory."""
-        self._write(self.base)
+        self.move(self.base_numbers)
 
     def _write(self, numbers: Tensor) -> None:
         if self.infinite is not None:
@@ -149,6 +163,16 @@ def copy_numbers(tensor: Tensor) -> RealNumbers:
         return numbers.clone()
     # Tensors of zeros may have no memory.
     return np.array(numbers.to_dense().numpy(force=True))
+
+
+def is_array_memory(memory: Tensor) -> bool:
+    """Tell whether a tensor has numbers of its own, without a pending negation or conjugation, as NumPy has them."""
+    return (
+        memory.dtype in _ARRAY_DTYPES
+        and memory.layout == torch.strided
+        and memory.device.type == "cpu"
+        and not (has_no_memory(memory) or memory.is_conj() or memory.is_neg())
+    )
 
 
 def as_numbers(numbers: RealNumbers) -> Tensor:

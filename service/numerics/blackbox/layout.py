@@ -116,7 +116,7 @@ class EvaluationLayout:
         flat_points = np.tile(point.values.ravel(), (self.evaluation_count, 1))
         for line in range(SHARED_NEAR_LINES):
             start = BASE_REPEATS + line * NEAR_POINT_COUNT
-            is_unused = evaluations is not None and not np.isin(start, evaluations)
+            is_unused = evaluations is not None and not (evaluations == start).any()
             if line and is_unused:
                 # The first line has the moves of all others, too.
                 continue
