@@ -1,12 +1,12 @@
 """A tensor as bytes, little-endian and row-major, in base64 or in safetensors."""
 
-import binascii
 import math
 from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic_core import PydanticCustomError
 
+from schemas.base64_text import decode_base64_text
 from schemas.datatype import BY_SHORT_NAME, Array, Datatype
 
 MAX_DIMENSIONS = 32
@@ -75,8 +75,8 @@ def decode_base64(text: object, datatype: Datatype, shape: tuple[int, ...]) -> A
     if not isinstance(text, str):
         raise make_tensor_error("b64 must be a string")
     try:
-        raw = binascii.a2b_base64(text, strict_mode=True)
-    except (binascii.Error, ValueError):
+        raw = decode_base64_text(text)
+    except ValueError:
         raise make_tensor_error("b64 is not base64") from None
     return decode_bytes(raw, datatype, shape, "b64")
 
