@@ -6,6 +6,7 @@ without padding, so that it decides only where neither can occur.
 """
 
 import binascii
+from typing import Any, cast
 
 from pydantic_core import CoreConfig, SchemaValidator, ValidationError, core_schema
 
@@ -32,10 +33,10 @@ def _decode_pieces(text: str) -> bytes | bytearray | None:
     """Return the bytes of a text of four characters for each three bytes; None for an invalid one."""
     try:
         if len(text) <= _PIECE_CHARACTERS:
-            return _DECODER.validate_strings(text)
+            return _DECODER.validate_strings(cast("Any", text))
         decoded, end = bytearray(len(text) // 4 * 3 - text.count("=", -2)), 0
         for start in range(0, len(text), _PIECE_CHARACTERS):
-            piece = _DECODER.validate_strings(text[start : start + _PIECE_CHARACTERS])
+            piece = _DECODER.validate_strings(cast("Any", text[start : start + _PIECE_CHARACTERS]))
             decoded[end : end + len(piece)] = piece
             end += len(piece)
     except ValidationError:
