@@ -6,7 +6,6 @@ one error, at the tensor.
 """
 
 import math
-from binascii import b2a_base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
@@ -16,6 +15,7 @@ import numpy as np
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from schemas.base64_text import encode_base64_text
 from schemas.datatype import BY_ANY_NAME, DATATYPES, Array, Datatype, round_to_bfloat16
 from schemas.problem_details import quote_name
 from schemas.raw_tensor import MAX_DIMENSIONS, RawTensor, decode_base64, format_shape, make_tensor_error, validate_shape
@@ -296,12 +296,8 @@ def _encode_base64(array: Array, datatype: Datatype) -> dict[str, Any]:
     if _is_one_number(array):
         text = _repeat_in_base64(datatype.to_storage(array[(slice(1),) * array.ndim]).tobytes(), array.size)
     else:
-        text = _write_base64(np.ascontiguousarray(datatype.to_storage(array)))
+        text = encode_base64_text(datatype.to_storage(array).data)
     return {"datatype": datatype.name, "shape": list(array.shape), "b64": text}
-
-
-def _write_base64(raw: Any) -> str:
-    return str(b2a_base64(raw, newline=False), "ascii")
 
 
 def _is_one_number(array: Array) -> bool:
@@ -314,7 +310,7 @@ def _repeat_in_base64(raw: bytes, count: int) -> str:
 
     Base64 takes three bytes at a time: three of them end where a text of four characters ends.
     """
-    return _write_base64(3 * raw) * (count // 3) + _write_base64(count % 3 * raw)
+    return encode_base64_text(3 * raw) * (count // 3) + encode_base64_text(count % 3 * raw)
 
 
 def _nest_number(number: float | str, shape: tuple[int, ...]) -> list[Any]:
