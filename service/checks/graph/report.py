@@ -172,7 +172,7 @@ def _build_metrics(a: Array, b: Array | None, precision: Precision, examined: Ar
     """Build the metrics of two gradients; None for one of which nothing is known."""
     shape = a.shape
     if b is None:
-        return _encode_metrics(metrics.make_unknown_distances(shape), (0,) * len(shape))
+        return _encode_unknown_metrics(len(shape))
     if examined is not None:
         a, b = a.ravel()[examined], b.ravel()[examined]
     distances = metrics.measure_distances(a, b, precision)
@@ -185,8 +185,22 @@ def _build_metrics(a: Array, b: Array | None, precision: Precision, examined: Ar
 
 
 def _encode_metrics(distances: DistanceMetrics, worst: tuple[int, ...]) -> Metrics:
-    numbers = {name: encode_number(getattr(distances, name)) for name in metrics.METRIC_NAMES}
-    return cast("Metrics", {**numbers, "worst_index": list(worst)})
+    return {
+        "max_abs": encode_number(distances.max_abs),
+        "max_rel": encode_number(distances.max_rel),
+        "rms": encode_number(distances.rms),
+        "relative_l2": encode_number(distances.relative_l2),
+        "cosine": encode_number(distances.cosine),
+        "max_ulp": encode_number(distances.max_ulp),
+        "worst_index": list(worst),
+    }
+
+
+def _encode_unknown_metrics(dimensions: int) -> Metrics:
+    return {**_UNKNOWN_METRICS, "worst_index": [0] * dimensions}
+
+
+_UNKNOWN_METRICS = _encode_metrics(metrics.make_unknown_distances(()), ())
 
 
 def _build_verdict(

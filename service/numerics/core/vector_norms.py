@@ -18,11 +18,19 @@ def is_safe_square(square: float) -> bool:
 def euclidean_norm(vector: Array) -> float:
     """Return the Euclidean norm without overflow; not finite if an element is not."""
     flat = vector.ravel()
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        square = float(flat @ flat)
+    # Unlike `@`, `vdot` raises no warning of an overflow, and needs no context that ignores one.
+    square = float(np.vdot(flat, flat))
     if is_safe_square(square):
         return math.sqrt(square)
-    largest = float(np.abs(flat).max(initial=0))
-    if largest == 0 or not math.isfinite(largest):
-        return largest
-    return largest * math.sqrt(float(np.square(flat / largest).sum()))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        largest = float(np.abs(flat).max(initial=0))
+        if largest == 0 or not math.isfinite(largest):
+            return largest
+        return largest * math.sqrt(float(np.square(flat / largest).sum()))
+
+
+def is_finite(array: Array) -> bool:
+    """Return whether all numbers of an array are finite."""
+    flat = array.ravel()
+    # One pass, and two more where a number is not finite or a square overflows.
+    return math.isfinite(float(np.vdot(flat, flat))) or bool(np.isfinite(flat).all())

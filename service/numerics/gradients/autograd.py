@@ -57,12 +57,14 @@ class _OneThread:
             self._count += 1
             if self._count == 1:
                 self._threads_before = torch.get_num_threads()
-                torch.set_num_threads(1)
+                # A service mostly has one thread already, and to set the number takes longer than to ask for it.
+                if self._threads_before != 1:
+                    torch.set_num_threads(1)
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._count -= 1
-            if not self._count:
+            if not self._count and self._threads_before != 1:
                 _import_torch().set_num_threads(self._threads_before)
 
 
@@ -98,10 +100,7 @@ def differentiate_by_torch(
             values[name] = _make_leaf_tensor(torch, leaf, dtype).requires_grad_(name in requested_names)
         is_long = graph.estimate_cost().total_work > _UNINTERRUPTED_WORK
         for node in iterate_interruptibly(graph.nodes):
-            operands = [
-                _make_operand_tensor(torch, operand, slot, values)
-                for operand, slot in zip(node.operands, node.operand_slots, strict=True)
-            ]
+            operands = _list_operand_tensors(torch, node, values)
             try:
                 values[node.name] = _copy_aliased_output(node.op.torch_forward(torch, *operands), operands)
             except _TORCH_ERRORS as error:
@@ -111,7 +110,7 @@ def differentiate_by_torch(
                 values[node.name].register_hook(_check_interrupt_in_hook)
         try:
             torch_gradients = torch.autograd.grad(
-                values[graph.loss_name].sum(),
+                values[graph.loss_name],
                 [values[name] for name in requested_names],
                 allow_unused=True,
                 materialize_grads=True,
@@ -168,6 +167,15 @@ def _to_numpy(torch: Any, tensor: Any) -> Array:
     return (tensor.detach().float() if is_narrow else tensor.detach()).numpy()
 
 
+def _list_operand_tensors(torch: Any, node: Node, values: Mapping[str, Any]) -> list[Any]:
+    if len(node.source_names) == len(node.operands):
+        return [values[name] for name in node.source_names]
+    return [
+        _make_operand_tensor(torch, operand, slot, values)
+        for operand, slot in zip(node.operands, node.operand_slots, strict=True)
+    ]
+
+
 def _make_operand_tensor(torch: Any, operand: Operand, slot: Slot, values: Mapping[str, Any]) -> Any:
     if operand is None or isinstance(operand, str):
         return None if operand is None else values[operand]
@@ -183,6 +191,8 @@ def _copy_aliased_output(output: Any, operands: Sequence[Any]) -> Any:
     PyTorch hands back its input where nothing is to be done, and the gradient of that would be the gradient of both.
     The result of constants alone has none.
     """
-    if any(output is operand for operand in operands):
-        output = output.view_as(output)
+    for operand in operands:
+        if output is operand:
+            output = output.view_as(output)
+            break
     return output if output.requires_grad else output.requires_grad_()

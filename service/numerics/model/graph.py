@@ -48,6 +48,11 @@ class Node:
         slots = self.op.slots
         return slots + slots[-1:] * (len(self.operands) - len(slots))
 
+    @cached_attribute
+    def op_text(self) -> str:
+        """Text of the op with its attributes, which tells ops apart that may have no hash."""
+        return f"{self.op.name} {self.op!r}"
+
     def forward(self, *inputs: Array | None) -> Array:
         """Evaluate."""
         return self.op.forward(*inputs) if self.branch is None else self.op.forward_on_branch(self.branch, *inputs)

@@ -188,21 +188,27 @@ class LineJudge:
         gradients, norm = self._gradients[name], float(self._norms[position])
         if gradients.precision.name != DECIDED_PRECISION:
             return None
-        allowed, reference = self._allowed / self._scales[position], self._references[position]
+        allowed_errors = self._allowed / self._scales[position]
+        # Lists of a few numbers are compared faster than arrays.
+        allowed: list[float] = allowed_errors.tolist()
+        references: list[float] = self._references[position].tolist()
         largest_error = gradients.precision.detectable_error
-        if not (allowed <= largest_error * norm / 2).all():
+        if not all(error <= largest_error * norm / 2 for error in allowed):
             return None
-        judged = self._products[name]
-        sources = (*gradients.own, *gradients.candidate)
-        if not all((np.abs(judged[source] - reference) <= allowed).all() for source in sources):
+        judged: dict[str, list[float]] = {
+            source: self._products[name][source].tolist() for source in (*gradients.own, *gradients.candidate)
+        }
+        if not all(
+            abs(product - reference) <= error
+            for products in judged.values()
+            for product, reference, error in zip(products, references, allowed, strict=True)
+        ):
             return None
-        limit = _find_detection_limit(allowed, norm)
+        limit = _find_detection_limit(allowed_errors, norm)
         if not limit.relative_l2 <= largest_error:
             return None
         text = describe_detection_limit(limit, len(self._lines), is_joint=len(self._gradients) > 1)
-        entries = zip(
-            reference.tolist(), (self._bounds / self._scales[position]).tolist(), allowed.tolist(), strict=True
-        )
+        entries = zip(references, (self._bounds / self._scales[position]).tolist(), allowed, strict=True)
         total = gradients.element_count
         return GradientVerdict(
             outcome=Outcome.PASS,

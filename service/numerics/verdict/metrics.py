@@ -107,7 +107,7 @@ def _measure_block(a: Array, b: Array, precision: Precision) -> _BlockDistances:
     # The first NaN, if there is one.
     worst = int(difference.argmax())
     largest = float(difference[worst])
-    squares = float(a @ a), float(b @ b)
+    squares = float(np.vdot(a, a)), float(np.vdot(b, b))
     if not 0 < largest < math.inf:
         return _BlockDistances(largest, worst, 0.0, 0, (*squares, 0.0, squares[0]))
     return _BlockDistances(
@@ -115,7 +115,7 @@ def _measure_block(a: Array, b: Array, precision: Precision) -> _BlockDistances:
         worst,
         _measure_relative_difference(a, b, difference),
         int(precision.compute_ulp_distance(a, b).max()),
-        (*squares, float(signed @ signed), float(a @ b)),
+        (*squares, float(np.vdot(signed, signed)), float(np.vdot(a, b))),
     )
 
 
@@ -174,7 +174,8 @@ def _measure_relative_difference(a: Array, b: Array, difference: Array) -> float
     Differences do not underflow: a - b is exact where it is below the smallest normal number.
     """
     size = np.maximum(np.abs(a), np.abs(b))
-    largest = float((difference / np.where(size > 0, size, 1)).max())
+    # NaN where both are 0.
+    largest = float(np.fmax.reduce(difference / size))
     if math.isfinite(largest):
         return largest
     _, exponent = np.frexp(size)

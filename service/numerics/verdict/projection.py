@@ -147,12 +147,11 @@ def compute_norm_detection_limit(
     evaluate_probability
         Returns the probability that d . e is within a part of |e|, at most; by default that of Gaussian directions.
     """
-    if not (0 < gradient_norm < np.inf and np.isfinite(slack).any()):
+    known_slacks: list[float] = [number for number in slack.tolist() if math.isfinite(number)]
+    if not (0 < gradient_norm < np.inf and known_slacks):
         return NormDetectionLimit(np.inf, 1.0)
-    known = slack[np.isfinite(slack)]
-    known_slacks: list[float] = known.tolist()
     is_plain = not coarseness and evaluate_probability is evaluate_gaussian_probability
-    low, high = _bracket_gaussian_limit(known, gradient_norm) if is_plain else _LIMIT_RANGE
+    low, high = _bracket_gaussian_limit(known_slacks, gradient_norm) if is_plain else _LIMIT_RANGE
 
     def compute_probability(exponent: float) -> float:
         return compute_miss_probability(known_slacks, gradient_norm, 2.0**exponent, coarseness, evaluate_probability)
@@ -170,10 +169,10 @@ _LIMIT_RESOLUTION = 2.0**-40
 """Width of the logarithm of a limit at which the bisection ends."""
 
 
-def _bracket_gaussian_limit(slack: Array, gradient_norm: float) -> tuple[float, float]:
+def _bracket_gaussian_limit(slacks: Sequence[float], gradient_norm: float) -> tuple[float, float]:
     """Return binary logarithms between which the limit along Gaussian directions lies."""
-    quantile = math.sqrt(2) * _invert_erf(MISS_PROBABILITY ** (1 / slack.size))
-    smallest, largest = float(slack.min()), float(slack.max())
+    quantile = math.sqrt(2) * _invert_erf(MISS_PROBABILITY ** (1 / len(slacks)))
+    smallest, largest = min(slacks), max(slacks)
     if not 0 < smallest <= largest < np.inf:
         return _LIMIT_RANGE
     low, high = (math.log2(edge) - math.log2(quantile) - math.log2(gradient_norm) for edge in (smallest, largest))

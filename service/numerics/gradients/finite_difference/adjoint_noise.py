@@ -212,7 +212,7 @@ def _project_inner_errors(
 
     If all of them are made in the output they are independent, and need no sweeps.
     """
-    key = type(node.op), repr(node.op), tuple(None if each is None else (each.shape, each.dtype) for each in operands)
+    key = node.op_text, tuple(None if each is None else (each.shape, each.dtype) for each in operands)
     has_steps = _HAVE_STEPS.get_or_make(key, lambda: _list_output_errors(node, operands) is None)
     output_errors = None if has_steps else _list_output_errors(node, operands)
     if output_errors is not None:

@@ -8,6 +8,7 @@ has, and steps, bounds, noise and kinks are those of the engine. The unit u is t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -96,9 +97,15 @@ def make_unexamined_difference(shape: Shape, evaluations: int) -> Difference:
 
     Its arrays take no memory: each is a view of one number.
     """
-    unknown, unbounded = np.broadcast_to(np.nan, shape), np.broadcast_to(np.inf, shape)
-    status = np.broadcast_to(np.uint8(DifferenceStatus.NOT_EXAMINED), shape)
+    unknown, unbounded, status = _repeat_unexamined_numbers(shape)
     return Difference(unknown, unbounded, status, evaluations, unbounded, unknown, is_unexamined=True)
+
+
+@lru_cache(maxsize=256)
+def _repeat_unexamined_numbers(shape: Shape) -> tuple[Array, Array, Array]:
+    """Return NaN, infinity and the status of elements that were not examined, of some shape and read-only."""
+    status = np.uint8(DifferenceStatus.NOT_EXAMINED)
+    return np.broadcast_to(np.nan, shape), np.broadcast_to(np.inf, shape), np.broadcast_to(status, shape)
 
 
 def _choose_direction_unit(value: Array) -> float:

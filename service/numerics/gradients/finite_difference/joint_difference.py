@@ -12,11 +12,11 @@ import numpy as np
 
 from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import iterate_interruptibly
-from service.numerics.core.vector_norms import euclidean_norm
+from service.numerics.core.vector_norms import euclidean_norm, is_finite
 from service.numerics.gradients.finite_difference.adjoint_noise import LinePoint, estimate_adjoint_noise
 from service.numerics.gradients.finite_difference.ambiguous_branches import has_pieces_nearby
 from service.numerics.gradients.finite_difference.line_model import make_line_model
-from service.numerics.gradients.finite_difference.method import extrapolate_central
+from service.numerics.gradients.finite_difference.method import extrapolate_central_number
 from service.numerics.gradients.finite_difference.probe import (
     CURVATURE_NOISE,
     CURVATURE_ROUNDING,
@@ -101,7 +101,7 @@ def can_move_jointly(graph: Graph, point: LinePoint, seed: int) -> bool:
         Seed of the moves that look for another piece.
     """
     arrays = (*point.values.values(), *point.gradients.values())
-    if not all(np.isfinite(array).all() for array in iterate_interruptibly(arrays) if array.dtype.kind == "f"):
+    if not all(is_finite(array) for array in iterate_interruptibly(arrays) if array.dtype.kind == "f"):
         return False
     return not has_pieces_nearby(graph, point.values, np.random.default_rng([seed, 0xFD]))
 
@@ -264,12 +264,14 @@ class _LineDifference:
         if find_terms_over_poles(terms[None], self._terms_at_rest, coefficients, slack) is not None:
             return None
         quotients = self._divide(differences, steps, noise)
-        value, bound = extrapolate_central(quotients.values, quotients.noise_floors)
-        if not math.isfinite(bound[0]):
+        value, bound = extrapolate_central_number(
+            quotients.values[:, 0].tolist(), quotients.noise_floors[:, 0].tolist()
+        )
+        if not math.isfinite(bound):
             return None
         coincidence = (step * self._scales.largest_move) ** 4 * self._scales.gradient_norm
         noise_of_entry = _NOISE_OF_LAST_ENTRY * float(quotients.noise[0]) + float(quotients.rounding_error[0])
-        return _Estimate(float(value[0]), max(float(bound[0]), coincidence + noise_of_entry), noise_of_entry)
+        return _Estimate(value, max(bound, coincidence + noise_of_entry), noise_of_entry)
 
     def _evaluate_terms(self, steps: Array) -> tuple[Array, Array | None, Mapping[str, Array]]:
         """Return the terms at both ends of each step, (steps, 2, terms), their coefficients, and the first values."""

@@ -4,9 +4,11 @@ An element's quotients are D(h), D(h/2), ... for each first step h. Each has the
 terms) / h that rounding leaves under it. The reduction yields value and bound.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -143,6 +145,45 @@ def extrapolate_central(quotients: Array, floors: Array) -> tuple[Array, Array]:
     best = np.fmin(all_bounds, np.inf).argmin(axis=0)[None]
     value, bound = (np.take_along_axis(table, best, 0)[0] for table in (np.concatenate(values), all_bounds))
     return np.where(np.isfinite(bound), value, np.nan), np.where(np.isnan(bound), np.inf, bound)
+
+
+def extrapolate_central_number(quotients: Sequence[float], floors: Sequence[float]) -> tuple[float, float]:
+    """Return what `extrapolate_central` returns of one element, digit by digit, without its passes over arrays."""
+    column, noise = list(quotients), list(floors)
+    is_converging = all(
+        finer <= _CONVERGENCE_RATIO * coarser + floor
+        for (coarser, finer), floor in zip(pairwise(_measure_changes(column)), floors[2:], strict=True)
+    )
+    distances = [0.0] * len(column)
+    best_value, best_bound = math.nan, math.inf
+    for k in range(1, len(quotients)):
+        weight = 4.0**k
+        corrections = [(finer - coarser) / (weight - 1) for coarser, finer in pairwise(column)]
+        column = [finer + correction for finer, correction in zip(column[1:], corrections, strict=True)]
+        noise = [(weight * finer + coarser) / (weight - 1) for coarser, finer in pairwise(noise)]
+        before = [
+            _take_maximum(abs(correction) * weight, distance / 2**11)
+            for correction, distance in zip(corrections, distances[1:], strict=True)
+        ]
+        distances = [*before[:1], *(_take_maximum(finer, coarser / weight) for coarser, finer in pairwise(before))]
+        if k == 1:
+            is_converging &= all(
+                finer <= _EXTRAPOLATED_CONVERGENCE_RATIO * coarser + 2 * floor
+                for (coarser, finer), floor in zip(pairwise(_measure_changes(column)), noise[2:], strict=True)
+            )
+        for value, distance, floor in zip(column, distances, noise, strict=True):
+            if distance + floor < best_bound:
+                best_value, best_bound = value, distance + floor
+    return (best_value, best_bound) if is_converging else (math.nan, math.inf)
+
+
+def _measure_changes(numbers: Sequence[float]) -> list[float]:
+    return [abs(finer - coarser) for coarser, finer in pairwise(numbers)]
+
+
+def _take_maximum(first: float, second: float) -> float:
+    """Return the larger number; NaN beside a NaN."""
+    return first if first >= second or first != first else second
 
 
 def _is_falling(column: Array, noise: Array) -> Array:

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from service.numerics.core.vector_norms import euclidean_norm
+from service.numerics.core.vector_norms import euclidean_norm, is_finite
 
 
 @pytest.mark.parametrize("exponent", [-1060, -700, -452, -400, 0, 400, 505, 1000])
@@ -25,3 +25,20 @@ def test_norm_of_zeros_and_of_infinities(number, norm):
 def test_norm_of_nothing_is_zero_and_nan_stays():
     assert euclidean_norm(np.zeros((0, 3))) == 0
     assert math.isnan(euclidean_norm(np.array([1.0, math.nan])))
+
+
+@pytest.mark.parametrize("size", [1e-320, 1e-200, 1.0, 1e200, 1.7e308])
+def test_finite_numbers_are_finite_whatever_their_squares(size: float) -> None:
+    with np.errstate(all="raise"):
+        assert is_finite(np.full((3, 4), size))
+        assert is_finite(np.zeros((0, 2)))
+        assert is_finite(np.full((4, 6), size)[::2, ::3])
+
+
+@pytest.mark.parametrize("stray", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("size", [0.0, 1.0, 1e200])
+def test_one_number_that_is_not_finite_shows(stray: float, size: float) -> None:
+    for position in range(5):
+        array = np.full(5, size)
+        array[position] = stray
+        assert not is_finite(array)

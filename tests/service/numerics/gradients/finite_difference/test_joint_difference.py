@@ -54,7 +54,9 @@ def test_bound_without_truncation_is_false(monkeypatch):
     """A negative control: the difference itself in place of the distance in Neville's table."""
     monkeypatch.setattr(joint_difference, "_FIRST_STEP", 2.0**-3)
     monkeypatch.setattr(joint_difference, "MAX_STEPS", 1)
-    monkeypatch.setattr(joint_difference, "extrapolate_central", lambda quotients, floors: (quotients[-1], floors[-1]))
+    monkeypatch.setattr(
+        joint_difference, "extrapolate_central_number", lambda quotients, floors: (quotients[-1], floors[-1])
+    )
     errors = [measure_error(*pair) for pair in iterate_lines("softmax", "ordinary", 4)]
     assert max(errors) > 1
 

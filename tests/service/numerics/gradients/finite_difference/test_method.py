@@ -6,6 +6,7 @@ import pytest
 from service.numerics.gradients.finite_difference.method import (
     ADAPTIVE_METHOD,
     extrapolate_central,
+    extrapolate_central_number,
     make_central_method,
     make_forward_method,
 )
@@ -91,3 +92,21 @@ def test_each_element_takes_its_own_entry():
     bounds = extrapolate_central(quotients, np.zeros_like(quotients))[1]
     assert np.isfinite(bounds[0])
     assert bounds[1] == np.inf
+
+
+def test_one_number_is_extrapolated_as_a_table_of_one_element() -> None:
+    generator, bounded, unbounded = np.random.default_rng(5), 0, 0
+    for _ in range(3000):
+        levels = int(generator.integers(3, 6))
+        errors = 10 ** generator.uniform(-12, 0) * generator.uniform(3, 5) ** -np.arange(levels)
+        quotients = 10 ** generator.uniform(-300, 300) * (generator.choice([-1, 0, 1]) + errors)
+        floors = np.abs(quotients[0]) * 10 ** generator.uniform(-16, -4) * 2.0 ** np.arange(levels)
+        strays = generator.random(levels) < 0.03
+        quotients[strays] = generator.choice([np.nan, np.inf, 0.0, 1e308, -1e308], int(strays.sum()))
+        with np.errstate(all="ignore"):
+            values, bounds = extrapolate_central(quotients[:, None], floors[:, None])
+        number = extrapolate_central_number(quotients.tolist(), floors.tolist())
+        np.testing.assert_array_equal(number, (values[0], bounds[0]))
+        bounded, unbounded = bounded + np.isfinite(number[1]), unbounded + np.isinf(number[1])
+    assert bounded > 1000
+    assert unbounded > 100
