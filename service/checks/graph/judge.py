@@ -94,7 +94,7 @@ class Judge:
         if self.problem.projection_count is not None:
             return np.full(self.problem.graph.shapes[name], np.inf)
         reference = self._references.build_reference(name, self.problem.get_precision(name))
-        return dataclasses.replace(reference, tolerance=self._tolerance).allowed_error
+        return reference.with_limits(self._tolerance).allowed_error
 
     def describe_error_pattern(self, name: str) -> str | None:
         """Describe which elements of the judged gradient fail, and what they have in common.
@@ -137,18 +137,12 @@ class Judge:
         """Return the gradients that are judged, by route, and what they are judged against."""
         dispute, candidate = self._references.find_disagreement(name), self.problem.candidate.get(name)
         if candidate is None:
-            reference = dataclasses.replace(
-                self._build_reference(name), tolerance=self._tolerance, out_of_range=dispute.excused_by_range
-            )
-            return dispute.gradients, reference
+            return dispute.gradients, self._build_reference(name).with_limits(self._tolerance, dispute.excused_by_range)
         precision = self.problem.get_precision(name)
         # What is beyond the range of the dtype is beyond that of an arithmetic that has no larger one.
         no_wider = precision.min_exponent >= self.problem.dtype.precision.min_exponent
-        reference = dataclasses.replace(
-            self._build_reference(name),
-            disputed_between_sources=dispute.disputed_mask,
-            tolerance=self._tolerance,
-            out_of_range=dispute.excused_by_range if no_wider else None,
+        reference = self._build_reference(name).with_limits(
+            self._tolerance, dispute.excused_by_range if no_wider else None, dispute.disputed_mask
         )
         return {CANDIDATE_ROUTE: self._references.find_comparable_values(name, candidate.array)}, reference
 

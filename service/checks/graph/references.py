@@ -20,6 +20,9 @@ from service.numerics.verdict.disagreement import Disagreement
 from service.numerics.verdict.reference import Reference
 from service.numerics.verdict.zero_gradients import Float64Recomputation, compute_peer_magnitudes, find_zero_tolerance
 
+_MAX_KEPT_ELEMENTS = 2**12
+"""Elements of a tensor up to which its references are kept: a few hundred kilobytes."""
+
 
 class ReferenceCache:
     """A cache of references by name and precision, and of their evidence."""
@@ -29,19 +32,33 @@ class ReferenceCache:
         self._routes = routes
         self._allowances: dict[str, NamedArrays] = {}
         self._disagreements: dict[str, Disagreement] = {}
+        self._built: dict[tuple[str, str], Reference] = {}
         self._sizes: dict[str, tuple[float, Array | None]] = {}
 
     def find_comparable_values(self, name: str, gradient: Array) -> Array:
         """Return a gradient, or its inner products with the tensor's directions."""
         directional_difference = self._routes.directional_differences.get(name)
         return (
-            gradient.astype(np.float64)
+            gradient.astype(np.float64, copy=False)
             if directional_difference is None
             else directional_difference.project_gradient(gradient)
         )
 
     def build_reference(self, name: str, precision: Precision) -> Reference:
-        """Return the reference of a gradient in a precision."""
+        """Return the reference of a gradient in a precision.
+
+        That of a small tensor is kept with all that follows from it. Those of large tensors would take memory until the
+        end of the check.
+        """
+        key = name, precision.name
+        if key in self._built:
+            return self._built[key]
+        reference = self._build_reference(name, precision)
+        if reference.value.size <= _MAX_KEPT_ELEMENTS:
+            self._built[key] = reference
+        return reference
+
+    def _build_reference(self, name: str, precision: Precision) -> Reference:
         directional_difference = self._routes.directional_differences.get(name)
         difference = (
             self._routes.differences[name] if directional_difference is None else directional_difference.difference
@@ -86,8 +103,9 @@ class ReferenceCache:
                 for source, gradient in self._routes.compute_own_gradients(name).items()
             }
             disagreement = Disagreement(comparable_gradients, self.build_reference(name, self._problem.dtype.precision))
-            self._disagreements[name] = dataclasses.replace(
-                disagreement, excused_by_range=self._find_out_of_range(name, disagreement)
+            excused = self._find_out_of_range(name, disagreement)
+            self._disagreements[name] = (
+                disagreement if excused is None else dataclasses.replace(disagreement, excused_by_range=excused)
             )
         return self._disagreements[name]
 

@@ -135,13 +135,11 @@ class TieChoices:
         Nothing where there is no kink and nothing exceeds what is allowed: then no choice excuses anything.
         """
         references = {
-            name: dataclasses.replace(self._references.build_reference(name, precisions[name]), tolerance=tolerance)
-            for name in gradients
+            name: self._references.build_reference(name, precisions[name]).with_limits(tolerance) for name in gradients
         }
         has_kinks = any(reference.is_kink.any() for reference in references.values())
         if not has_kinks and not any(
-            elementwise.find_failing_elements(gradients[name], reference).any()
-            for name, reference in references.items()
+            self._has_failing_element(name, gradients[name], reference) for name, reference in references.items()
         ):
             return {}
         coarsest = _find_coarsest(precisions.values())
@@ -161,6 +159,14 @@ class TieChoices:
             )
         status_by_name = ties.judge_at_ties(self.find_choices(coarsest), rows, self._problem.request.seed)
         return {name: status.reshape_masks(gradients[name].shape) for name, status in status_by_name.items()}
+
+    def _has_failing_element(self, name: str, gradient: Array, reference: Reference) -> bool:
+        disagreement = self._references.find_disagreement(name)
+        if reference is disagreement.reference:
+            for source, own_gradient in disagreement.gradients.items():
+                if gradient is own_gradient:
+                    return bool(disagreement.failing_masks[source].any())
+        return bool(elementwise.find_failing_elements(gradient, reference).any())
 
     def _compute_piece_rounding(self, name: str, precision: Precision, coarsest: Precision) -> Array:
         """Return the rounding on the pieces, by element or along directions."""

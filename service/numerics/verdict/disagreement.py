@@ -65,12 +65,16 @@ class Disagreement:
         return self._without_excused(~is_near & ~_are_nonfinite_alike(a, b) & ~self.reference.is_kink & ~is_undecidable)
 
     @cached_attribute
-    def _off_difference(self) -> dict[str, Array]:
-        """Masks of the elements at which each source fails against the finite difference."""
+    def failing_masks(self) -> dict[str, Array]:
+        """Masks of the elements at which each source fails against the finite difference, excused or not."""
         return {
-            source: self._without_excused(elementwise.find_failing_elements(gradient, self.reference))
+            source: elementwise.find_failing_elements(gradient, self.reference)
             for source, gradient in self.gradients.items()
         }
+
+    @cached_attribute
+    def _off_difference(self) -> dict[str, Array]:
+        return {source: self._without_excused(mask) for source, mask in self.failing_masks.items()}
 
     def _without_excused(self, mask: Array) -> Array:
         return mask if self.excused_by_range is None else mask & ~self.excused_by_range

@@ -172,7 +172,11 @@ class JudgedEntries:
 
 def unravel_index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the index of an element, given its flat index."""
-    return tuple(int(i) for i in np.unravel_index(flat, shape))
+    index: list[int] = []
+    for length in reversed(shape):
+        flat, position = divmod(flat, length)
+        index.append(position)
+    return tuple(reversed(index))
 
 
 def combine_outcomes(outcomes: list[Outcome]) -> Outcome:
@@ -262,13 +266,13 @@ def _find_zero_tolerance(entries: JudgedEntries) -> float | None:
 
 def _select_worst(entries: JudgedEntries, max_worst: int) -> tuple[ElementResult, ...]:
     """Return the worst entries: failing ones first, then by ratio."""
-    ranked_results: list[tuple[bool, float, ElementResult]] = []
+    ranked_entries: list[tuple[bool, float, str, int]] = []
     for source in entries.values:
         passes = find_outcomes(entries.causes[source]) != Outcome.FAIL
         ranks = entries.rank_errors(source)
-        ranked_results += [
-            (bool(passes[position]), -float(ranks[position]), entries.make_result(source, int(position)))
+        ranked_entries += [
+            (bool(passes[position]), -float(ranks[position]), source, int(position))
             for position in np.lexsort((-ranks, passes))[:max_worst]
         ]
-    ranked_results.sort(key=lambda candidate: candidate[:2])
-    return tuple(result for _, _, result in ranked_results[:max_worst])
+    ranked_entries.sort(key=lambda entry: entry[:2])
+    return tuple(entries.make_result(source, position) for _, _, source, position in ranked_entries[:max_worst])

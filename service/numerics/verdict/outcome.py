@@ -122,6 +122,7 @@ class Cause(Enum):
 CAUSES: tuple[Cause, ...] = tuple(Cause)
 """Causes in their order: arrays of causes hold positions in this tuple."""
 
+_POSITIONS = {cause: position for position, cause in enumerate(CAUSES)}
 _OUTCOME_BY_CAUSE = np.array([cause.outcome for cause in CAUSES])
 
 
@@ -135,10 +136,10 @@ def assign_causes(shape: Shape, rules: Iterable[tuple[Array | None, Cause]]) -> 
     rules
         Masks with the cause of their entries; a later rule overrides an earlier one, and a mask of None is skipped.
     """
-    causes = np.full(shape, CAUSES.index(Cause.AGREES))
+    causes = np.full(shape, _POSITIONS[Cause.AGREES])
     for mask, cause in rules:
         if mask is not None:
-            causes[mask] = CAUSES.index(cause)
+            causes[mask] = _POSITIONS[cause]
     return causes
 
 

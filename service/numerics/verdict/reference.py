@@ -84,6 +84,8 @@ class Reference:
 
     def is_excused_by_kink(self, judged: Array) -> Array:
         """Return where a gradient is between the sides of a kink, or on a convention."""
+        if self.left_derivative is None or self.right_derivative is None:
+            return self.is_kink
         is_accepted = self.is_between_sides(judged, 0.0)
         for convention in self.convention_gradients:
             is_accepted |= np.abs(judged - convention) <= 2 * self.rounding
@@ -99,6 +101,14 @@ class Reference:
         )
         max_distance = self.allowed_error + slack
         return self.is_kink & (judged >= low - max_distance) & (judged <= high + max_distance)
+
+    def with_limits(
+        self, tolerance: Tolerance | None, out_of_range: Array | None = None, disputed: Array | None = None
+    ) -> "Reference":
+        """Return the reference with a tolerance and masks of elements; itself where all of them are None."""
+        if tolerance is None and out_of_range is None and disputed is None:
+            return self
+        return replace(self, tolerance=tolerance, out_of_range=out_of_range, disputed_between_sources=disputed)
 
     def select_elements(self, examined: Array) -> "Reference":
         """Return the reference of some elements, by flat index: every array has one axis."""
