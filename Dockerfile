@@ -19,7 +19,7 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/
 # So that all that may run at once fits into 1 GiB, hostile bodies and slow readers too. Each arena of the allocator keeps what was freed
 # in it; threads are many. What is large is given back at once, and grows without being copied.
 ENV WEB_CONCURRENCY=2 MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=1048576 \
-    GRADCHECKD_MAX_CHECKS=1 GRADCHECKD_MAX_SMALL_CHECKS=1 GRADCHECKD_MAX_BYTES=100663296 \
+    GRADCHECKD_MAX_PROCESSES=1 GRADCHECKD_MAX_CHECKS=1 GRADCHECKD_MAX_SMALL_CHECKS=1 GRADCHECKD_MAX_BYTES=100663296 \
     GRADCHECKD_MAX_BINARY_BYTES=33554432 GRADCHECKD_MAX_BUFFERED_BODY_BYTES=33554432 GRADCHECKD_MAX_ANSWER_BYTES=33554432
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin gradcheckd
 WORKDIR /app

@@ -108,6 +108,11 @@ class Settings(BaseSettings):
         default=16,
         description="Most slow readers of a worker; beyond that, the slowest connection is closed.",
     )
+    max_processes: Count = Field(
+        default=_LIMITS.processes,
+        description="Most processes that compute one large check together, its worker included. If it is not set, "
+        "`make serve` takes the cores for each worker, 4 at most.",
+    )
     keys: SecretStr = Field(
         default=SecretStr(""),
         description="API keys, separated by commas, one of which each request must have; without any, the "

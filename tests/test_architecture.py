@@ -33,6 +33,10 @@ def list_imported_modules(statement: str) -> set[str]:
             {"torch", "flask", "pydantic", "schemas"},
         ),
         (
+            "import service.helper_processes.child, service.numerics.gradients.finite_difference",
+            {"torch", "flask", "pydantic", "schemas"},
+        ),
+        (
             "import schemas.check, schemas.curve, schemas.safetensors_body, schemas.progress",
             {"torch", "flask", "werkzeug", "service"},
         ),

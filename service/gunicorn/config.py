@@ -16,10 +16,21 @@ from typing import Any
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
-from service.gunicorn import file_descriptors, heartbeat, memory_allocator, metrics_files  # noqa: E402  # NumPy reads them at its import
+from service.gunicorn import (  # noqa: E402  # NumPy reads them at its import
+    file_descriptors,
+    heartbeat,
+    memory_allocator,
+    metrics_files,
+    usable_cores,
+)
 from service.settings import PREFIX, Settings  # noqa: E402
 from service.unknown_settings import find_unknown_settings  # noqa: E402
 
+workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+# Workers inherit the variables. A large check takes the cores that no other worker needs.
+os.environ.setdefault(
+    f"{PREFIX}MAX_PROCESSES", str(usable_cores.choose_process_count(usable_cores.count_usable_cores(), workers))
+)
 _settings = Settings()
 # Workers inherit the setting.
 memory_allocator.configure_malloc()
@@ -37,7 +48,6 @@ else:
     atexit.register(metrics_files.remove_metrics_directory, _metrics_directory, os.getpid())
 
 bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
-workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 worker_class = "service.gunicorn.worker.Worker"
 logger_class = "service.gunicorn.logger.JsonLogger"
 # More threads than requests that can compute, wait, read or be slow, so that health and metrics are answered meanwhile.

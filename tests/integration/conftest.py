@@ -61,7 +61,15 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
     def start(*within: str, is_measured: bool = True, **settings: str) -> Server:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
-        environment = os.environ | {"PORT": str(port), "WEB_CONCURRENCY": "1"} | settings
+        environment = (
+            os.environ
+            | {
+                "PORT": str(port),
+                "WEB_CONCURRENCY": "1",
+                "GRADCHECKD_MAX_PROCESSES": "1",
+            }
+            | settings
+        )
         if not is_measured:
             environment.pop(PROCESS_VARIABLE, None)
         command = ["gunicorn", "--config", "python:service.gunicorn.config", "service.app:create_app()"]

@@ -35,6 +35,8 @@ class Limits:
         Longest time for all of the check.
     answer_bytes
         Most bytes of the answer, estimated.
+    processes
+        Most processes that compute a large check together, this one included.
     """
 
     names: int = 1000
@@ -45,3 +47,4 @@ class Limits:
     bytes: int = 2**30
     seconds: float = 60.0
     answer_bytes: int = 2**28
+    processes: int = 1

@@ -9,6 +9,7 @@ from service.checks.graph import model_language
 from service.checks.graph.budget import plan_within_limits
 from service.checks.graph.cost_estimate import CheckPlan, JointPlan
 from service.checks.graph.gradient_sources import DirectionalDifference, GradientSources
+from service.checks.graph.helpers import share_differences
 from service.checks.graph.joint_check import judge_jointly
 from service.checks.graph.problem import Problem
 from service.numerics.gradients import finite_difference
@@ -65,7 +66,7 @@ def _compute_by_each_route(
         if isinstance(plan, JointPlan):
             routes = _compute_joint_differences(problem, plan, GradientSources(by_source, {}), limits, progress)
         else:
-            routes = GradientSources(by_source, *_compute_differences(problem, plan, progress))
+            routes = GradientSources(by_source, *_compute_differences(problem, plan, limits, progress))
     if on_progress is not None:
         on_progress(problem.names[-1], routes.evaluations, routes.evaluations)
     return routes
@@ -79,14 +80,16 @@ def _compute_by_source(problem: Problem, source: GradientSource) -> ComputedGrad
 
 
 def _compute_differences(
-    problem: Problem, plan: DifferencePlan, progress: DifferenceProgress
+    problem: Problem, plan: DifferencePlan, limits: Limits, progress: DifferenceProgress
 ) -> tuple[dict[str, Difference], dict[str, DirectionalDifference]]:
     """Return differences by element, and those along directions if requested."""
     if problem.projection_count is not None:
         return _compute_directional_differences(problem, problem.projection_count, plan, progress)
-    by_element = finite_difference.differentiate_numerically(
-        problem.graph, problem.float64_leaves, problem.names, seed=problem.request.seed, progress=progress, plan=plan
-    )
+    graph, leaves, seed = problem.graph, problem.float64_leaves, problem.request.seed
+    with share_differences(problem, plan, limits) as executor:
+        by_element = finite_difference.differentiate_numerically(
+            graph, leaves, problem.names, seed=seed, progress=progress, executor=executor, plan=plan
+        )
     return by_element, {}
 
 
@@ -109,7 +112,7 @@ def _compute_joint_differences(
     remainder = problem.without_joint_directions(undecided)
     own_plan = plan_within_limits(remainder, limits)
     assert not isinstance(own_plan, JointPlan)
-    own_differences, directional = _compute_differences(remainder, own_plan, continue_progress)
+    own_differences, directional = _compute_differences(remainder, own_plan, limits, continue_progress)
     return replace(sources, differences=differences | own_differences, directional_differences=directional)
 
 

@@ -47,6 +47,10 @@ class BasePoint:
         self._operand_arrays: dict[str, tuple[Array | None, ...]] = {}
         self._limits: dict[str, MoveLimits] = {}
 
+    def __getstate__(self) -> Mapping[str, object]:
+        """Return the point without what is worked out from its values."""
+        return {**self.__dict__, "_operand_arrays": {}, "_limits": {}}
+
     @classmethod
     def from_shapes(cls, graph: Graph, leaves: Mapping[str, Array]) -> "BasePoint":
         """Return a point with the known leaves that are no floats, and shapes alone.

@@ -7,9 +7,10 @@ narrower.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,7 @@ from service.numerics.gradients.finite_difference.probe import (
 )
 from service.numerics.gradients.finite_difference.quotients import (
     DifferenceQuotients,
+    QuotientColumns,
     make_exact_quotients,
     sum_quotients,
 )
@@ -90,6 +92,24 @@ def differentiate_numerically(
         ).compute_differences()
 
 
+class _BlockMoves(NamedTuple):
+    """The moves of a name in one table of steps.
+
+    Attributes
+    ----------
+    step_table
+        The table.
+    blocks
+        Colours of each block.
+    columns
+        Quotients of each block, in order.
+    """
+
+    step_table: StepTable
+    blocks: Sequence[Array]
+    columns: Iterator[QuotientColumns]
+
+
 class _DifferenceEngine:
     """The differences of one plan at one point."""
 
@@ -113,6 +133,7 @@ class _DifferenceEngine:
         )
         self._progress = progress
         self._executor = executor
+        self._runs_ahead = not isinstance(executor, InlineExecutor)
         self._probes: dict[Perturbation, DifferenceProbe] = {}
         self._tables = {name: EstimateTable(base[name].size, plan.method.given_step is not None) for name in plan.names}
         self._evaluations = dict.fromkeys(plan.names, 0)
@@ -180,10 +201,10 @@ class _DifferenceEngine:
         )
         quotients: dict[str, DifferenceQuotients] = {}
         steps: dict[str, Array | float] = {}
-        for path in paths:
-            quotients[path.name], steps[path.name] = self._compute_quotients(
-                path, level, colours.get(path.name), quotients, steps
-            )
+        moves = ((path, self._start_moves(path, level, colours.get(path.name))) for path in paths)
+        # Another process begins with the next moves while these are put together, and while their noise is measured.
+        for path, block_moves in list(moves) if self._runs_ahead else moves:
+            quotients[path.name], steps[path.name] = self._compute_quotients(path, block_moves, quotients, steps)
         self._add_to_tables({name: quotients[name] for name in wanted_elements}, steps, wanted_elements)
 
     def _add_to_tables(
@@ -213,8 +234,7 @@ class _DifferenceEngine:
     def _compute_quotients(
         self,
         path: DifferencePath,
-        level: StepLevel,
-        colours: Array | None,
+        moves: "_BlockMoves | None",
         known_quotients: Mapping[str, DifferenceQuotients],
         steps: Mapping[str, Array | float],
     ) -> tuple[DifferenceQuotients, Array | float]:
@@ -224,10 +244,8 @@ class _DifferenceEngine:
         ----------
         path
             Path of the difference.
-        level
-            The level to run.
-        colours
-            Colours to move, None for none.
+        moves
+            Its moves, None for none.
         known_quotients, steps
             Quotients and first steps of the names that this one follows from.
         """
@@ -239,15 +257,23 @@ class _DifferenceEngine:
         first_steps: list[Array | float] = [
             _find_largest_step(steps[pullback.reader_name]) for pullback in path.pullbacks
         ]
-        if path.perturbation is not None and colours is not None:
-            probe = self._get_probe(path.perturbation)
-            probe = probe.with_extended_precision(self._extended_point) if level.uses_extended_precision else probe
-            step_table = probe.make_step_table(level)
-            parts.append(self._difference_by_perturbation(path.name, step_table, probe.split_colours(colours)))
-            first_steps.append(step_table.first_steps)
+        if moves is not None:
+            parts.append(self._difference_by_perturbation(path.name, moves))
+            first_steps.append(moves.step_table.first_steps)
         if not parts:
             return make_exact_quotients(self._plan.method.step_count, 1.0, 1), 0.0
         return sum_quotients(parts), reduce(np.maximum, first_steps)
+
+    def _start_moves(self, path: DifferencePath, level: StepLevel, colours: Array | None) -> "_BlockMoves | None":
+        """Hand the moves of a name to the executor; None for a name that does not move."""
+        if path.perturbation is None or colours is None:
+            return None
+        probe = self._get_probe(path.perturbation)
+        probe = probe.with_extended_precision(self._extended_point) if level.uses_extended_precision else probe
+        return self._start_blocks(probe.make_step_table(level), list(probe.split_colours(colours)))
+
+    def _start_blocks(self, step_table: StepTable, blocks: Sequence[Array]) -> "_BlockMoves":
+        return _BlockMoves(step_table, blocks, self._executor.map(step_table.compute_columns, blocks))
 
     def _get_probe(self, perturbation: Perturbation) -> DifferenceProbe:
         if perturbation not in self._probes:
@@ -260,27 +286,26 @@ class _DifferenceEngine:
             downstream, perturbation.colouring, self._plan.method, self._noise_meter, self._generator
         )
 
-    def _difference_by_perturbation(
-        self, name: str, step_table: StepTable, blocks: Iterable[Array]
-    ) -> DifferenceQuotients:
+    def _difference_by_perturbation(self, name: str, moves: "_BlockMoves") -> DifferenceQuotients:
         """Return the quotients from moving a name, block by block.
 
-        Each block is 0 where the others are not.
+        No element is in two blocks.
         """
+        if len(moves.blocks) == 1:
+            self._report_progress(name, moves.blocks[0])
+            return moves.step_table.compute_quotients(moves.blocks[0])
+        quotients = moves.step_table.make_unmoved_quotients()
+        for colours, columns in zip(moves.blocks, moves.columns, strict=True):
+            self._report_progress(name, colours)
+            quotients.fill_columns(columns)
+        return quotients
+
+    def _report_progress(self, name: str, colours: Array) -> None:
+        """Report the evaluations so far, and count those of a block."""
         counted_name = name if name in self._evaluations else self._plan.names[0]
-        blocks = list(blocks)
-        total_quotients: DifferenceQuotients | None = None
-        for colours, block_quotients in zip(
-            blocks, self._executor.map(step_table.compute_quotients, blocks), strict=True
-        ):
-            if self._progress is not None:
-                self._progress(counted_name, sum(self._evaluations.values()), self._expected_evaluations)
-            self._evaluations[counted_name] += len(colours) * self._plan.method.evaluations_per_colour
-            total_quotients = (
-                block_quotients if total_quotients is None else total_quotients.add_disjoint(block_quotients)
-            )
-        assert total_quotients is not None
-        return total_quotients
+        if self._progress is not None:
+            self._progress(counted_name, sum(self._evaluations.values()), self._expected_evaluations)
+        self._evaluations[counted_name] += len(colours) * self._plan.method.evaluations_per_colour
 
     def _add_one_sided_derivatives(self, name: str, difference: Difference) -> Difference:
         """Return a difference with its one-sided derivatives, where they are two."""
@@ -296,7 +321,7 @@ class _DifferenceEngine:
             step_table = probe.make_step_table(
                 self._plan.method.initial_levels[0], OneSidedMove(sign, self._ambiguous_branches)
             )
-            quotients = self._difference_by_perturbation(name, step_table, blocks)
+            quotients = self._difference_by_perturbation(name, self._start_blocks(step_table, blocks))
             value, bound = self._plan.method.reduce_table(quotients.values, quotients.noise_floors)
             sides.append((value.reshape(difference.value.shape), bound.reshape(difference.value.shape)))
         return _merge_one_sided_derivatives(difference, *sides)
@@ -304,11 +329,7 @@ class _DifferenceEngine:
 
 def _select_columns(quotients: DifferenceQuotients, elements: Array) -> DifferenceQuotients:
     """Return the quotients of some elements, by flat index in rising order."""
-    if elements.size == quotients.rounding_error.size:
-        return quotients
-    return DifferenceQuotients(
-        quotients.values[:, elements], quotients.noise[elements], quotients.rounding_error[elements]
-    )
+    return quotients if elements.size == quotients.rounding_error.size else quotients.select_columns(elements)
 
 
 def _find_largest_step(steps: Array | float) -> float:

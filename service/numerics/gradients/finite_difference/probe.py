@@ -22,6 +22,7 @@ from service.numerics.gradients.finite_difference.noise_meter import NoiseMeter
 from service.numerics.gradients.finite_difference.quotients import (
     UNIT_ROUNDOFF,
     DifferenceQuotients,
+    QuotientColumns,
     estimate_sum_rounding,
     sum_by_felt_element,
     sum_squares_by_felt_element,
@@ -86,6 +87,12 @@ class DifferenceProbe:
         self._joint_reaches: dict[bool, float] = {}
         self._noise_downstream = downstream
         self._extended_noise_ratio = 1.0
+
+    def without_noise(self) -> "DifferenceProbe":
+        """Return what the tables of steps need: these draw no random numbers, and measure no noise."""
+        lean_probe = copy(self)
+        del lean_probe._noise_meter, lean_probe._noise_downstream, lean_probe._generator
+        return lean_probe
 
     def with_extended_precision(self, point: BasePoint) -> "DifferenceProbe":
         """Return the probe with evaluations in extended precision.
@@ -196,6 +203,10 @@ class StepTable:
         # The noise is that of the first step, or less, if all steps are as represented.
         self._effective_steps = (np.abs(self._widths) * 2.0 ** np.arange(len(steps))[:, None]).min(axis=0)
 
+    def __getstate__(self) -> Mapping[str, object]:
+        """Return the table for another process, without what only its making takes."""
+        return {**self.__dict__, "_probe": self._probe.without_noise()}
+
     @property
     def first_steps(self) -> Array | float:
         """Return the first step of each element."""
@@ -203,7 +214,27 @@ class StepTable:
 
     def compute_quotients(self, colours: Array) -> DifferenceQuotients:
         """Return the quotients of the elements of some colours, 0 at the others."""
-        felt_elements, count = self._probe.colouring.find_felt_elements(colours), self._probe.element_count
+        return self._compute_quotients(colours, self._probe.colouring.find_felt_elements(colours))
+
+    def make_unmoved_quotients(self) -> DifferenceQuotients:
+        """Return the quotients where no colour moves: 0, with the loss by underflow."""
+        terms, count = self._probe.colouring.lowest_felt.shape[1], self._probe.element_count
+        return DifferenceQuotients(
+            np.zeros((len(self._steps), count)) / self._widths,
+            np.zeros(count) + UNDERFLOW_LOSS * terms / self._effective_steps,
+            np.zeros(count) / self._effective_steps + UNDERFLOW_LOSS,
+        )
+
+    def compute_columns(self, colours: Array) -> QuotientColumns:
+        """Return the quotients of the elements of some colours that a term feels."""
+        felt_elements = self._probe.colouring.find_felt_elements(colours)
+        is_felt = np.zeros(self._probe.element_count + 1, np.bool_)
+        is_felt[felt_elements] = True
+        elements = np.flatnonzero(is_felt[:-1])
+        return QuotientColumns(elements, self._compute_quotients(colours, felt_elements).select_columns(elements))
+
+    def _compute_quotients(self, colours: Array, felt_elements: Array) -> DifferenceQuotients:
+        count = self._probe.element_count
         differences, over_pole = self._difference_terms(colours)
         terms = differences.shape[-1]
         sums = sum_by_felt_element(felt_elements, _arrange_rows_by_step(differences), count)

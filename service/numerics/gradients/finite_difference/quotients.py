@@ -43,18 +43,32 @@ class DifferenceQuotients:
         """Return the noise and rounding error of each quotient, (levels, n)."""
         return self.noise * _NOISE_GROWTH[: len(self.values)] + self.rounding_error
 
-    def add_disjoint(self, other: "DifferenceQuotients") -> "DifferenceQuotients":
-        """Return the sum with quotients that are 0 where these are not.
+    def select_columns(self, elements: Array) -> "DifferenceQuotients":
+        """Return the quotients of some elements."""
+        return DifferenceQuotients(self.values[:, elements], self.noise[elements], self.rounding_error[elements])
 
-        The sum is in place: these quotients are used up.
-        """
-        for own_array, other_array in (
-            (self.values, other.values),
-            (self.noise, other.noise),
-            (self.rounding_error, other.rounding_error),
-        ):
-            np.add(own_array, other_array, out=own_array)
-        return self
+    def fill_columns(self, columns: "QuotientColumns") -> None:
+        """Overwrite the quotients of some elements."""
+        elements, quotients = columns.elements, columns.quotients
+        self.values[:, elements] = quotients.values
+        self.noise[elements] = quotients.noise
+        self.rounding_error[elements] = quotients.rounding_error
+
+
+@dataclass(frozen=True)
+class QuotientColumns:
+    """Quotients of some elements.
+
+    Attributes
+    ----------
+    elements
+        Flat indices of the elements, in rising order.
+    quotients
+        Their quotients.
+    """
+
+    elements: Array
+    quotients: DifferenceQuotients
 
 
 def make_exact_quotients(levels: int, value: float, count: int) -> DifferenceQuotients:
