@@ -4,9 +4,10 @@ import sys
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PrivateAttr, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from schemas.model_text import TextNodes
 from schemas.problem_details import MAX_NAME_LENGTH
 from schemas.tensor import AnyTensor, Tensor
 
@@ -120,7 +121,9 @@ class ToleranceSpec(StrictModel):
 
 
 def _get_model_tag(value: object) -> str | None:
-    return "preset" if isinstance(value, str) else "graph" if isinstance(value, dict) else None
+    if isinstance(value, str):
+        return "preset"
+    return "graph" if isinstance(value, dict) else "nodes" if isinstance(value, list) else None
 
 
 class CheckRequest(StrictModel, Generic[NodeT]):
@@ -129,13 +132,20 @@ class CheckRequest(StrictModel, Generic[NodeT]):
     tensors: dict[Name, Tensor] = Field(description="Inputs, targets and masks, by name.")
     weights: dict[Name, Tensor] = Field(description="Trained tensors, by name; may be empty.")
     model: Annotated[
-        Annotated[str, Tag("preset")] | Annotated[GraphSpec[NodeT], Tag("graph")],
+        Annotated[str, Tag("preset")]
+        | Annotated[GraphSpec[NodeT], Tag("graph")]
+        | Annotated[list[NodeT], MinLen(1), Tag("nodes")],
         Discriminator(
             _get_model_tag,
             custom_error_type="model",
-            custom_error_message="must be the name of a preset, or an object with nodes",
+            custom_error_message="must be the name of a preset, a text with a node a line, a list of nodes, or an "
+            "object with nodes",
         ),
-    ] = Field(default="conv_tanh_scale_sigmoid", description="A preset's name, or a graph.")
+    ] = Field(
+        default="conv_tanh_scale_sigmoid",
+        description="A preset's name; or a graph, as nodes, or as a text with a node a line: h = linear(x, w, b). The "
+        "last node is the loss. A text is told from a preset's name by its =.",
+    )
     with_respect_to: list[Name] | None = Field(
         default=None, description="Weights, float tensors or nodes; every weight if left out."
     )
@@ -152,3 +162,13 @@ class CheckRequest(StrictModel, Generic[NodeT]):
     include: list[ReportPart] = ["gradients"]
     encoding: RequestedEncoding = Field(default="nested", description="Encoding of the tensors of the answer.")
     seed: Annotated[int, Ge(0), Le(2**63 - 1)] = Field(default=0, description="Seed of everything random.")
+    _text_nodes: TextNodes | None = PrivateAttr(default=None)
+
+    @property
+    def text_nodes(self) -> TextNodes | None:
+        """Nodes of a model that came as text, with their places."""
+        return self._text_nodes
+
+    def remember_text(self, nodes: TextNodes) -> None:
+        """Remember the places of the nodes of a text, for errors found later."""
+        self._text_nodes = nodes

@@ -14,6 +14,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from typing_extensions import NotRequired, TypedDict
 
+from schemas.torch_names import suggest_op, suggest_parameter
+
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 100
 MAX_NAME_LENGTH = 200
@@ -193,14 +195,15 @@ _MESSAGES_BY_ERROR = {
 def _describe_error(error: ErrorDetails, path: Sequence[str | int], body: object, known_fields: FieldLookup) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        return describe_unknown("field", str(path[-1]), list(known_fields(path[:-1])))
+        name, known = str(path[-1]), list(known_fields(path[:-1]))
+        return describe_unknown("field", name, known, suggest_parameter(name, known))
     if kind == "missing" and (field := known_fields(path[:-1]).get(str(path[-1]))) and field.examples:
         return f"is missing; for example {json.dumps(field.examples[0])}"
     if kind == "union_tag_invalid":
         known = context["expected_tags"].replace("'", "").split(", ")
         value = _get_value_at(path, body)
         return (
-            describe_unknown("op", value, known)
+            describe_unknown("op", value, known, suggest_op(value, known))
             if isinstance(value, str)
             else f"must be the name of an op{_describe_given(value)}"
         )
@@ -213,9 +216,11 @@ def _describe_error(error: ErrorDetails, path: Sequence[str | int], body: object
     return message[:1].lower() + message[1:]
 
 
-def describe_unknown(kind: str, name: str, known_names: list[str]) -> str:
-    """Say that a name is unknown, and suggest a similar name or list the known ones."""
+def describe_unknown(kind: str, name: str, known_names: list[str], suggestion: str | None = None) -> str:
+    """Say that a name is unknown, and suggest one: a given suggestion, or a similar name; or list the known ones."""
     text = f"unknown {kind} {quote_name(name)}"
+    if suggestion is not None:
+        return f"{text}; did you mean {suggestion!r}?"
     if similar_names := difflib.get_close_matches(name[:100], known_names, n=1):
         return f"{text}; did you mean {similar_names[0]!r}?"
     return f"{text}; known here: {', '.join(known_names)}" if known_names else text

@@ -217,9 +217,10 @@ class Cost(TypedDict):
 
 
 class Model(TypedDict):
-    """The graph, with every default spelled out."""
+    """The graph: its nodes with every default spelled out, and its text, a node a line, without them."""
 
     nodes: list[dict[str, Any]]
+    text: str
 
 
 class ChosenMethod(TypedDict):
@@ -283,11 +284,12 @@ class OpsAnswer(TypedDict):
 
 
 class ModelEntry(TypedDict):
-    """A preset; its request can be posted as it is."""
+    """A preset, with its model as text; its request can be posted as it is."""
 
     name: str
     description: str
     request: dict[str, Any]
+    text: str
 
 
 class ModelsAnswer(TypedDict):

@@ -92,7 +92,8 @@ class Service(FunctionMethods):
         tensors, weights
             Inputs, targets and masks; and the trained tensors. Any shape.
         model
-            A preset's name, a graph `{"nodes": [...]}`, or its nodes; by default the reference example.
+            A preset's name, a graph `{"nodes": [...]}`, its nodes, or a text with a node a line, as in
+            `h = linear(x, w, b)`, the loss last; by default the reference example.
         candidate
             Your own gradients, by name; each is judged in place of the service's.
         with_respect_to, candidate_dtype, dtype, finite_difference, tolerance, include, seed
@@ -208,15 +209,15 @@ def _check_mapping(section: str, mapping: object) -> Tensors:
 
 
 def _encode_model(model: object) -> Any:
-    """Encode a model: a list of nodes becomes a graph."""
+    """Encode a model in any of its forms."""
     if model is None or isinstance(model, str | Mapping):
         return cast("Any", model)
     if not isinstance(model, Sequence):
         raise RequestError(
-            f'model is the name of a preset, a graph {{"nodes": [...]}}, or a list of its nodes; '
-            f"{_describe_given(model)}."
+            'model is the name of a preset, a text with a node a line, a graph {"nodes": [...]}, or a list of its '
+            f"nodes; {_describe_given(model)}."
         )
-    return {"nodes": list(cast("Sequence[Any]", model))}
+    return list(cast("Sequence[Any]", model))
 
 
 def _check_names(field: str, names: object) -> list[Any] | None:

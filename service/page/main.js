@@ -138,6 +138,7 @@ function refused(words, errors, total) {
 function present(report) {
   showVerdict(report);
   showGraph(report, state.request);
+  byId("model-text").value = isText(state.request.model) ? state.request.model : report.model.text;
   showGradients(report, curve);
   showWorst(report);
   byId("page").classList.add("shown");
@@ -203,6 +204,16 @@ async function open(file) {
   }
 }
 
+/** Whether a model is a text, not a preset's name or a list. */
+const isText = (model) => typeof model === "string" && model.includes("=");
+
+/** The text of the model is another. */
+async function modelEdited() {
+  const { candidate, ...request } = state.request;
+  write({ ...request, model: byId("model-text").value });
+  await edited();
+}
+
 /** The text of the request is another. */
 async function edited() {
   if (!(await run())) return;
@@ -230,6 +241,7 @@ function listen() {
   byId("run").addEventListener("click", edited);
   byId("cancel").addEventListener("click", () => state.running?.abort());
   byId("text").addEventListener("change", edited);
+  byId("model-text").addEventListener("change", modelEdited);
   byId("text").addEventListener("scroll", () => (byId("marks").scrollTop = byId("text").scrollTop));
   byId("file").addEventListener("change", (event) => event.target.files[0] && open(event.target.files[0]));
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button.dataset.copy));

@@ -6,7 +6,7 @@ model. A pass is its summary and its cost. Details add all pairs of gradients an
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import cast
 
 from schemas.plan import JudgeReport
 from schemas.report import CheckReport, Metrics
@@ -16,6 +16,7 @@ from service.rendering.detail_sections import build_detail_sections, build_joint
 from service.rendering.document import Column, DisplayName, Heading, Listing, Paragraph, Section, Table
 from service.rendering.finding_sections import build_finding_section
 from service.rendering.tensor_sections import build_gradient_sections, build_intermediate_sections
+from service.rendering.terminal_text import escape_text
 from service.rendering.verdict_sections import MAX_NAMES, build_verdict_section, sort_by_outcome
 
 MAX_NODES = 200
@@ -120,27 +121,9 @@ def _describe_omitted_rows(count: int) -> Iterator[Paragraph]:
 
 
 def _build_model(report: CheckReport) -> Section:
-    nodes = report["model"]["nodes"]
-    lines = [_format_node(node) for node in nodes[:MAX_NODES]]
-    if len(nodes) > MAX_NODES:
-        lines.append(f"... and {len(nodes) - MAX_NODES} more")
-    return Section(Heading("Model"), [Listing(lines)], is_long=True)
-
-
-def _format_node(node: Mapping[str, Any]) -> str:
-    """Write a node as a call: `L1 = flatten(C1, start_dim=0, end_dim=-1)`."""
-    attributes = {name: value for name, value in node.items() if name not in ("name", "op", "inputs")}
-    inputs = cast("list[Any] | dict[str, Any]", node["inputs"])
-    if isinstance(inputs, dict):
-        inputs, attributes = [], inputs | attributes
-    arguments = [
-        *map(_format_operand, inputs),
-        *(f"{name}={_format_operand(value)}" for name, value in attributes.items()),
-    ]
-    return f"{DisplayName(node['name'])} = {node['op']}({', '.join(arguments)})"
-
-
-def _format_operand(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_format_operand, cast('list[Any]', value)))}]"
-    return DisplayName(value) if isinstance(value, str) else str(value)
+    """List the text of the model; characters that a terminal would obey are escapes, which the text may have."""
+    lines = report["model"]["text"].split("\n")
+    listed_lines = [escape_text(line) for line in lines[:MAX_NODES]]
+    if len(lines) > MAX_NODES:
+        listed_lines.append(f"# ... and {len(lines) - MAX_NODES} more")
+    return Section(Heading("Model"), [Listing(listed_lines)], is_long=True)

@@ -68,6 +68,20 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_window(page: Page) -> N
     assert find_violations(page), "a picture without words is found"
 
 
+def test_model_is_a_text_that_can_be_edited(page: Page) -> None:
+    page.click("#lines summary")
+    expect(page.locator("#model-text")).to_have_value(re.compile(r"^C1 = conv2d\(x, w1\)\nL1 = flatten\(C1\)\n"))
+    text = page.input_value("#model-text")
+    page.fill("#model-text", text.replace("L1A = tanh(L1)", "L1A = sin(L1)  # another"))
+    page.locator("#model-text").blur()
+    expect(page.locator("#loss")).not_to_have_text("2.3767862745225306")
+    expect(page.locator("#verdict .outcome")).to_contain_text("pass")
+    expect(page.locator("#model-text")).to_have_value(re.compile("# another"))
+    page.fill("#model-text", text.replace("tanh", "Tanhh"))
+    page.locator("#model-text").blur()
+    expect(page.locator("#errors")).to_contain_text("/model line 3, column 7: unknown op 'Tanhh'")
+
+
 def test_a_weight_that_is_edited_changes_the_loss(page: Page) -> None:
     page.fill("[aria-label='w2[1]']", "0.7")
     page.press("[aria-label='w2[1]']", "Enter")

@@ -634,3 +634,66 @@ def test_a_service_that_does_not_stop_is_stopped(monkeypatch: pytest.MonkeyPatch
         deaf.stdout.readline()
         local_service._stop_process(deaf)
         assert deaf.returncode == status
+
+
+TEXT = "# a comment\nh = mul(w, 2)\nloss = sum(h, dim=0)"
+
+
+def test_model_may_be_given_as_text(run_main: Callable[..., Any]) -> None:
+    request = {"tensors": {}, "weights": {"w": [1.0, 2.0]}, "model": TEXT}
+    assert run_main("check", "-", given=json.dumps(request).encode())[0] == 0
+    _, _, errors = run_main("check", "-", given=json.dumps(request | {"model": "loss = total(w)"}).encode())
+    assert "/model: line 1, column 8: unknown op 'total'" in errors
+
+
+NODES: list[dict[str, Any]] = [
+    {"name": "my h", "op": "layer_norm", "inputs": {"input": "w", "bias": "b.0"}, "normalized_shape": [2]},
+    {"name": "c", "op": "cat", "inputs": [["my h", "w"]], "dim": -1},
+    {"name": "e", "op": "einsum", "inputs": ["c", "c"], "equation": "i,i->i"},
+    {"name": "n", "op": "einsum", "inputs": [0.5, "e"], "equation": ",i->i"},
+    {"name": "m", "op": "cat", "inputs": ["n", "e"]},
+    {"name": "loss", "op": "sum", "inputs": ["m"], "keepdim": False},
+]
+
+
+@pytest.mark.parametrize("model", [NODES, {"nodes": NODES}])
+def test_show_writes_the_text_that_the_service_reads(model: Any, run_main: Callable[..., Any]) -> None:
+    weights = {"w": [1.0, 3.0], "b.0": [0.5, 1.0]}
+    request = {"tensors": {}, "weights": weights, "model": model}
+    status, text, _ = run_main("show", "-", given=json.dumps(request).encode())
+    assert status == 0
+    assert text.split("\n")[:2] == [
+        "`my h` = layer_norm(input=w, bias=b.0, normalized_shape=[2])",
+        "c = cat([`my h`, w], dim=-1)",
+    ]
+    reports = [
+        json.loads(run_main("check", "-", "--format", "json", given=json.dumps(request | {"model": each}).encode())[1])
+        for each in (model, text)
+    ]
+    assert reports[0]["model"] == reports[1]["model"]
+    assert reports[0]["outcome"] == "pass"
+
+
+def test_show_writes_a_text_and_a_preset(run_main: Callable[..., Any]) -> None:
+    request: dict[str, Any] = {"tensors": {}, "weights": {"w": 1.0}}
+    shown = [
+        run_main("show", "-", given=json.dumps(fields).encode())[1]
+        for fields in (request | {"model": TEXT}, request | {"model": "lenet"}, request)
+    ]
+    assert shown[0] == TEXT + "\n"
+    assert "max_pool2d(" in shown[1]
+    assert shown[2].startswith("C1 = conv2d(x, w1)\nL1 = flatten(C1)\n")
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("lenett", "there is no model 'lenett'"),
+        ([1], "each an object with name, op and inputs; [1] is none"),
+        (3, "3 is"),
+    ],
+)
+def test_show_refuses_another_model(model: Any, words: str, run_main: Callable[..., Any]) -> None:
+    status, _, errors = run_main("show", "-", given=json.dumps({"tensors": {}, "weights": {}, "model": model}).encode())
+    assert status == 3
+    assert words in errors

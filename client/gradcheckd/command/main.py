@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import gradcheckd
-from gradcheckd.command import catalogue_commands, check_commands, serve_command
+from gradcheckd.command import catalogue_commands, check_commands, serve_command, show_command
 from gradcheckd.connection import KEY_VARIABLE, URL_VARIABLE
 from gradcheckd.errors import GradcheckdError
 from gradcheckd.http_errors import DEFAULT_URL
@@ -67,6 +67,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gradcheckd {gradcheckd.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     _add_check(commands)
+    _add_show(commands)
     _add_plan(commands)
     _add_judge(commands)
     for name, handler, subject in (
@@ -97,6 +98,14 @@ def _add_check(commands: Any) -> None:
     )
     _add_candidate(command)
     _add_format_option(command)
+
+
+def _add_show(commands: Any) -> None:
+    command = _add_request_command(
+        commands, "show", show_command.show_model, "write the model of a request as text, a node a line"
+    )
+    command.add_argument("file", metavar="FILE", help=f"the request: {_FILE_HELP.format('tensors/x, weights/w1')}")
+    command.add_argument("--output", metavar="FILE", help="write the text to a file instead of standard output")
 
 
 def _add_plan(commands: Any) -> None:

@@ -43,10 +43,7 @@ class RequestFile:
     original_body: Body | None = None
 
     def to_body(self) -> Body:
-        """Return the body to send; a list of nodes becomes a model."""
-        model = self.fields.get("model")
-        if isinstance(model, list):
-            return self.with_fields(model={"nodes": model}).to_body()
+        """Return the body to send."""
         return self.original_body or wire.encode_body(self.fields, self.sections)
 
     def with_fields(self, **fields: Any) -> Self:

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import math
+import re
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from functools import cache, lru_cache
@@ -10,15 +11,17 @@ from typing import Annotated, Any, Literal, Union, cast, get_type_hints
 
 import numpy as np
 import orjson
-from pydantic import Field, TypeAdapter, create_model
+from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from schemas.bugs import BugsRequest
 from schemas.check import CheckRequest, NodeBase
 from schemas.curve import CurveRequest
+from schemas.model_text import TextNodes
 from schemas.problem_details import InvalidRequestError, PlacedError, error_at, quote_name
 from schemas.report import ModelsAnswer, OpEntry, OpsAnswer
 from schemas.tensor import Tensor
 from service.checks.common.request_validation import validate_request
+from service.checks.graph.text_form import expand_model_text, write_graph_text
 from service.numerics.core.bounded_cache import BoundedCache
 from service.numerics.core.precision import DTYPES, ComputeDtype
 from service.numerics.model.graph import Graph, InvalidModelError, ModelError, Node, Operand
@@ -59,17 +62,31 @@ def parse_check_request(body: object) -> CheckRequest[NodeBase]:
     InvalidRequestError
         With every error of its form.
     """
-    return cast("CheckRequest[NodeBase]", validate_request(body, CheckRequestSchema))
+    return _validate_model_request(body, CheckRequestSchema)
 
 
 def parse_curve_request(body: object) -> CurveRequest[NodeBase]:
     """Validate the request of a curve, as `parsed` does that of a check."""
-    return cast("CurveRequest[NodeBase]", validate_request(body, CurveRequestSchema))
+    return _validate_model_request(body, CurveRequestSchema)
 
 
 def parse_bugs_request(body: object) -> BugsRequest[NodeBase]:
     """Validate the request for bugs, as `parsed` does that of a check."""
-    return cast("BugsRequest[NodeBase]", validate_request(body, BugsRequestSchema))
+    return _validate_model_request(body, BugsRequestSchema)
+
+
+def _validate_model_request(body: object, schema: type[BaseModel]) -> Any:
+    """Validate a request with a model in any of its forms."""
+    body = expand_model_text(body)
+    model: object = cast("dict[str, Any]", body).get("model") if isinstance(body, dict) else None
+    if not isinstance(model, TextNodes):
+        return validate_request(cast("object", body), schema)
+    try:
+        request = validate_request(cast("object", body), schema)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(model.move_errors(error.errors)) from None
+    cast("CheckRequest[NodeBase]", request).remember_text(model)
+    return request
 
 
 @cache
@@ -86,7 +103,21 @@ def build_graph(request: CheckRequest[NodeBase]) -> Graph:
     InvalidRequestError
         If names or shapes do not fit.
     """
-    listed_nodes = _get_nodes(request)
+    try:
+        return _build_graph(request, _get_nodes(request))
+    except InvalidRequestError as error:
+        raise InvalidRequestError(_move_to_model(error.errors, request)) from None
+
+
+def _move_to_model(errors: Sequence[PlacedError], request: CheckRequest[NodeBase]) -> Sequence[PlacedError]:
+    """Move errors at `/model/nodes/0` to where the request has its nodes: in a bare list, or in a text."""
+    if not isinstance(request.model, list):
+        return errors
+    listed = [PlacedError(pointer=re.sub("^/model/nodes", "/model", e["pointer"]), detail=e["detail"]) for e in errors]
+    return listed if request.text_nodes is None else request.text_nodes.move_errors(listed)
+
+
+def _build_graph(request: CheckRequest[NodeBase], listed_nodes: Sequence[NodeBase]) -> Graph:
     tensors = request.tensors | request.weights
     key = _make_structure_key(request, listed_nodes)
     nodes = (
@@ -164,7 +195,8 @@ def _check_preset_shapes(graph: Graph, request: CheckRequest[NodeBase]) -> None:
 def to_request_error(errors: InvalidModelError, request: CheckRequest[NodeBase]) -> InvalidRequestError:
     """Locate the errors of a model in its request."""
     listed_nodes, leaves = _get_nodes(request), request.tensors.keys() | request.weights.keys()
-    return InvalidRequestError([_place_error(error, request, listed_nodes, leaves) for error in errors.errors])
+    placed_errors = [_place_error(error, request, listed_nodes, leaves) for error in errors.errors]
+    return InvalidRequestError(_move_to_model(placed_errors, request))
 
 
 _SLOT_KIND_BY_DATATYPE_KIND = {"float": "float", "integer": "index", "boolean": "bool"}
@@ -203,11 +235,17 @@ def _infer_bare_kind(tensor: Tensor, wanted_kinds: set[tuple[str, ...]]) -> str:
 
 def _get_nodes(request: CheckRequest[NodeBase]) -> Sequence[NodeBase]:
     if not isinstance(request.model, str):
-        return request.model.nodes
+        return request.model if isinstance(request.model, list) else request.model.nodes
     if request.model not in PRESETS:
         known = ", ".join(PRESETS)
         raise InvalidRequestError(
-            [error_at(f"no preset is named {quote_name(request.model)}; there are: {known}", "model")]
+            [
+                error_at(
+                    f"no preset is named {quote_name(request.model)}; there are: {known}; a text has a node a line, "
+                    "such as loss = sum(x)",
+                    "model",
+                )
+            ]
         )
     return _parse_preset_nodes(request.model)
 
@@ -332,12 +370,12 @@ def _find_leaves_behind(nodes: Sequence[NodeBase], position: int, leaves: Collec
 
 
 def count_graph_bytes(graph: Graph) -> int:
-    """Return the bytes of a graph as it is written."""
+    """Return the bytes of a graph as it is written, as nodes and as text."""
     return (_count_bytes_once if len(graph.nodes) <= _MAX_CACHED_NODES else _count_bytes)(graph)
 
 
 def _count_bytes(graph: Graph) -> int:
-    return len(orjson.dumps(graph_to_dict(graph)))
+    return len(orjson.dumps(graph_to_dict(graph))) + len(orjson.dumps(write_graph_text(graph)))
 
 
 _count_bytes_once = lru_cache(_MAX_CACHED_MODELS)(_count_bytes)
@@ -399,7 +437,12 @@ def list_models() -> ModelsAnswer:
     """List the presets, for `GET /v1/models`."""
     return {
         "models": [
-            {"name": preset.name, "description": preset.description, "request": preset.example_request}
+            {
+                "name": preset.name,
+                "description": preset.description,
+                "request": preset.example_request,
+                "text": write_graph_text(build_graph(parse_check_request(preset.example_request))),
+            }
             for preset in PRESETS.values()
         ]
     }

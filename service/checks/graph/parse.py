@@ -8,6 +8,7 @@ from service.checks.common.limits import Limits
 from service.checks.common.request_validation import check_counts, count_nested_entries
 from service.checks.graph.budget import check_tensor_sizes
 from service.checks.graph.problem import ParsedCheckRequest, Problem, build_problem
+from service.checks.graph.text_form import count_text_lines, expand_model_text
 from service.numerics.model.graph import Graph
 
 _TENSOR_FIELDS = ("tensors", "weights", "candidate")
@@ -40,6 +41,8 @@ def parse_problem(
     InvalidRequestError
         With every error of the request.
     """
+    _check_line_count(body, limits)
+    body = expand_model_text(body)
     check_entry_counts(body, limits)
     request = parse(body)
     check_tensor_sizes(request, limits)
@@ -62,9 +65,20 @@ def check_entry_counts(body: object, limits: Limits) -> None:
         return
     fields = cast("dict[str, Any]", body)
     by_path: dict[tuple[str, ...], int] = {(name,): limits.names for name in (*_TENSOR_FIELDS, "with_respect_to")}
-    check_counts(fields, by_path | {("model", "nodes"): limits.nodes})
+    model = ("model",) if isinstance(fields.get("model"), list) else ("model", "nodes")
+    check_counts(fields, by_path | {model: limits.nodes})
     entries = count_nested_entries({name: value for name, value in fields.items() if name not in _TENSOR_FIELDS})
     max_entries = _MAX_ENTRIES_PER_NODE * limits.nodes
     if entries > max_entries:
         detail = f"tensors aside, the request has {entries} entries; at most {max_entries} are taken"
         raise InvalidRequestError([error_at(detail)])
+
+
+_MAX_LINES_PER_NODE = 10
+
+
+def _check_line_count(body: object, limits: Limits) -> None:
+    """Refuse a text of far more lines than nodes may be: each takes time, comments too."""
+    lines, max_lines = count_text_lines(body), _MAX_LINES_PER_NODE * limits.nodes
+    if lines > max_lines:
+        raise InvalidRequestError([error_at(f"the text has {lines} lines; at most {max_lines} are taken", "model")])

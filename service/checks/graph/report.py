@@ -88,7 +88,10 @@ def build_report(
             "seconds": stage_timer.elapsed_seconds,
             "stages": cast("Any", stage_timer.stage_seconds),
         },
-        "model": {"nodes": model_language.graph_to_dict(problem.graph)},
+        "model": {
+            "nodes": model_language.graph_to_dict(problem.graph),
+            "text": model_language.write_graph_text(problem.graph),
+        },
     }
     if routes.joint is not None:
         names = list(routes.joint.names)

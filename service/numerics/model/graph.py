@@ -383,7 +383,7 @@ class Graph:
 
     def _sum_costs(self, nodes: Iterable[Node]) -> ComputeCost:
         costs = [
-            node.op.estimate_cost(self.shapes[node.name], *self._get_operand_shapes(node))
+            node.op.estimate_cost(self.shapes[node.name], *self.get_operand_shapes(node))
             for node in iterate_interruptibly(nodes)
         ]
         return ComputeCost(
@@ -395,7 +395,7 @@ class Graph:
     def count_propagation_elements(self) -> list[int]:
         """Return the elements through which one label spreads per node, at most."""
         return [
-            node.op.count_propagation_elements(self.shapes[node.name], *self._get_operand_shapes(node))
+            node.op.count_propagation_elements(self.shapes[node.name], *self.get_operand_shapes(node))
             for node in self.nodes
         ]
 
@@ -406,13 +406,14 @@ class Graph:
     @cached_attribute
     def _longest_call_work(self) -> tuple[int, Node]:
         calls = [
-            node.op.estimate_longest_call_work(self.shapes[node.name], *self._get_operand_shapes(node))
+            node.op.estimate_longest_call_work(self.shapes[node.name], *self.get_operand_shapes(node))
             for node in self.nodes
         ]
         longest = max(range(len(calls)), key=calls.__getitem__)
         return calls[longest], self.nodes[longest]
 
-    def _get_operand_shapes(self, node: Node) -> list[Shape | None]:
+    def get_operand_shapes(self, node: Node) -> list[Shape | None]:
+        """Return the shapes of a node's operands; None for one that is left out."""
         return [_find_operand_shape(operand, self.shapes) for operand in node.operands]
 
     def get_loss_terms(self, values: Mapping[str, Array]) -> Array:

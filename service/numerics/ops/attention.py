@@ -59,6 +59,7 @@ class ScaledDotProductAttention(Op):
 
     scratch_arrays = 6
     inputs = ("query", "key", "value", "attn_mask?:float|bool")
+    positional = ("query", "key", "value", "attn_mask")
     supports_complex_step = True
     linear_in = MappingProxyType({"value": ()})
     examples = (

@@ -138,6 +138,7 @@ class Add(BinaryOp):
     dL/da = g, dL/db = c g, summed over broadcast axes.
     """
 
+    positional = ("input", "other")
     alpha: float = 1
 
     supports_complex_step = True
@@ -173,6 +174,7 @@ class Sub(BinaryOp):
     dL/da = g, dL/db = -c g, summed over broadcast axes.
     """
 
+    positional = ("input", "other")
     alpha: float = 1
 
     supports_complex_step = True

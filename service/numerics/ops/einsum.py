@@ -67,6 +67,7 @@ class Einsum(Op):
 
     multiplying_slots = MappingProxyType({"operands": "factor"})
     inputs = ("operands*",)
+    positional = ("equation", "operands")
     supports_complex_step = True
     linear_in = MappingProxyType({"operands": ()})
     examples = (

@@ -71,6 +71,7 @@ class IndexSelect(SelectionOp):
     dim: int
 
     inputs = ("input", "index:index")
+    positional = ("input", "dim", "index")
     examples = (
         OpExample(((3, 4), (6,)), {"dim": 1}, index_limits={"index": 4}),
         OpExample(((3, 2, 2), (2,)), {"dim": -3}, index_limits={"index": 3}),
@@ -127,6 +128,7 @@ class Gather(SelectionOp):
     dim: int
 
     inputs = ("input", "index:index")
+    positional = ("input", "dim", "index")
     examples = (
         OpExample(((3, 4), (3, 6)), {"dim": 1}, index_limits={"index": 4}),
         OpExample(((3, 4, 2), (2, 3, 1)), {"dim": 0}, index_limits={"index": 3}),

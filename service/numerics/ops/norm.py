@@ -343,6 +343,7 @@ class LayerNorm(TrailingAxesNormalisation, CentredNormalisation):
     eps: NotNegativeFloat = 1e-5
 
     inputs = ("input", "weight?", "bias?")
+    positional = ("input", "normalized_shape", "weight", "bias", "eps")
     examples = (
         OpExample(((3, 4), (4,), (4,)), {"normalized_shape": 4}),
         OpExample(((2, 3, 4), (3, 4), None), {"normalized_shape": [3, 4], "eps": 1e-3}),
@@ -369,6 +370,7 @@ class RmsNorm(TrailingAxesNormalisation):
     eps: NotNegativeFloat | None = None
 
     inputs = ("input", "weight?")
+    positional = ("input", "normalized_shape", "weight", "eps")
     linear_in = MappingProxyType({"weight": ()})
     is_centred = False
     examples = (
@@ -415,6 +417,7 @@ class BatchNorm(ChannelNormalisation):
     eps: NotNegativeFloat = 1e-5
 
     inputs = ("input", "weight?", "bias?")
+    positional = ("input",)
     examples = (
         OpExample(((5, 3), (3,), (3,))),
         OpExample(((3, 2, 4), None, (2,)), {"eps": 1e-3}),
@@ -456,6 +459,7 @@ class GroupNorm(ChannelNormalisation):
     eps: NotNegativeFloat = 1e-5
 
     inputs = ("input", "weight?", "bias?")
+    positional = ("input", "num_groups", "weight", "bias", "eps")
     examples = (
         OpExample(((2, 4, 3), (4,), (4,)), {"num_groups": 2}),
         OpExample(((2, 3, 2, 2), None, None), {"num_groups": 1, "eps": 1e-3}),

@@ -172,6 +172,8 @@ class Op(ABC):
     inputs: ClassVar[tuple[str, ...]]
     slots: ClassVar[tuple[Slot, ...]]
     examples: ClassVar[tuple[OpExample, ...]]
+    positional: ClassVar[tuple[str, ...]] = ()
+    """Parameters that a text may give without names, in PyTorch's order; by default the inputs, then the attributes."""
     bugs: ClassVar[Mapping[str, "OpBug"]]
     """Wrong backward passes, by method, that tests must catch and the diagnosis names: see `declare_bug`."""
     linear_in: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})

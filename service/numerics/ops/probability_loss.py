@@ -169,6 +169,7 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
 
     supports_complex_step = True
     inputs = ("input", "target", "weight?", "pos_weight?")
+    positional = ("input", "target", "weight")
     examples = (
         OpExample(((3, 4), (3, 4), None, None), low=-3, high=3),
         OpExample(((3, 4), (3, 4), (3, 1), (4,)), {"reduction": "sum"}, low=0.1, high=3),

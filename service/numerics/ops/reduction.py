@@ -251,6 +251,7 @@ class Var(ReductionOp):
     dL/dx = g 2 (x - m) / (N - correction). The mean's own derivative drops out, since sum (x - m) = 0.
     """
 
+    positional = ("input", "dim")
     numpy_calls = 4
     dim: AxisSelection = None
     correction: float = 1

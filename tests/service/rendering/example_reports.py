@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from schemas.model_text import write_name, write_value
 from service.checks.graph.check import check
 
 EXAMPLE = json.loads((Path(__file__).parents[3] / "examples" / "reference.json").read_text())
@@ -75,13 +76,14 @@ def make_named_report(name: str) -> Any:
     wrong, right = make_report("fail")["verdicts"]["w1"], make_report("kinks")["verdicts"]["w"]
     diagnosis = {"name": "sign_flipped", "explanation": f"the gradient of {name} has the other sign", "fit": 1e-15}
     loss = {"name": name, "op": "linear", "inputs": {"input": name, "weight": 1.0}, "reduction": name, "dim": [0, None]}
+    text = f"{write_name(name)} = linear({write_name(name)}, 1.0, reduction={write_value(name)}, dim=[0, None])"
     return report | {
         "summary": f"{name}: fail of {name}",
         "gradients": {name: report["gradients"]["w1"], "w": report["gradients"]["w2"]},
         "discrepancies": {name: report["discrepancies"]["w1"], "w": report["discrepancies"]["w2"]},
         "verdicts": {name: wrong | {"reason": f"Because of {name}.", "diagnoses": [diagnosis]}, "w": right},
         "intermediates": {name: {"value": 1.0, "analytic": "NaN", "autograd": 2.0}},
-        "model": {"nodes": [loss]},
+        "model": {"nodes": [loss], "text": text},
     }
 
 

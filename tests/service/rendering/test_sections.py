@@ -99,15 +99,15 @@ def test_discrepancies_are_limited_to_the_first_names():
 
 def test_node_is_written_as_a_call():
     lines = list_model(make_report("pass"))
-    assert lines[1] == "L1 = flatten(C1, start_dim=0, end_dim=-1)"
+    assert lines[1] == "L1 = flatten(C1)"
     assert lines[3] == "L2 = mul(L1A, w2)"
     assert list_model(make_named_report("a\\b")) == [
-        "a\\\\b = linear(input=a\\\\b, weight=1.0, reduction=a\\\\b, dim=[0, None])"
+        '`a\\\\b` = linear(`a\\\\b`, 1.0, reduction="a\\\\b", dim=[0, None])'
     ]
 
 
 def test_model_is_limited_to_the_first_nodes():
-    many = {"model": {"nodes": [{"name": "n", "op": "tanh", "inputs": ["x"]}] * (MAX_NODES + 5)}}
+    many = {"model": {"text": "\n".join(["n = tanh(x)"] * (MAX_NODES + 5))}}
     lines = list_model(make_report("pass") | many)
     assert len(lines) == MAX_NODES + 1
-    assert lines[-1] == "... and 5 more"
+    assert lines[-1] == "# ... and 5 more"
