@@ -1,6 +1,6 @@
 """The text of a model: a node a line, `h = linear(x, w, b)`.
 
-Here is the grammar alone. Which operand an argument is, the ops tell: see `service/checks/graph/text_form.py`.
+Here is the grammar alone. The ops tell an operand from an attribute: see `service/checks/graph/text_form.py`.
 
 A line is empty, a comment behind `#`, or `name = op(argument, ...)`. An argument is a value, or `parameter=value`. A
 value is a name, a number, a string in quotes, `True`, `False`, `None`, or values in brackets. A name that is no word
@@ -51,7 +51,7 @@ class Place(NamedTuple):
         return f"line {self.line}, column {self.column}"
 
 
-class Reference(NamedTuple):
+class NameReference(NamedTuple):
     """A name without quotes: a tensor, a weight or a node."""
 
     name: str
@@ -200,7 +200,7 @@ class _LineParser:
         value = self._parse_value(0)
         if not self._is_sign("="):
             return Argument(None, value, place)
-        if not is_name or not isinstance(value, Reference):
+        if not is_name or not isinstance(value, NameReference):
             self._fail("before `=` stands the name of a parameter", place)
         self._advance()
         return Argument(value.name, self._parse_value(0), place)
@@ -222,12 +222,12 @@ class _LineParser:
         self._advance()
         return value
 
-    def _parse_reference(self) -> Reference:
+    def _parse_reference(self) -> NameReference:
         place = self._place
         name = self._take_name()
         if self._is_sign("("):
             self._fail(f"a node is one call; write `{name}(...)` in a line of its own, and its name here", place)
-        return Reference(name)
+        return NameReference(name)
 
     def _parse_list(self, depth: int) -> list[Any]:
         if depth == _MAX_DEPTH:

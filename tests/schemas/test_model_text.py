@@ -8,7 +8,7 @@ from schemas.model_text import (
     MAX_TEXT_LENGTH,
     Argument,
     InvalidTextError,
-    Reference,
+    NameReference,
     is_model_text,
     parse_model_text,
     write_name,
@@ -31,9 +31,9 @@ def test_line_is_a_name_an_op_and_arguments():
     (call,) = parse_model_text("  h.0 = linear( x,w , bias = `my b` )  # as in torch\r")
     assert (call.name, call.op) == ("h.0", "linear")
     assert call.arguments == [
-        Argument(None, Reference("x"), (1, 17)),
-        Argument(None, Reference("w"), (1, 19)),
-        Argument("bias", Reference("my b"), (1, 23)),
+        Argument(None, NameReference("x"), (1, 17)),
+        Argument(None, NameReference("w"), (1, 19)),
+        Argument("bias", NameReference("my b"), (1, 23)),
     ]
 
 
@@ -45,8 +45,8 @@ VALUES = {
     "1": 1, "-2": -2, "+3": 3, "1_000": 1000, "1.": 1.0, ".5": 0.5, "1e-3": 1e-3, "-2.5E+2": -250.0,
     "True": True, "False": False, "None": None, "[]": [], "()": [], "(1, 2)": [1, 2], "[1, (2, [3]),]": [1, [2, [3]]],
     '"a#b"': "a#b", "'it\"s'": 'it"s', r'"a\"b\\c\n\x41\u00e9\U0001f600"': 'a"b\\c\nAé😀',
-    "x": Reference("x"), "top.values": Reference("top.values"), "größe": Reference("größe"),
-    r"`a\`b`": Reference("a`b"),
+    "x": NameReference("x"), "top.values": NameReference("top.values"), "größe": NameReference("größe"),
+    r"`a\`b`": NameReference("a`b"),
 }  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def test_text_is_told_from_a_name_by_its_sign():
 def test_any_name_is_written_so_that_it_is_read_again(name):
     line = f"{write_name(name)} = f({write_name(name)})"
     (call,) = parse_model_text(line)
-    assert (call.name, call.arguments[0].value) == (name, Reference(name))
+    assert (call.name, call.arguments[0].value) == (name, NameReference(name))
     # A terminal shows some characters as escapes of Python's.
     shown = "".join(c if c.isascii() and c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     assert parse_model_text(shown)[0].name == name

@@ -15,8 +15,8 @@ from schemas.model_text import (
     Argument,
     Call,
     InvalidTextError,
+    NameReference,
     Place,
-    Reference,
     TextNodes,
     is_model_text,
     parse_model_text,
@@ -122,7 +122,7 @@ class _CallBinder:
 
     def _bind_positional(self, argument: Argument, names: Sequence[str], position: int) -> int:
         """Bind an argument, and return the position of the next one."""
-        is_name = isinstance(argument.value, Reference)
+        is_name = isinstance(argument.value, NameReference)
         previous = self._slots.get(names[position - 1]) if position else None
         if is_name and previous is not None and previous.variadic and previous.name in self._inputs:
             self._inputs[previous.name].append(_to_operand(argument.value))
@@ -181,13 +181,13 @@ class _CallBinder:
 def _to_operand(value: Any) -> Any:
     if isinstance(value, list):
         return [_to_operand(entry) for entry in cast("list[Any]", value)]
-    return value.name if isinstance(value, Reference) else value
+    return value.name if isinstance(value, NameReference) else value
 
 
-def _find_reference(value: Any) -> Reference | None:
+def _find_reference(value: Any) -> NameReference | None:
     if isinstance(value, list):
         return next(filter(None, map(_find_reference, cast("list[Any]", value))), None)
-    return value if isinstance(value, Reference) else None
+    return value if isinstance(value, NameReference) else None
 
 
 def write_graph_text(graph: Graph) -> str:
