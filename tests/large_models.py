@@ -84,6 +84,7 @@ def build_models(n: int) -> Iterator[tuple[str, Request]]:
         yield f"{op}, of all", build_model(op, (n,), attributes=of_all, squared=False, **ALONG)
     yield "cumsum", build_model("cumsum", table, attributes={"dim": -1})
     yield from _build_loss_models(n)
+    yield from _build_composite_models(n)
 
 
 def _build_product_models(n: int) -> Iterator[tuple[str, Request]]:
@@ -206,6 +207,17 @@ def _build_loss_models(n: int) -> Iterator[tuple[str, Request]]:
             "triplet_margin_loss", choose_table_shape(n), choose_table_shape(n), choose_table_shape(n), squared=False
         ),
     )
+
+
+def _build_composite_models(n: int) -> Iterator[tuple[str, Request]]:
+    side, table = int(n**0.5), choose_table_shape(n)
+    for op in ("softsign", "tanhshrink"):
+        yield op, build_model(op, (n,))
+    for op in ("glu", "normalize"):
+        yield op, build_model(op, table)
+    for op in ("cosine_similarity", "pairwise_distance"):
+        yield op, build_model(op, table, table)
+    yield "addmm", build_model("addmm", (side,), (side, side), (side, side), **ALONG)
 
 
 def build_deep_model(n: int, length: int, **fields: Any) -> Request:

@@ -58,13 +58,13 @@ def _check_dimensions(request: ParsedCheckRequest, limits: Limits) -> None:
 
 def check_model_size(problem: Problem, limits: Limits) -> None:
     """Refuse a model that is too large, or a node of too many dimensions."""
-    shapes = problem.graph.shapes
+    graph, shapes = problem.graph, problem.graph.shapes
     if errors := [
         ModelError(
             f"its result would have {len(shapes[node.name])} dimensions; at most {limits.dimensions} are taken",
-            position,
+            graph.find_position(node.name),
         )
-        for position, node in enumerate(problem.graph.listed_nodes)
+        for node in graph.nodes
         if len(shapes[node.name]) > limits.dimensions
     ]:
         raise model_language.to_request_error(InvalidModelError(errors), problem.request)
@@ -89,12 +89,8 @@ def check_longest_call(problem: Problem, limits: Limits) -> None:
             f"PyTorch would take about {format_estimate(longest)} operations for it in one call, which nothing can "
             f"interrupt; the limit is {format_estimate(max_work)}. {SMALLER_MODEL_REMEDY}"
         )
-        position = next(
-            index for index, listed_node in enumerate(problem.graph.listed_nodes) if listed_node.name == node.name
-        )
-        errors = model_language.to_request_error(
-            InvalidModelError([ModelError(detail, position)]), problem.request
-        ).errors
+        error = ModelError(detail, problem.graph.find_position(node.name))
+        errors = model_language.to_request_error(InvalidModelError([error]), problem.request).errors
         raise InvalidRequestError(errors, "over-budget")
 
 

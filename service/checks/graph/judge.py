@@ -86,7 +86,7 @@ class Judge:
         return (
             verdict
             if nonfinite_origin is None
-            else dataclasses.replace(verdict, reason=f"{verdict.reason} {_describe_origin(nonfinite_origin)}")
+            else dataclasses.replace(verdict, reason=f"{verdict.reason} {self._describe_origin(nonfinite_origin)}")
         )
 
     def compute_allowed_error(self, name: str) -> Array:
@@ -193,11 +193,12 @@ class Judge:
         hint = f'It would not fail as {lower}: if it was computed so, give "candidate_dtype": "{lower}".'
         return dataclasses.replace(plain_verdict, reason=f"{plain_verdict.reason} {hint}")
 
-
-def _describe_origin(begins: NonFiniteOrigin) -> str:
-    """Name the place at which non-finite numbers begin, in a sentence."""
-    node = f"node {quote_name(begins.node.name)} ({begins.node.op.name})"
-    value = f"{encode_number(begins.value)} at index {list(begins.index)}"
-    if begins.gradient_name is None:
-        return f"What is not finite begins at {node}: of finite inputs it makes {value}."
-    return f"The loss is finite, its gradient is not: {node} hands {value} back to {quote_name(begins.gradient_name)}."
+    def _describe_origin(self, begins: NonFiniteOrigin) -> str:
+        """Name the place at which non-finite numbers begin, in a sentence."""
+        graph = self.problem.graph
+        node = graph.describe_node(begins.node, lambda name: f"node {quote_name(name)}")
+        value = f"{encode_number(begins.value)} at index {list(begins.index)}"
+        if begins.gradient_name is None:
+            return f"What is not finite begins at {node}: of finite inputs it makes {value}."
+        operand = graph.describe_name(begins.gradient_name)
+        return f"The loss is finite, its gradient is not: {node} hands {value} back to {operand}."

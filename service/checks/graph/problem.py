@@ -90,7 +90,7 @@ class Problem:
         """Names whose gradients the report shows: judged ones, and nodes if requested."""
         if "intermediates" not in self.request.include:
             return self.names
-        return tuple(dict.fromkeys((*self.names, *(node.name for node in self.graph.nodes))))
+        return tuple(dict.fromkeys((*self.names, *(node.name for node in self.graph.ordered_nodes))))
 
     @property
     def candidate(self) -> Mapping[str, Tensor]:
@@ -208,13 +208,16 @@ def _find_candidate_errors(request: ParsedCheckRequest, graph: Graph) -> Iterato
 
 def why_not_differentiable(graph: Graph, name: str) -> str | None:
     """Return the reason why a name has no gradient; None if it has one."""
-    if name in graph.shapes and name != graph.loss_name and name not in graph.leaf_kinds:
+    is_known = name in graph.shapes and graph.get_listed_name(name) == name
+    if is_known and name != graph.loss_name and name not in graph.leaf_kinds:
         return None
     names = [
-        node_name for node_name in graph.shapes if node_name != graph.loss_name and node_name not in graph.leaf_kinds
+        public_name
+        for public_name in graph.public_names
+        if public_name != graph.loss_name and public_name not in graph.leaf_kinds
     ]
     known_names = f"{', '.join(map(quote_name, names[:20]))}{', ...' if len(names) > 20 else ''}"
-    if name not in graph.shapes:
+    if not is_known:
         return f"there is no tensor, weight or node {quote_name(name)}; there are: {known_names}"
     if name == graph.loss_name:
         return f"this is the loss; its gradient with respect to itself is 1; name another: {known_names}"

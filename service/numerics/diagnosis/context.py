@@ -55,7 +55,21 @@ class DiagnosisContext:
 
     def describe_gradient(self, name: str) -> str:
         """Describe the gradient of a name for a sentence."""
-        return f"dL/d{self.format_name(name)}"
+        return f"dL/d{self.describe_name(name)}"
+
+    def describe_name(self, name: str) -> str:
+        """Describe a tensor, a node or a step of a composite node for a sentence."""
+        return self.graph.describe_name(name, self.format_name)
+
+    def describe_node(self, node: Node) -> str:
+        """Describe a node, or a step of a composite one, with its op for a sentence."""
+        return self.graph.describe_node(node, self.format_name)
+
+    def describe_function(self, node: Node) -> str:
+        """Describe the function at a node for a sentence: "tanh at h"."""
+        if node.name in self.graph.composite_names:
+            return self.describe_node(node)
+        return f"{node.op.name} at {self.format_name(node.name)}"
 
     def get_uses(self, name: str) -> tuple[tuple[Node, int], ...]:
         """Return the nodes that read a name, each with the operand's position.

@@ -79,7 +79,7 @@ def differentiate_by_torch(
     Parameters
     ----------
     graph
-        The model. Each op's `torch_forward` builds it.
+        The model. Each op's `torch_forward` builds it, that of a composite op too: its steps are not used.
     leaves
         Every tensor and weight, (1, ...), in one dtype.
     names
@@ -92,14 +92,16 @@ def differentiate_by_torch(
     InvalidModelError
         If PyTorch refuses an op, or has no derivative of it.
     """
-    requested_names = [name for name in graph.shapes if name not in graph.leaf_kinds] if names is None else list(names)
+    requested_names = (
+        [name for name in graph.public_names if name not in graph.leaf_kinds] if names is None else list(names)
+    )
     torch = _import_torch()
     values: dict[str, Any] = {}
     with _ONE_THREAD, torch.enable_grad():
         for name, leaf in iterate_interruptibly(leaves.items()):
             values[name] = _make_leaf_tensor(torch, leaf, dtype).requires_grad_(name in requested_names)
         is_long = graph.estimate_cost().total_work > _UNINTERRUPTED_WORK
-        for node in iterate_interruptibly(graph.nodes):
+        for node in iterate_interruptibly(graph.ordered_nodes):
             operands = _list_operand_tensors(torch, node, values)
             try:
                 values[node.name] = _copy_aliased_output(node.op.torch_forward(torch, *operands), operands)
@@ -137,11 +139,7 @@ def _translate_error(error: Exception, graph: Graph, node: Node | None = None) -
     """
     reason = (str(error).splitlines() or [type(error).__name__])[0][:_MAX_REASON_LENGTH]
     refused_part = "the backward pass" if node is None else f"node {quote_name(node.name)} ({node.op.name})"
-    node_position = (
-        None
-        if node is None
-        else next(index for index, listed_node in enumerate(graph.listed_nodes) if listed_node.name == node.name)
-    )
+    node_position = None if node is None else graph.find_position(node.name)
     return InvalidModelError([ModelError(f"PyTorch refuses {refused_part}: {reason}", node_position)])
 
 

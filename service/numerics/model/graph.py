@@ -7,6 +7,7 @@ reverse order, each handing the gradient of its output back to its inputs, where
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from service.numerics.core.batching import Array, Shape, count_elements
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.quoting import quote_name
+from service.numerics.ops.composite import CompositeOp, list_steps
 from service.numerics.ops.op import BackwardPass, ComputeCost, Gradients, Op, ShapeError, Slot
 from service.numerics.ops.rounding_errors import ErrorModel
 
@@ -157,6 +159,18 @@ class Graph:
     InvalidModelError
         Unknown or repeated names, a cycle, something that does not reach the loss, shapes that do not fit, a loss
         of more than one element.
+
+    Attributes
+    ----------
+    listed_nodes, ordered_nodes
+        Nodes in the order of the request, and in that of evaluation.
+    nodes
+        Nodes in the order of evaluation, with the steps of each composite op in its place. The last step has the name
+        of the composite node.
+    shapes
+        Shape of every leaf, node and step, by name.
+    composite_names
+        Name of the composite node of each step, by name of the step.
     """
 
     def __init__(
@@ -166,10 +180,12 @@ class Graph:
         _check_names(nodes, leaves)
         self.loss_name = nodes[-1].name
         self.listed_nodes = tuple(nodes)
-        self.nodes = _order_nodes(nodes)
+        self.ordered_nodes = _order_nodes(nodes)
         _check_reachability(nodes, leaves)
         _check_operand_kinds(nodes, leaves, self.leaf_kinds)
-        self.shapes: dict[str, Shape] = {**leaves, **_compute_node_shapes(self.nodes, nodes, leaves)}
+        self.shapes: dict[str, Shape] = {**leaves, **_compute_node_shapes(self.ordered_nodes, nodes, leaves)}
+        self.composite_names: dict[str, str] = {}
+        self.nodes = self._expand_composites(self.ordered_nodes)
         if count_elements(self.shapes[self.loss_name]) != 1:
             raise InvalidModelError(
                 [
@@ -180,6 +196,70 @@ class Graph:
                     )
                 ]
             )
+
+    def _expand_composites(self, nodes: Iterable[Node]) -> list[Node]:
+        """Return nodes with the steps of each composite op in its place, and note the shapes of the steps."""
+        expanded_nodes: list[Node] = []
+        for node in nodes:
+            if not isinstance(node.op, CompositeOp):
+                expanded_nodes.append(node)
+                continue
+            op = node.op.resolve_shape_defaults(*self._get_operand_shapes(node))
+            assert isinstance(op, CompositeOp)
+            make_name = partial(self._make_step_name, node.name)
+            steps, step_shapes = list_steps(op, node.operands, self.shapes, node.name, make_name)
+            self.shapes.update(step_shapes)
+            self.composite_names.update(dict.fromkeys(step_shapes, node.name))
+            expanded_nodes.extend(Node(*step) for step in steps)
+        return expanded_nodes
+
+    def _make_step_name(self, node_name: str, number: int) -> str:
+        """Return a name for a step that no leaf and no node has."""
+        name = f"{node_name}.{number}"
+        while name in self.shapes and name not in self.composite_names:
+            name += "'"
+        return name
+
+    def _replace_nodes(self, change: Callable[[Node], Node]) -> "Graph":
+        """Return the graph with each node changed, before composite ops are expanded."""
+        changed_graph = copy(self)
+        changed_graph.ordered_nodes = [change(node) for node in self.ordered_nodes]
+        changed_graph.nodes = changed_graph._expand_composites(changed_graph.ordered_nodes)
+        return changed_graph
+
+    @property
+    def public_names(self) -> list[str]:
+        """Names of all leaves and nodes, without those of steps."""
+        return [name for name in self.shapes if self.composite_names.get(name, name) == name]
+
+    def get_listed_name(self, name: str) -> str:
+        """Return the name of the listed node that a step belongs to; a name of its own is returned as it is."""
+        return self.composite_names.get(name, name)
+
+    def find_position(self, name: str) -> int:
+        """Return the position of a node, or of the composite node of a step, in the request."""
+        return self._listed_positions[self.get_listed_name(name)]
+
+    @cached_attribute
+    def _listed_positions(self) -> dict[str, int]:
+        return {node.name: position for position, node in enumerate(self.listed_nodes)}
+
+    @cached_attribute
+    def _nodes_by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    def describe_node(self, node: Node, format_name: Callable[[str], str] = quote_name) -> str:
+        """Describe a node by name and op, "h (tanh)", and a step as "the abs in h (softsign)"."""
+        if node.name not in self.composite_names:
+            return f"{format_name(node.name)} ({node.op.name})"
+        listed_node = self.listed_nodes[self.find_position(node.name)]
+        return f"the {node.op.name} in {format_name(listed_node.name)} ({listed_node.op.name})"
+
+    def describe_name(self, name: str, format_name: Callable[[str], str] = quote_name) -> str:
+        """Describe a leaf or a node by name, and a step before the last of a composite node as a node."""
+        if self.get_listed_name(name) == name:
+            return format_name(name)
+        return self.describe_node(self._nodes_by_name[name], format_name)
 
     def hold_branches(
         self, leaves: Mapping[str, Array], observer: NodeObserver | None = None
@@ -220,16 +300,13 @@ class Graph:
             )
             for node in self.listed_nodes
         }
-        resolved_graph = copy(self)
+        resolved_graph = self._replace_nodes(lambda node: nodes[node.name])
         resolved_graph.listed_nodes = tuple(nodes.values())
-        resolved_graph.nodes = [nodes[node.name] for node in self.nodes]
         return resolved_graph
 
     def round_constants(self, nearest: Callable[[float], float]) -> "Graph":
         """Return the graph with its constants rounded as its leaves are."""
-        rounded_graph = copy(self)
-        rounded_graph.nodes = [node.round_constants(nearest) for node in self.nodes]
-        return rounded_graph
+        return self._replace_nodes(lambda node: node.round_constants(nearest))
 
     def map_numbers(self, change: Callable[[float], float]) -> "Graph":
         """Return the graph with its constants and the floats among its attributes changed.
@@ -254,7 +331,7 @@ class Graph:
             Names the invalid leaf, if it holds indices.
         """
         errors: list[ModelError] = []
-        for position, node in enumerate(iterate_interruptibly(self.listed_nodes)):
+        for node in iterate_interruptibly(self.nodes):
             if type(node.op).check_values is Op.check_values:
                 continue
             shapes = [_find_operand_shape(operand, self.shapes) for operand in node.operands]
@@ -266,9 +343,8 @@ class Graph:
                 node.op.check_values(tuple(shape or () for shape in shapes), *known)
             except ShapeError as error:
                 leaf = next((name for name in node.source_names if self.leaf_kinds.get(name) == "index"), None)
-                errors.append(
-                    ModelError(f"node {quote_name(node.name)} ({node.op.name}) takes {error}", position, leaf)
-                )
+                position = self.find_position(node.name)
+                errors.append(ModelError(f"{self.describe_node(node, _quote_node_name)} takes {error}", position, leaf))
         if errors:
             raise InvalidModelError(errors)
 
@@ -589,6 +665,10 @@ def _compute_node_shapes(
     if errors:
         raise InvalidModelError(errors)
     return {node.name: shapes[node.name] for node in order}
+
+
+def _quote_node_name(name: str) -> str:
+    return f"node {quote_name(name)}"
 
 
 def _find_operand_shape(operand: Operand, shapes: Mapping[str, Shape]) -> Shape | None:

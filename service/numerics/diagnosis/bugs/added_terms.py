@@ -53,7 +53,7 @@ class _WeightDecayBug(GradientBug):
         action = self.text_without_share if ratio is None else self.texts_by_share_ratio[ratio]
         text = (
             f"Matches {action}: {context.describe_gradient(name)} is the reference "
-            f"{'plus' if factor > 0 else 'minus'} {abs(factor):.6g} times {context.format_name(name)}."
+            f"{'plus' if factor > 0 else 'minus'} {abs(factor):.6g} times {context.describe_name(name)}."
         )
         yield BugHypothesis(self.name, right + factor * tensor, text, constants, bug_key=f"{factor:.5g}")
 
@@ -139,7 +139,7 @@ class ChannelFactorMissing(SimulatedBug):
                 if values.size != length:
                     continue
                 broadcast_values = values.reshape(-1, *(1,) * (right.ndim - 1 - axis))
-                factor = f"{context.format_name(vector)} along axis {axis}"
+                factor = f"{context.describe_name(vector)} along axis {axis}"
                 fact = f"{context.describe_gradient(name)} is the reference"
                 yield self._make_hypothesis(
                     right * broadcast_values, f"{fact} times {factor}", [_TEXT_WHEN_MULTIPLIED[kind] for kind in kinds]

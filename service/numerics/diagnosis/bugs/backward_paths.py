@@ -75,12 +75,8 @@ def _describe_op_bug_at(context: DiagnosisContext, node: Node, op_bug: OpBug) ->
     The clause names "the function", or else begins with the node.
     """
     if _FUNCTION in op_bug.explanation:
-        return op_bug.explanation.replace(_FUNCTION, f"{node.op.name} at {context.format_name(node.name)}", 1)
-    return f"at {_describe_node(context, node)} {op_bug.explanation}"
-
-
-def _describe_node(context: DiagnosisContext, node: Node) -> str:
-    return f"{context.format_name(node.name)} ({node.op.name})"
+        return op_bug.explanation.replace(_FUNCTION, context.describe_function(node), 1)
+    return f"at {context.describe_node(node)} {op_bug.explanation}"
 
 
 def multiply_results(factor: int, positions: Sequence[int], right: Gradients, *arrays: Any) -> Gradients:
@@ -104,7 +100,7 @@ class GradientEdge:
 
     def describe_edge(self, context: DiagnosisContext) -> str:
         """Describe the edge as a noun phrase."""
-        return f"the gradient from {_describe_node(context, self.node)} to {context.format_name(self.operand)}"
+        return f"the gradient from {context.describe_node(self.node)} to {context.describe_name(self.operand)}"
 
     def compute_edge_gradient(self, context: DiagnosisContext) -> Array:
         """Compute the gradient along the edge."""
@@ -134,8 +130,8 @@ class GradientEdge:
         If all hand back the same, name none of them.
         """
         name, node, position_count = (
-            context.format_name(self.operand),
-            _describe_node(context, self.node),
+            context.describe_name(self.operand),
+            context.describe_node(self.node),
             len(self.positions),
         )
         first_share, *other_shares = (edge.compute_edge_gradient(context) for edge in self.split_positions())
@@ -186,13 +182,13 @@ class CutPath(BackwardBug):
         for node in context.graph.list_downstream_nodes(names):
             if len({user.name for user, _ in context.get_uses(node.name)}) > 1:
                 zero_all = partial(multiply_results, 0, range(len(node.operands)))
-                text = partial("no gradient came back through {}".format, _describe_node(context, node))
-                share = partial("the gradient through {}".format, _describe_node(context, node))
+                text = partial("no gradient came back through {}".format, context.describe_node(node))
+                share = partial("the gradient through {}".format, context.describe_node(node))
                 yield BackwardOverride(self.name, {node.name: zero_all}, text, share)
 
     @staticmethod
     def _describe_cut(context: DiagnosisContext, edge: GradientEdge) -> str:
-        operand, node = context.format_name(edge.operand), _describe_node(context, edge.node)
+        operand, node = context.describe_name(edge.operand), context.describe_node(edge.node)
         return f"the path from {operand} through {node} carried no gradient"
 
 
@@ -226,7 +222,7 @@ class SingleUseOnly(BackwardBug):
     @staticmethod
     def _describe_only_use(context: DiagnosisContext, name: str, kept_use: Node, uses: int) -> str:
         return (
-            f"only the use of {context.format_name(name)} in {_describe_node(context, kept_use)} counted, and not the "
+            f"only the use of {context.describe_name(name)} in {context.describe_node(kept_use)} counted, and not the "
             f"sum over its {uses} uses"
         )
 

@@ -40,7 +40,7 @@ class SingleSampleOnly(BackwardBug):
 
 
 def _describe_only_sample(context: DiagnosisContext, node: Node, words: str) -> str:
-    location = f"{context.format_name(node.name)} ({node.op.name})"
+    location = context.describe_node(node)
     return f"only the {words} in {location} counted, and not the sum of all shares"
 
 
@@ -55,7 +55,7 @@ def iterate_double_counted_samples(
         samples = _count_samples(context, node)
         if samples > 1:
             wrong_backward = partial(_run_backward_with_sample_weights, node, (samples - 1,), (1, 2), positions)
-            location = f"{context.format_name(node.name)} ({node.op.name})"
+            location = context.describe_node(node)
             yield {node.name: wrong_backward}, f"the last of the {samples} samples in {location} counted twice"
 
 

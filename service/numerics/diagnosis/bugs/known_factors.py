@@ -54,7 +54,7 @@ def _iterate_use_count_factors(context: DiagnosisContext, name: str) -> Iterator
     if use_count > 1:
         yield KnownFactor(
             1 / use_count,
-            f"the mean over the {use_count} uses of {context.format_name(name)} was taken instead of the sum",
+            f"the mean over the {use_count} uses of {context.describe_name(name)} was taken instead of the sum",
         )
 
 
@@ -64,9 +64,9 @@ def _iterate_axis_length_factors(context: DiagnosisContext) -> Iterator[KnownFac
     counts: dict[int, list[str]] = {}
     for name, shape in context.graph.shapes.items():
         for length in dict.fromkeys(axis_length for axis_length in shape if axis_length > 1):
-            lengths.setdefault(length, []).append(context.format_name(name))
+            lengths.setdefault(length, []).append(context.describe_name(name))
         if count_elements(shape) > 1:
-            counts.setdefault(count_elements(shape), []).append(context.format_name(name))
+            counts.setdefault(count_elements(shape), []).append(context.describe_name(name))
     for length, names in lengths.items():
         yield from _iterate_factor_and_reciprocal(length, f"{length} is the length of an axis of {_join_names(names)}")
         if math.isqrt(length) ** 2 != length:

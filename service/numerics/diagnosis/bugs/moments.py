@@ -32,7 +32,7 @@ class _ConstantMoment(BackwardBug):
         raise NotImplementedError
 
     def _make_override(self, context: DiagnosisContext, nodes: Sequence[Node]) -> BackwardOverride:
-        names = " and ".join(context.format_name(node.name) for node in nodes)
+        names = " and ".join(context.describe_name(node.name) for node in nodes)
         text = f"the {self.moment_name} was treated as a constant: no gradient came back through {names}"
         return BackwardOverride(
             self.name, {node.name: partial(multiply_results, 0, [0]) for node in nodes}, lambda: text

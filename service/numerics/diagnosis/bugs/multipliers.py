@@ -39,9 +39,7 @@ class WrongMultiplier(BackwardBug):
             for multiplier in iterate_multipliers_at(context, node):
                 for factor, clause in iterate_multiplier_actions(multiplier, node.name == context.graph.loss_name):
                     wrong_backward = partial(_run_backward_with_factor, factor, multiplier)
-                    text = partial(
-                        clause.format, at=f"{context.format_name(node.name)} ({node.op.name}){multiplier.location_note}"
-                    )
+                    text = partial(clause.format, at=f"{context.describe_node(node)}{multiplier.location_note}")
                     yield BackwardOverride(self.name, {node.name: wrong_backward}, text)
                     if multiplier.kind in ("factor", "division"):
                         action = clause.rpartition("{at} ")[2]

@@ -236,7 +236,7 @@ class OverflowBug(_NonFiniteBug):
         """Name the overflowing value, or advise where to look; see `_NonFiniteBug`."""
         if overflow_origin is None:
             return "Look for a division by a number near 0, or an exponential of a large number"
-        name, number = context.format_name(overflow_origin[0]), overflow_origin[1]
+        name, number = context.describe_name(overflow_origin[0]), overflow_origin[1]
         return f"The cause: {name} reaches {number:.3g}, beyond the largest number of the arithmetic"
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:

@@ -35,7 +35,7 @@ class SoftmaxDiagonalOnly(BackwardBug):
     def _make_override(
         self, context: DiagnosisContext, node: Node, wrong: WrongBackward, used_part: str
     ) -> BackwardOverride:
-        text = f"{used_part} of the Jacobian diag(p) - p p^T of the softmax {context.format_name(node.name)} was used"
+        text = f"{used_part} of the Jacobian diag(p) - p p^T of the softmax {context.describe_name(node.name)} was used"
         return BackwardOverride(self.name, {node.name: wrong}, partial(str, text))
 
 

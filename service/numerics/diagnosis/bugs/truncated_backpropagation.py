@@ -28,11 +28,11 @@ def iterate_time_cuts(context: DiagnosisContext, names: Sequence[str]) -> Iterat
         seen_states.add(states)
         by_state = _group_uses_by_next_step(context, states)
         for state, uses in by_state.items():
-            state_name = context.format_name(state)
+            state_name = context.describe_name(state)
             yield uses, f"no gradient came back to {state_name} from the next step, as if it was detached"
         if len(by_state) > 1:
             all_uses = [use for uses in by_state.values() for use in uses]
-            examples = ", ".join(context.format_name(state) for state in (*by_state,)[:2])
+            examples = ", ".join(context.describe_name(state) for state in (*by_state,)[:2])
             yield (
                 all_uses,
                 f"no gradient came back from any step to the one before: every state ({examples}, ...) was a constant",
