@@ -1,0 +1,101 @@
+"""Conversions of normalisations and of softmax."""
+
+from typing import Any
+
+import torch
+
+from gradcheckd.torch.aten_nodes.graph_builder import UnsupportedError
+from gradcheckd.torch.aten_nodes.operator_call import (
+    Converted,
+    OperatorCall,
+    get_shape,
+    get_value,
+    is_graph_tensor,
+    map_operator,
+    register_converter,
+)
+
+for _name in ("softmax", "log_softmax"):
+    map_operator(_name, _name, "self", dim="dim")
+    map_operator(f"_{_name}", _name, "self", dim="dim")
+
+
+@register_converter("layer_norm", "native_layer_norm")
+def _convert_layer_norm(call: OperatorCall) -> Converted:
+    inputs = {name: call.get(name) for name in ("input", "weight", "bias")}
+    options = {"normalized_shape": list(call["normalized_shape"]), "eps": call.get("eps")}
+    result = call.add_named_node("layer_norm", inputs, **options)
+    return result if call.operator_name == "aten.layer_norm" else [result, None, None]
+
+
+@register_converter("rms_norm", "_fused_rms_norm")
+def _convert_rms_norm(call: OperatorCall) -> Converted:
+    options = {"normalized_shape": list(call["normalized_shape"]), "eps": call.get("eps")}
+    result = call.add_node("rms_norm", call["input"], call.get("weight"), **options)
+    return result if call.operator_name == "aten.rms_norm" else [result, None]
+
+
+@register_converter("group_norm", "native_group_norm")
+def _convert_group_norm(call: OperatorCall) -> Converted:
+    inputs = {name: call.get(name) for name in ("input", "weight", "bias")}
+    groups = call.get("num_groups") or call.get("group")
+    result = call.add_named_node("group_norm", inputs, num_groups=groups, eps=call.get("eps"))
+    return result if call.operator_name == "aten.group_norm" else [result, None, None]
+
+
+@register_converter("_native_batch_norm_legit_functional", "_native_batch_norm_legit")
+def _convert_batch_norm(call: OperatorCall) -> Converted:
+    """Convert batch normalisation by the statistics of the batch, or by the running ones."""
+    training = call.get("training", True)
+    result = _convert_training(call) if training else _convert_evaluation(call)
+    return [result, *[None] * (len(call.result) - 1)]
+
+
+@register_converter("_native_batch_norm_legit_no_training")
+def _convert_batch_norm_in_evaluation(call: OperatorCall) -> Converted:
+    return [_convert_evaluation(call), *[None] * (len(call.result) - 1)]
+
+
+@register_converter("batch_norm", "native_batch_norm")
+def _convert_any_batch_norm(call: OperatorCall) -> Converted:
+    result = _convert_training(call) if call["training"] else _convert_evaluation(call)
+    return result if call.operator_name == "aten.batch_norm" else [result, None, None]
+
+
+def _convert_training(call: OperatorCall) -> str:
+    inputs = {name: call.get(name) for name in ("input", "weight", "bias")}
+    return call.add_named_node("batch_norm", inputs, eps=call["eps"])
+
+
+def _convert_evaluation(call: OperatorCall) -> str:
+    """Convert (x - mean) / sqrt(variance + eps) * weight + bias with constant statistics, by channel."""
+    shape = [-1, *[1] * (len(get_shape(call["input"])) - 2)]
+    mean, variance = (_get_statistic(call, name).reshape(shape) for name in ("running_mean", "running_var"))
+    centred = call.add_node("sub", call["input"], mean)
+    result = call.add_node("mul", centred, (variance + call["eps"]).rsqrt())
+    if call.get("weight") is not None:
+        result = call.add_node("mul", result, _reshape(call, call["weight"], shape))
+    if call.get("bias") is not None:
+        result = call.add_node("add", result, _reshape(call, call["bias"], shape))
+    return result
+
+
+def _get_statistic(call: OperatorCall, name: str) -> torch.Tensor:
+    if is_graph_tensor(call[name]):
+        raise UnsupportedError(f"{name} depends on judged tensors")
+    return get_value(call[name]).double()
+
+
+def _reshape(call: OperatorCall, value: Any, shape: list[int]) -> Any:
+    if not is_graph_tensor(value):
+        return value.reshape(shape)
+    return call.add_node("reshape", value, shape=[get_value(value).numel(), *shape[1:]])
+
+
+@register_converter("_weight_norm_interface")
+def _convert_weight_norm(call: OperatorCall) -> Converted:
+    """Convert v * g / norm(v), with a norm for each index of one axis."""
+    ndim, dim = len(get_shape(call["v"])), call.get("dim", 0)
+    axes = [axis for axis in range(ndim) if axis != dim % ndim]
+    norm = call.add_node("vector_norm", call["v"], dim=axes, keepdim=True)
+    return [call.add_node("mul", call["v"], call.add_node("div", call["g"], norm)), None]

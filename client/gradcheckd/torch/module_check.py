@@ -1,0 +1,145 @@
+"""Checks of modules of torch: the gradients of their own backward pass, against a graph of their forward pass."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradcheckd.arrays import encode_arithmetic
+from gradcheckd.errors import RequestError, hide_frames
+from gradcheckd.report import Report, require_pass
+from gradcheckd.service import Service
+from gradcheckd.torch.module_arguments import ModuleArguments
+from gradcheckd.torch.module_errors import ModuleImportError
+from gradcheckd.torch.module_gradients import run_backward
+from gradcheckd.torch.module_import import find_judged, make_request
+from gradcheckd.torch.module_request import Request
+from gradcheckd.torch.module_trace import find_parts, list_parameters, trace_module
+
+__tracebackhide__ = hide_frames
+
+_SAFE_MARGIN = 32.0
+"""Unit roundoffs of the candidate by which a fixed value must be away from its next jump."""
+_UNIT_ROUNDOFFS = {"FP64": 2.0**-53, "FP32": 2.0**-24, "TF32": 2.0**-11, "FP16": 2.0**-11, "BF16": 2.0**-8}
+
+
+def check_module(
+    module: Callable[..., Any],
+    args: Any,
+    *,
+    kwargs: Mapping[str, Any] | None = None,
+    reference: Callable[..., Any] | None = None,
+    candidate_dtype: Any = None,
+    loss: Callable[..., Any] | None = None,
+    output: str | None = None,
+    seed: int = 0,
+    url: str | None = None,
+    key: str | None = None,
+    **options: Any,
+) -> Report:
+    """Check the backward pass of a module or function of torch.
+
+    The forward pass becomes a graph in float64, whose gradients the service finds by differences and by two routes of
+    its own. The gradients of the module's own backward pass are judged by them. The graph follows the forward pass of
+    a `torch.autograd.Function`, not its backward pass, so that a bug there is found.
+
+    Parameters
+    ----------
+    module
+        `torch.nn.Module`, or a function of tensors, such as `Function.apply`. In any datatype, on any device.
+    args, kwargs
+        Arguments: a tensor or a sequence, and a mapping. The gradients of all parameters that require one are judged,
+        and those of the inputs with `requires_grad`, or, if none has it, of all tensors of floats.
+    reference
+        Module or function of plain torch that computes the same, where the module itself cannot be traced. A module
+        has parameters of the same names; a function may read those of the module.
+    candidate_dtype
+        Arithmetic of the module's gradients; by default the least precise datatype of parameters and inputs, and of casts
+        within the module.
+    loss
+        Function of the result that returns the loss, as in `from_module`.
+    output
+        Name of the one output to judge, as in `from_module`.
+    seed
+        Seed of all random numbers.
+    url, key
+        Address and key of the service.
+    options
+        Further parameters of `gradcheckd.check`, such as `finite_difference` or `tolerance`.
+
+    Returns
+    -------
+    Report
+        Verdict on each parameter and input.
+
+    Raises
+    ------
+    ModuleImportError
+        The module cannot be imported, or a value that stays fixed is too near to a jump for this arithmetic.
+    ProblemError
+        The service refuses the request.
+    """
+    arguments = ModuleArguments.bind(module, args, kwargs)
+    parts = find_parts(module, None)
+    parameters = list_parameters(parts)
+    judged = find_judged(arguments, parameters)
+    traced = trace_module(
+        module if reference is None else reference,
+        arguments,
+        owner=None if reference is None else _find_owner(module),
+        loss=loss,
+        output=output,
+    )
+    request = make_request(traced, arguments, parts, seed)
+    precision = candidate_dtype or request.arithmetic
+    _refuse_near_jumps(request, precision)
+    gradients = run_backward(module, arguments, judged, request.cotangents, parts=parts, loss=loss, output=output)
+    request, candidate = _pair(request, judged, gradients)
+    fields: dict[str, Any] = {**request, "candidate_dtype": precision, "seed": seed, **options}
+    with Service(url, key) as service:
+        return service.check(candidate=candidate, **fields)
+
+
+def assert_module(module: Callable[..., Any], args: Any, **options: Any) -> Report:
+    """Raise an AssertionError unless the gradients of a module pass; parameters are those of `check_module`.
+
+    Raises
+    ------
+    GradientError
+        A gradient is wrong, or the check was inconclusive. The message is the report, in at most 25 lines.
+    """
+    return require_pass(check_module(module, args, **options))
+
+
+def _find_owner(module: Any) -> torch.nn.Module | None:
+    return module if isinstance(module, torch.nn.Module) else None
+
+
+def _refuse_near_jumps(request: Request, precision: Any) -> None:
+    roundoff = _UNIT_ROUNDOFFS.get(encode_arithmetic(precision) or "", _UNIT_ROUNDOFFS["BF16"])
+    for value in request.fixed:
+        if value.margin < _SAFE_MARGIN * roundoff:
+            raise ModuleImportError(
+                f"{value.operator} at {value.place} may come out otherwise in {precision}: at this point it is within "
+                f"{value.margin:.1e} of a jump, relative to its numbers. Take other inputs, or a wider datatype."
+            )
+
+
+def _pair(
+    request: Request, judged: Mapping[str, Tensor], gradients: Mapping[str, Tensor | None]
+) -> tuple[Request, dict[str, Tensor]]:
+    """Return the request and its candidate: a gradient that is None is one of zeros.
+
+    A gradient that is not 0 of a tensor on which the forward pass does not depend is judged, too.
+    """
+    candidate = {
+        name: torch.zeros_like(judged[name]) if gradient is None else gradient.detach()
+        for name, gradient in gradients.items()
+    }
+    extra = [name for name in request.unused if bool((candidate[name] != 0).any())]
+    request = request.include_unused(extra)
+    chosen = {name: candidate[name] for name in request.with_respect_to}
+    if not chosen:
+        raise RequestError("The loss depends on no parameter and no input that is judged.")
+    return request, chosen

@@ -1,0 +1,343 @@
+"""The walk over an exported program: every operator computed at the point, and those that matter made nodes.
+
+Tensors that do not depend on the judged ones are computed as the module computes them, in its own datatype, and become
+constants: masks, positions, frozen weights. The others are computed in float64. Integers and booleans that depend on
+judged tensors stay fixed at the point, as they do for autograd.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradcheckd.torch.aten_nodes.fixed_values import INDEX_MARGINS, ORDER_MARGINS, find_fixed_margin
+from gradcheckd.torch.aten_nodes.graph_builder import MINUS_INFINITY_LIMIT, GraphBuilder, GraphTensor, UnsupportedError
+from gradcheckd.torch.aten_nodes.operator_call import Converted, OperatorCall, call_operator, find_converter, get_value
+from gradcheckd.torch.export_internals import OpOverload, map_fx_arguments, pytree
+from gradcheckd.torch.module_errors import ModuleImportError, UnsupportedOperator, report_unsupported
+from gradcheckd.torch.module_trace import TracedModule
+from gradcheckd.torch.node_names import find_source_line, get_module_path, name_nodes
+
+_KEEPS_MINUS_INFINITY = frozenset(
+    f"aten.{name}"
+    for name in (
+        *("view", "_unsafe_view", "reshape", "expand", "permute", "transpose", "unsqueeze", "squeeze", "t", "clone"),
+        *("alias", "_to_copy", "slice", "select", "narrow", "cat", "stack", "split", "split_with_sizes", "unbind"),
+        *("index", "index_select", "gather", "flip", "repeat", "where", "masked_fill", "add", "sub", "constant_pad_nd"),
+        *("softmax", "_softmax", "log_softmax", "_log_softmax", "logsumexp", "amax", "max", "maximum", "topk", "sort"),
+        *("scaled_dot_product_attention", "slice_scatter", "select_scatter", "contiguous", "index_put", "copy"),
+        *("scatter", "masked_scatter", "tril", "triu", "dropout", "native_dropout", "exp"),
+    )
+)
+"""Operators that treat a large negative number as minus infinity, or only hand it on."""
+
+
+@dataclass(frozen=True)
+class FixedValue:
+    """A value that depends on judged tensors and stays fixed at the point.
+
+    Attributes
+    ----------
+    operator
+        Operator that made it.
+    place
+        Line of source, "file.py:12", or the name of the node.
+    margin
+        Distance of the point from a jump of the value, relative to the numbers compared.
+    """
+
+    operator: str
+    place: str
+    margin: float
+
+
+@dataclass
+class ModuleGraph:
+    """The nodes of a module, and its results.
+
+    Attributes
+    ----------
+    builder
+        Nodes and tensors.
+    judged
+        Names of the judged tensors, with their numbers.
+    values
+        Result of each node of torch.fx by its name.
+    fixed
+        Values that stay fixed.
+    dtypes
+        Datatypes in which the module computes those that depend on judged tensors.
+    """
+
+    builder: GraphBuilder
+    judged: dict[str, GraphTensor]
+    values: dict[str, Any] = field(default_factory=dict[str, Any])
+    fixed: list[FixedValue] = field(default_factory=list[FixedValue])
+    dtypes: set[torch.dtype] = field(default_factory=set[torch.dtype])
+
+
+def build_graph(traced: TracedModule, judged: Mapping[str, Tensor]) -> ModuleGraph:
+    """Convert an exported program.
+
+    Parameters
+    ----------
+    traced
+        Program.
+    judged
+        Numbers of the tensors whose gradients are judged, by the name of their placeholder.
+
+    Raises
+    ------
+    ModuleImportError
+        Operators without a counterpart, all of them at once.
+    """
+    walk = _Walk(traced, judged)
+    for node in traced.graph.nodes:
+        if node.op == "call_function":
+            walk.visit(node)
+        elif node.op == "get_attr":
+            walk.graph.values[node.name] = getattr(traced.module, node.target)
+    walk.refuse_unsupported()
+    return walk.graph
+
+
+class _Walk:
+    """One pass over the nodes."""
+
+    def __init__(self, traced: TracedModule, judged: Mapping[str, Tensor]) -> None:
+        self._traced = traced
+        self._names = name_nodes(traced.graph)
+        self._unsupported: dict[tuple[str, str], list[Any]] = defaultdict(list)
+        self._new_nodes: set[str] = set()
+        builder = GraphBuilder()
+        self.graph = ModuleGraph(builder, {})
+        for placeholder, source in traced.sources.items():
+            self.graph.values[placeholder] = source.tensor
+            if placeholder in judged:
+                self.graph.values[placeholder] = self._get_judged(source.name, judged[placeholder])
+
+    def _get_judged(self, name: str, numbers: Tensor) -> GraphTensor:
+        """Return a judged tensor, one for all placeholders of its name, as of shared weights."""
+        if name not in self.graph.judged:
+            self.graph.judged[name] = GraphTensor(self.graph.builder.add_tensor(name, numbers), numbers)
+        return self.graph.judged[name]
+
+    def visit(self, node: Any) -> None:
+        """Compute a node, and convert it if it depends on judged tensors."""
+        arguments = map_fx_arguments((node.args, node.kwargs), self._get_value)
+        args, kwargs = arguments
+        if str(node.target).startswith("aten._assert"):
+            self.graph.values[node.name] = None
+            return
+        try:
+            self.graph.values[node.name] = self._compute(node, args, kwargs)
+        except UnsupportedError as error:
+            self._unsupported[(str(node.target), str(error))].append(node)
+            self.graph.values[node.name] = _guess_result(node)
+
+    def _get_value(self, node: Any) -> Any:
+        return self.graph.values[node.name]
+
+    def _compute(self, node: Any, args: Any, kwargs: Any) -> Any:
+        if getattr(node.target, "__name__", "") == "getitem":
+            return self._get_item(node, *args)
+        leaves = pytree.tree_leaves((args, kwargs))
+        if any(isinstance(leaf, _MissingResult) for leaf in leaves):
+            raise UnsupportedError("it takes a result of another operator that has no counterpart")
+        if not any(isinstance(leaf, GraphTensor) for leaf in leaves):
+            return _compute_constant(node, args, kwargs)
+        if not isinstance(node.target, OpOverload):
+            raise UnsupportedError("control flow or an operation of higher order")
+        return self._convert(node, bind_arguments(node.target, args, kwargs))
+
+    def _get_item(self, node: Any, values: Any, index: Any) -> Any:
+        value = values[index]
+        margin = INDEX_MARGINS.get(str(getattr(node.args[0].target, "overloadpacket", "")))
+        if margin and index == 1 and isinstance(self.graph.values.get(node.args[0].name), _Results):
+            results: Any = self.graph.values[node.args[0].name]
+            self._fix(node.args[0], margin(results.arguments))
+        return value
+
+    def _convert(self, node: Any, arguments: dict[str, Any]) -> Any:
+        operator = node.target
+        name = str(operator.overloadpacket)
+        _refuse_random(operator, arguments)
+        result = call_operator(operator, _widen(arguments))
+        if margin := find_fixed_margin(operator, arguments):
+            self._fix(node, margin(arguments))
+            return result
+        _refuse_unfit(result)
+        self.graph.dtypes |= _list_dtypes(node.meta.get("val"))
+        if name not in _KEEPS_MINUS_INFINITY:
+            _refuse_infinities(arguments)
+        converter = find_converter(operator)
+        if converter is None:
+            raise UnsupportedError("there is no op for it")
+        if margin := ORDER_MARGINS.get(name):
+            self._fix(node, margin(arguments))
+        wanted = self._names[node.name]
+        older_count = len(self.graph.builder.nodes)
+        converted = converter(OperatorCall(operator, self.graph.builder, wanted, arguments, result))
+        self._new_nodes = set(list(self.graph.builder.nodes)[older_count:])
+        return self._name_results(wanted, converted, result, arguments)
+
+    def _fix(self, node: Any, margin: float) -> None:
+        place = find_source_line(node) or self._names[node.name]
+        self.graph.fixed.append(FixedValue(str(node.target.overloadpacket), place, margin))
+
+    def _name_results(self, wanted: str, converted: Converted, result: Any, arguments: dict[str, Any]) -> Any:
+        if isinstance(converted, str):
+            return GraphTensor(self._rename(converted, wanted), result)
+        results = [
+            GraphTensor(self._rename(name, f"{wanted}.{index}" if index else wanted), part)
+            if name is not None
+            else part
+            if isinstance(part, Tensor) and not part.is_floating_point()
+            else _MissingResult()
+            for index, (name, part) in enumerate(zip(converted, result, strict=True))
+        ]
+        return _Results(results, arguments)
+
+    def _rename(self, name: str, wanted: str) -> str:
+        """Give a node the name that its result wants, unless it is an older one that was handed on."""
+        return self.graph.builder.rename_node(name, wanted) if name in self._new_nodes else name
+
+    def refuse_unsupported(self) -> None:
+        """Raise one error for all nodes that have no counterpart."""
+        if not self._unsupported:
+            return
+        operators = [
+            UnsupportedOperator(
+                operator,
+                reason,
+                tuple(self._names[node.name] for node in nodes),
+                tuple(dict.fromkeys(filter(None, map(find_source_line, nodes)))),
+            )
+            for (operator, reason), nodes in self._unsupported.items()
+        ]
+        operators.sort(key=lambda operator: -operator.count)
+        wrong_nodes = [node for nodes in self._unsupported.values() for node in nodes]
+        raise report_unsupported(operators, _find_checkable(self._traced.graph, wrong_nodes))
+
+
+class _MissingResult:
+    """Stands for a result without a counterpart."""
+
+
+class _Results(list[Any]):
+    """Several results of an operator, with its arguments."""
+
+    def __init__(self, results: Sequence[Any], arguments: dict[str, Any]) -> None:
+        super().__init__(results)
+        self.arguments = arguments
+
+
+def bind_arguments(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments by the names of the schema, with its defaults."""
+    schema = operator._schema.arguments
+    given = dict(zip((argument.name for argument in schema), args, strict=False)) | dict(kwargs)
+    return {argument.name: given.get(argument.name, argument.default_value) for argument in schema}
+
+
+def _compute_constant(node: Any, args: Any, kwargs: Any) -> Any:
+    if isinstance(node.target, OpOverload):
+        _refuse_random(node.target, bind_arguments(node.target, args, kwargs))
+    try:
+        with torch.no_grad():
+            return node.target(*args, **kwargs)
+    except Exception as error:
+        raise UnsupportedError(f"it fails on its own: {type(error).__name__}") from error
+
+
+def _refuse_random(operator: Any, arguments: Mapping[str, Any]) -> None:
+    """Refuse operators that draw random numbers, of which the module draws others in each pass."""
+    name = str(operator.overloadpacket)
+    if name.endswith("dropout"):
+        if arguments.get("train") is not False and arguments.get("p"):
+            raise UnsupportedError("it draws random numbers: call .eval(), or set its probability to 0")
+    elif torch.Tag.nondeterministic_seeded in operator.tags and not _draws_nothing(name, arguments):
+        raise UnsupportedError("it draws random numbers")
+
+
+def _draws_nothing(name: str, arguments: Mapping[str, Any]) -> bool:
+    return "attention" in name and not arguments.get("dropout_p")
+
+
+def _widen(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers of arguments in float64 on the processor, and no request for another datatype or device."""
+    return {name: pytree.tree_map(_widen_value, value) for name, value in arguments.items()}
+
+
+def _widen_value(value: Any) -> Any:
+    number = get_value(value)
+    if isinstance(number, Tensor):
+        number = number.detach().cpu()
+        return number.double() if number.is_floating_point() else number
+    if isinstance(number, torch.dtype):
+        return torch.float64 if number.is_floating_point else number
+    return torch.device("cpu") if isinstance(number, torch.device) else number
+
+
+def _refuse_unfit(result: Any) -> None:
+    leaves = pytree.tree_leaves(result)
+    if isinstance(leaves[0], Tensor) and bool((leaves[0].isnan() | (leaves[0] == math.inf)).any()):
+        raise UnsupportedError("its result is NaN or infinite at the point")
+    if any(isinstance(leaf, Tensor) and leaf.is_complex() for leaf in leaves):
+        raise UnsupportedError("complex numbers")
+    if isinstance(leaves[0], Tensor) and not leaves[0].numel():
+        raise UnsupportedError("a tensor without elements")
+    if not any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves):
+        raise UnsupportedError("its result is no tensor of floats")
+
+
+def _list_dtypes(values: Any) -> set[torch.dtype]:
+    leaves = pytree.tree_leaves(values)
+    return {leaf.dtype for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()}
+
+
+def _refuse_infinities(arguments: Mapping[str, Any]) -> None:
+    for leaf in pytree.tree_leaves(dict(arguments)):
+        if isinstance(leaf, GraphTensor) and bool((leaf.value < MINUS_INFINITY_LIMIT).any()):
+            raise UnsupportedError("minus infinity reaches it")
+
+
+def _guess_result(node: Any) -> Any:
+    """Return a result of the recorded shapes for a node that has no counterpart, so that the walk can go on."""
+
+    def make(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        shape = [int(size) for size in value.shape]
+        if value.is_floating_point() or value.is_complex():
+            return GraphTensor("?", torch.full(shape, 0.5, dtype=torch.float64))
+        return torch.zeros(shape, dtype=value.dtype)
+
+    try:
+        return pytree.tree_map(make, node.meta.get("val"))
+    except Exception as error:
+        raise ModuleImportError(
+            f"The module has {node.target}, whose result has a size that depends on data."
+        ) from error
+
+
+def _find_checkable(graph: Any, wrong_nodes: Sequence[Any]) -> list[str]:
+    """Return the paths of the largest submodules none of whose nodes is wrong, in the order of the graph."""
+    wrong = {path for node in wrong_nodes for path in _list_ancestors(get_module_path(node))}
+    good: dict[str, None] = {}
+    for node in graph.nodes:
+        if node.op != "call_function":
+            continue
+        path = next((path for path in _list_ancestors(get_module_path(node)) if path not in wrong), None)
+        if path:
+            good[path] = None
+    return list(good)
+
+
+def _list_ancestors(path: str) -> list[str]:
+    """Return a path and those above it, the shortest first; the root is ""."""
+    parts = path.split(".") if path else []
+    return ["", *(".".join(parts[: count + 1]) for count in range(len(parts)))]

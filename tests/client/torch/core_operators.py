@@ -1,0 +1,61 @@
+"""Operators that torch tags as core, and that have no conversion."""
+
+NO_GRADIENT = frozenset(
+    {
+        "aten._adaptive_avg_pool2d_backward.default",
+        "aten.arange.start_step",
+        "aten.atan2.out",
+        "aten.avg_pool2d_backward.default",
+        "aten.bitwise_and.Scalar",
+        "aten.bitwise_and.Tensor",
+        "aten.bitwise_not.default",
+        "aten.bitwise_or.Scalar",
+        "aten.bitwise_or.Tensor",
+        "aten.bitwise_xor.Scalar",
+        "aten.bitwise_xor.Tensor",
+        "aten.convolution_backward.default",
+        "aten.div.Scalar_mode",
+        "aten.div.Tensor_mode",
+        "aten.embedding_dense_backward.default",
+        "aten.empty.memory_format",
+        "aten.empty_strided.default",
+        "aten.fill.Scalar",
+        "aten.full.default",
+        "aten.max_pool2d_with_indices_backward.default",
+        "aten.native_group_norm_backward.default",
+        "aten.native_layer_norm_backward.default",
+        "aten.rand.default",
+        "aten.randn.default",
+        "aten.randperm.default",
+        "aten.scalar_tensor.default",
+        "aten.sym_storage_offset.default",
+    }
+)
+"""Operators without a derivative in a float: they make constants, compute with integers, draw, or are backward passes.
+
+A quotient with a rounding mode, `div.Tensor_mode`, stays fixed at the point.
+"""
+
+NOT_YET_CONVERTED = frozenset(
+    {
+        "aten._adaptive_avg_pool3d.default",
+        "aten._cdist_forward.default",
+        "aten._fft_c2r.default",
+        "aten._fft_r2c.default",
+        "aten._pdist_forward.default",
+        "aten.acos.default",
+        "aten.acosh.default",
+        "aten.asin.default",
+        "aten.asinh.default",
+        "aten.atan.default",
+        "aten.atan2.default",
+        "aten.atanh.default",
+        "aten.avg_pool3d.default",
+        "aten.col2im.default",
+        "aten.grid_sampler_2d.default",
+        "aten.max_pool3d_with_indices.default",
+        "aten.prod.default",
+        "aten.prod.dim_int",
+    }
+)
+"""Operators with a derivative for which the model language has no op yet: a name goes when its op comes."""

@@ -1,0 +1,320 @@
+"""A call of each operator that has a conversion, in each of its forms that differ."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class OperatorCase(NamedTuple):
+    """An overload with its arguments; tensors of floats that require a gradient are judged."""
+
+    overload: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = MappingProxyType({})
+    twin: Callable[..., Any] | None = None
+    """The same function, where torch has no derivative for this overload."""
+    rtol: float | None = None
+    """Relative error of torch's own gradient, where that is not float64's."""
+
+
+def draw(*shape: int, low: float = -2.0, high: float = 2.0, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed + sum(shape))
+    numbers = torch.rand(shape, generator=generator, dtype=torch.float64)
+    return (low + (high - low) * numbers).requires_grad_()
+
+
+def draw_positive(*shape: int, seed: int = 0) -> Tensor:
+    return draw(*shape, low=0.5, high=2.0, seed=seed)
+
+
+def pick(*numbers: Any) -> Tensor:
+    return torch.tensor(numbers)
+
+
+def add_scattered(target: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str) -> Tensor:
+    assert reduce == "add"
+    return target.scatter_add(dim, index, source)
+
+
+def scatter_strided(target: Tensor, source: Tensor, size: list[int], stride: list[int]) -> Tensor:
+    places = torch.arange(target.numel()).as_strided(size, stride).reshape(-1)
+    return target.reshape(-1).index_copy(0, places, source.reshape(-1)).reshape(target.shape)
+
+
+X, Y = draw(3, 4), draw(3, 4, seed=1)
+POSITIVE = draw_positive(3, 4)
+IMAGE, LINE, BATCH = draw(2, 3, 6, 5), draw(2, 3, 7), draw(2, 3, 4)
+MASK = torch.tensor([[True, False, True, True], [False, True, True, False], [True, True, False, False]])
+ROWS = pick(2, 0, 2)
+DISTINCT = torch.tensor([[0, 2, 1, 1], [2, 0, 0, 2]])
+INDEX = torch.tensor([[0, 2, 1, 1], [2, 2, 0, 1]])
+MEAN, VARIANCE = draw(3).detach(), draw_positive(3).detach()
+WEIGHT, BIAS = draw(3, seed=2), draw(3, seed=3)
+QUERY, KEY, VALUE = draw(2, 2, 3, 4), draw(2, 2, 5, 4, seed=1), draw(2, 2, 5, 4, seed=2)
+CAUSAL = torch.ones(3, 5, dtype=torch.bool).tril(1)
+TABLE, WORDS = draw(6, 3), torch.tensor([[1, 4, 1], [0, 5, 4]])
+NORMS = ("layer_norm", "native_layer_norm")
+PADS = ("reflection", "replication")
+NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
+BOX, TARGETS = draw(1, 2, 2, 3), draw(3, 4, low=0, high=1).detach()
+PLANES, PLANE_LABELS = draw(1, 3, 2, 2), torch.tensor([[[0, 2], [1, 1]]])
+LABELS, PROBABILITIES = pick(1, 0, 3), draw(3, 4, low=0.1, high=0.9)
+
+UNARY = "abs cos erf exp expm1 neg relu sigmoid silu sin tanh gelu leaky_relu softplus elu selu celu relu6"
+MORE_UNARY = "hardswish mish log_sigmoid exp2 tan sinh cosh hardtanh glu clone alias frac t numpy_T mT"
+ON_POSITIVE = "log log1p rsqrt sqrt reciprocal log2 log10"
+
+CASES = [
+    *(OperatorCase(f"{name}.default", (X,)) for name in f"{UNARY} {MORE_UNARY}".split()),
+    *(OperatorCase(f"{name}.default", (POSITIVE,)) for name in ON_POSITIVE.split()),
+    OperatorCase("gelu.default", (X,), {"approximate": "tanh"}),
+    OperatorCase("elu.default", (X, 1.2, 1.5, 0.7)),
+    # torch keeps the constants of these two backward passes in float32.
+    OperatorCase("celu.default", (X, 0.6), rtol=1e-6),
+    OperatorCase("hardsigmoid.default", (X,), rtol=1e-6),
+    OperatorCase("log_sigmoid_forward.default", (X,)),
+    OperatorCase("hardtanh.default", (X, -0.5, 1.25)),
+    OperatorCase("threshold.default", (X, 0, 0)),
+    OperatorCase("prelu.default", (BATCH, WEIGHT)),
+    OperatorCase("_prelu_kernel.default", (X, draw(1))),
+    OperatorCase("add.Tensor", (X, Y), {"alpha": 3}),
+    OperatorCase("add.Scalar", (X, 2.5)),
+    OperatorCase("sub.Tensor", (X, Y), {"alpha": 3}),
+    OperatorCase("rsub.Scalar", (X, 2.5)),
+    OperatorCase("rsub.Tensor", (X, Y)),
+    OperatorCase("mul.Tensor", (X, Y)),
+    OperatorCase("mul.Scalar", (X, 2.5)),
+    OperatorCase("div.Tensor", (X, POSITIVE)),
+    OperatorCase("div.Scalar", (X, 2.5)),
+    OperatorCase("maximum.default", (X, Y)),
+    OperatorCase("minimum.default", (X, Y)),
+    *(OperatorCase(f"{name}.default", (X, -0.7, 1.1)) for name in ("clamp", "clip")),
+    OperatorCase("clamp.Tensor", (X, draw(4, low=-1.5, high=-0.5), draw(4, low=0.5, high=1.5))),
+    OperatorCase("clamp_min.default", (X, 0.1)),
+    OperatorCase("clamp_max.default", (X, 0.1)),
+    OperatorCase("where.self", (MASK, X, Y)),
+    OperatorCase("where.ScalarSelf", (MASK, 2.0, X)),
+    OperatorCase("where.ScalarOther", (MASK, X, 2.0)),
+    OperatorCase("masked_fill.Scalar", (X, MASK, 2.0)),
+    OperatorCase("masked_fill.Tensor", (X, MASK, torch.tensor(2.0, dtype=torch.float64))),
+    OperatorCase("lerp.Scalar", (X, Y, 0.3)),
+    OperatorCase("lerp.Tensor", (X, Y, POSITIVE)),
+    OperatorCase("addcmul.default", (X, Y, POSITIVE), {"value": 0.5}),
+    OperatorCase("addcdiv.default", (X, Y, POSITIVE), {"value": 0.5}),
+    OperatorCase("pow.Tensor_Scalar", (X, 3)),
+    OperatorCase("pow.Tensor_Scalar", (POSITIVE, -0.5)),
+    OperatorCase("pow.Scalar", (1.7, X)),
+    OperatorCase("pow.Tensor_Tensor", (POSITIVE, X)),
+    OperatorCase("pow.Tensor_Tensor", (X, torch.tensor(2.0, dtype=torch.float64))),
+    OperatorCase("fmod.Tensor", (X, POSITIVE)),
+    OperatorCase("fmod.Scalar", (X, 0.7)),
+    OperatorCase("remainder.Tensor", (X, POSITIVE)),
+    OperatorCase("remainder.Scalar", (X, 0.7)),
+    OperatorCase("linear.default", (X, draw(2, 4), draw(2))),
+    OperatorCase("matmul.default", (BATCH, draw(4, 2))),
+    OperatorCase("mm.default", (X, draw(4, 2))),
+    OperatorCase("bmm.default", (BATCH, draw(2, 4, 2))),
+    OperatorCase("mv.default", (X, draw(4))),
+    OperatorCase("dot.default", (draw(4), draw(4, seed=1))),
+    OperatorCase("addmm.default", (draw(2), X, draw(4, 2)), {"beta": 0.5, "alpha": 2.0}),
+    OperatorCase("addmm.default", (draw(2), X, draw(4, 2)), {"beta": 0}),
+    OperatorCase("addmv.default", (draw(3), X, draw(4))),
+    OperatorCase("baddbmm.default", (draw(2, 3, 2), BATCH, draw(2, 4, 2))),
+    OperatorCase("outer.default", (draw(3), draw(4))),
+    OperatorCase("conv1d.default", (LINE, draw(4, 3, 2), draw(4), [2], [1])),
+    OperatorCase("conv2d.default", (IMAGE, draw(3, 1, 2, 3), None, [1, 1], [1, 0], [1, 1], 3)),
+    OperatorCase("conv2d.padding", (IMAGE, draw(2, 3, 3, 3), draw(2), [1, 1], "same")),
+    OperatorCase("conv1d.padding", (LINE, draw(2, 3, 3), draw(2), [1], "same")),
+    OperatorCase("convolution.default", (IMAGE, draw(4, 3, 2, 2), draw(4), [2, 1], [1, 0], [1, 2], False, [0, 0], 1)),
+    OperatorCase("convolution.default", (LINE, draw(4, 3, 2), None, [2], [1], [1], False, [0], 1)),
+    OperatorCase("convolution.default", (IMAGE, draw(3, 2, 2, 2), draw(2), [2, 2], [1, 0], [1, 1], True, [1, 0], 1)),
+    OperatorCase("convolution.default", (LINE, draw(3, 2, 3), draw(2), [2], [1], [1], True, [1], 1)),
+    *(OperatorCase(f"{name}.int", (X, -1)) for name in ("softmax", "log_softmax")),
+    *(OperatorCase(f"{name}.default", (X, 0, False)) for name in ("_softmax", "_log_softmax")),
+    *(
+        OperatorCase(f"{name}.default", (BATCH, [3, 4], draw(3, 4), Y, 1e-5))
+        for name in ("layer_norm", "native_layer_norm")
+    ),
+    OperatorCase("layer_norm.default", (BATCH, [4], None, draw(4))),
+    OperatorCase("rms_norm.default", (BATCH, [4], draw(4), 1e-6)),
+    OperatorCase("rms_norm.default", (BATCH, [4])),
+    OperatorCase("_fused_rms_norm.default", (BATCH, [4], draw(4), 1e-6)),
+    OperatorCase("group_norm.default", (draw(2, 4, 3), 2, draw(4), draw(4, seed=1))),
+    OperatorCase("native_group_norm.default", (draw(2, 4, 3), draw(4), None, 2, 4, 3, 2, 1e-5)),
+    OperatorCase("_native_batch_norm_legit_functional.default", (LINE, WEIGHT, BIAS, MEAN, VARIANCE, True, 0.1, 1e-5)),
+    OperatorCase("_native_batch_norm_legit_functional.default", (LINE, WEIGHT, BIAS, MEAN, VARIANCE, False, 0.1, 1e-5)),
+    OperatorCase("_native_batch_norm_legit.no_stats", (LINE, WEIGHT, BIAS, True, 0.1, 1e-5)),
+    OperatorCase("_native_batch_norm_legit_no_training.default", (IMAGE, WEIGHT, None, MEAN, VARIANCE, 0.1, 1e-5)),
+    OperatorCase("batch_norm.default", (LINE, None, None, MEAN, VARIANCE, False, 0.1, 1e-5, False)),
+    OperatorCase("native_batch_norm.default", (LINE, WEIGHT, BIAS, None, None, True, 0.1, 1e-5)),
+    OperatorCase("_weight_norm_interface.default", (X, draw_positive(3, 1), 0)),
+    OperatorCase("scaled_dot_product_attention.default", (QUERY, KEY, VALUE, CAUSAL)),
+    OperatorCase("scaled_dot_product_attention.default", (QUERY, KEY, VALUE), {"scale": 0.3}),
+    OperatorCase("scaled_dot_product_attention.default", (KEY, VALUE, VALUE, None, 0.0, True)),
+    OperatorCase("scaled_dot_product_attention.default", (QUERY, KEY, VALUE, draw(3, 5).detach())),
+    OperatorCase(
+        "scaled_dot_product_attention.default",
+        (QUERY, KEY, VALUE, torch.zeros(3, 5, dtype=torch.float64).masked_fill(~CAUSAL, -torch.inf)),
+    ),
+    OperatorCase("scaled_dot_product_attention.default", (QUERY, KEY[:, :1], VALUE[:, :1]), {"enable_gqa": True}),
+    OperatorCase("embedding.default", (TABLE, WORDS)),
+    OperatorCase("embedding.default", (TABLE, WORDS, 4)),
+    OperatorCase("embedding_bag.default", (TABLE, pick(1, 4, 1, 0, 5), pick(0, 2), False, 1)),
+    OperatorCase("_embedding_bag.default", (TABLE, pick(1, 4, 1, 0, 5), pick(0, 2), False, 0)),
+    OperatorCase(
+        "_embedding_bag_forward_only.default",
+        (TABLE, pick(1, 4, 1, 0, 5), pick(0, 2), False, 0),
+        twin=torch.ops.aten._embedding_bag.default,
+    ),
+    OperatorCase("flatten.using_ints", (BATCH, 1, 2)),
+    OperatorCase("flip.default", (X, [1])),
+    OperatorCase("permute.default", (BATCH, [2, 0, 1])),
+    OperatorCase("transpose.int", (BATCH, 0, 2)),
+    OperatorCase("unsqueeze.default", (X, 1)),
+    OperatorCase("contiguous.default", (X.t(),)),
+    OperatorCase("_to_copy.default", (X,), {"dtype": torch.float64}),
+    OperatorCase("to.dtype", (X, torch.float64)),
+    *(OperatorCase(f"{name}.default", (X,)) for name in ("lift_fresh_copy", "alias_copy")),
+    *(OperatorCase(f"{name}.default", (X, 0.0, True)) for name in ("dropout", "native_dropout", "alpha_dropout")),
+    OperatorCase("feature_dropout.default", (X, 0.5, False)),
+    *(OperatorCase(f"{name}.default", (X, [2, 6])) for name in ("view", "_unsafe_view", "reshape", "view_copy")),
+    OperatorCase("_reshape_copy.default", (X, [2, 6])),
+    OperatorCase("unflatten.int", (X, 1, [2, 2])),
+    OperatorCase("squeeze.default", (draw(1, 3, 1),)),
+    OperatorCase("squeeze.dim", (draw(1, 3, 1), 0)),
+    OperatorCase("squeeze.dims", (draw(1, 3, 1), [0, 2])),
+    OperatorCase("expand.default", (draw(3, 1), [2, -1, 4])),
+    *(OperatorCase(f"{name}.default", ([X, Y], 1)) for name in ("cat", "concat", "stack")),
+    OperatorCase("cat.default", ([draw(0, 4).detach(), X], 0)),
+    OperatorCase("stack.default", ([draw(), torch.tensor(2.0, dtype=torch.float64)],)),
+    OperatorCase("constant_pad_nd.default", (X, [1, -1, 0, 2], 0.5)),
+    OperatorCase("select.int", (BATCH, 1, -1)),
+    OperatorCase("narrow.default", (X, 1, -3, 2)),
+    OperatorCase("narrow_copy.default", (X, 1, 1, 2)),
+    *(OperatorCase(f"{name}.Tensor", (X, 3, 1)) for name in ("split", "unsafe_split")),
+    OperatorCase("split_with_sizes.default", (X, [1, 3], 1)),
+    *(OperatorCase(f"{name}.default", (X, 2, 1)) for name in ("chunk", "unsafe_chunk")),
+    OperatorCase("tensor_split.sections", (X, 3, 1)),
+    OperatorCase("unbind.int", (X, 1)),
+    OperatorCase("repeat.default", (X, [2, 1, 2])),
+    OperatorCase("roll.default", (X, [1, 2], [0, 1])),
+    OperatorCase("rot90.default", (X, 1, [0, 1])),
+    OperatorCase("unfold.default", (X, 1, 2, 1)),
+    *(OperatorCase(f"{name}.default", (X, 1)) for name in ("diagonal", "diagonal_copy")),
+    *(OperatorCase(f"{name}.default", (X, [2, 2], [1, 4])) for name in ("as_strided", "as_strided_copy")),
+    OperatorCase("unfold_copy.default", (X, 1, 2, 1)),
+    OperatorCase("take.default", (X, pick(3, 0, 3))),
+    OperatorCase("take_along_dim.default", (X, torch.tensor([[0], [3], [1]]), 1)),
+    *(OperatorCase(f"{name}_pad1d.default", (LINE, [1, 2])) for name in PADS),
+    *(OperatorCase(f"{name}_pad2d.default", (IMAGE, [1, 2, 0, 1])) for name in PADS),
+    *(OperatorCase(f"{name}_pad3d.default", (BOX, [1, 0, 1, 1, 0, 1])) for name in PADS),
+    OperatorCase("pixel_shuffle.default", (draw(1, 4, 2, 3), 2)),
+    OperatorCase("pixel_unshuffle.default", (draw(1, 1, 4, 2), 2)),
+    OperatorCase("channel_shuffle.default", (draw(1, 4, 2, 2), 2)),
+    *(OperatorCase(f"{name}1d.default", (LINE, [10])) for name in NEAREST),
+    *(OperatorCase(f"{name}2d.default", (IMAGE, [9, 4])) for name in NEAREST),
+    *(OperatorCase(f"{name}3d.default", (draw(1, 1, 2, 2, 2), [3, 4, 1])) for name in NEAREST),
+    OperatorCase("upsample_linear1d.default", (LINE, [10], False)),
+    OperatorCase("upsample_bilinear2d.default", (IMAGE, [9, 4], True)),
+    OperatorCase("upsample_bilinear2d.default", (IMAGE, [9, 8], False, 1.6, 1.7)),
+    OperatorCase("upsample_bicubic2d.default", (IMAGE, [9, 4], False)),
+    OperatorCase("_upsample_bilinear2d_aa.default", (IMAGE, [3, 3], False)),
+    OperatorCase("_upsample_bicubic2d_aa.default", (IMAGE, [3, 3], False)),
+    *(OperatorCase(f"{name}.default", (X,)) for name in ("fliplr", "flipud")),
+    OperatorCase("movedim.int", (BATCH, 0, 2)),
+    OperatorCase("swapaxes.default", (BATCH, 0, 2)),
+    OperatorCase("expand_as.default", (draw(4), X.detach())),
+    OperatorCase("slice_scatter.default", (X, draw(3, 2), 1, 1, 3)),
+    OperatorCase("select_scatter.default", (X, draw(4), 0, 1)),
+    OperatorCase("diagonal_scatter.default", (X, draw(3))),
+    # torch's own backward pass of this one puts the gradient into the elements that are overwritten.
+    OperatorCase("as_strided_scatter.default", (X, draw(2, 2), [2, 2], [1, 4]), twin=scatter_strided),
+    OperatorCase("scatter.src", (X, 0, DISTINCT, draw(2, 4))),
+    OperatorCase("masked_scatter.default", (X, MASK, draw(12))),
+    OperatorCase("index_copy.default", (X, 0, pick(2, 0), draw(2, 4))),
+    OperatorCase("copy.default", (X, Y), twin=lambda _, source: source.clone()),
+    OperatorCase("repeat_interleave.self_int", (X, 2, 1)),
+    OperatorCase("slice.Tensor", (X, 1, -3, 100)),
+    OperatorCase("slice.Tensor", (X, 1, 0, 4, 2)),
+    OperatorCase("slice.Tensor", (X, 0)),
+    OperatorCase("index.Tensor", (X, [None, pick(-1, 0, 0)])),
+    OperatorCase("index.Tensor", (X, [pick(0, 2), pick(1, -1)])),
+    OperatorCase("index.Tensor", (X, [MASK])),
+    OperatorCase("_unsafe_index.Tensor", (X, [None, pick(3, 0)])),
+    OperatorCase("index_put.default", (X, [pick(0, 2)], draw(2, 4))),
+    OperatorCase("index_put.default", (X, [pick(0, 2, 0)], draw(1, 4), True)),
+    OperatorCase("_unsafe_index_put.default", (X, [None, pick(0, 2)], draw(3, 2))),
+    OperatorCase("scatter.value", (X, 0, INDEX, 2.0)),
+    OperatorCase("index_fill.int_Scalar", (X, 1, pick(0, 2), 2.0)),
+    *(OperatorCase(f"{name}.default", (X, 1)) for name in ("tril", "triu")),
+    OperatorCase("diag_embed.default", (X, 1)),
+    OperatorCase("im2col.default", (draw(1, 2, 3, 3), [2, 2], [1, 1], [1, 0], [1, 2])),
+    OperatorCase("index_add.default", (X, 0, ROWS, draw(3, 4, seed=5)), {"alpha": 2}),
+    OperatorCase("index_add.default", (X, 1, ROWS, draw(3, 3))),
+    OperatorCase("index_add.default", (draw(4), 0, ROWS, draw(3))),
+    OperatorCase("index_add.default", (BATCH, 0, pick(1, 1), draw(2, 3, 4, seed=7))),
+    OperatorCase("scatter_add.default", (X, 0, INDEX, draw(2, 4))),
+    OperatorCase("scatter.reduce", (X, 0, INDEX, draw(2, 4)), {"reduce": "add"}, twin=add_scattered),
+    OperatorCase("scatter_reduce.two", (X, 0, INDEX, draw(2, 4), "sum")),
+    OperatorCase("amax.default", (X, [1], True)),
+    OperatorCase("amin.default", (X, [0])),
+    OperatorCase("max.default", (X,)),
+    OperatorCase("max.dim", (X, 1, True)),
+    OperatorCase("max.other", (X, Y)),
+    OperatorCase("min.default", (X,)),
+    OperatorCase("min.dim", (X, 0)),
+    OperatorCase("logsumexp.default", (X, [1])),
+    OperatorCase("cumsum.default", (X, 1)),
+    OperatorCase("sum.default", (X,)),
+    OperatorCase("sum.dim_IntList", (BATCH, [0, 2], True)),
+    OperatorCase("sum.dim_IntList", (X, [])),
+    OperatorCase("mean.default", (X,)),
+    OperatorCase("mean.dim", (BATCH, [0, 2])),
+    OperatorCase("var.correction", (X, [1])),
+    OperatorCase("var.correction", (X,), {"correction": 0, "keepdim": True}),
+    OperatorCase("var.default", (X, False)),
+    OperatorCase("var_mean.correction", (X, [1]), {"correction": 0}),
+    OperatorCase("std.correction", (X, [0])),
+    OperatorCase("linalg_vector_norm.default", (X, 2, [1])),
+    OperatorCase("linalg_vector_norm.default", (X, 1.5)),
+    OperatorCase("norm.ScalarOpt_dim", (X, 2, [1], True)),
+    OperatorCase("index_select.default", (X, 0, ROWS)),
+    OperatorCase("gather.default", (X, 1, torch.tensor([[0, 3], [1, 1], [2, 0]]))),
+    OperatorCase("topk.default", (X, 2, 1, False)),
+    OperatorCase("sort.default", (X, 0, True)),
+    OperatorCase("kthvalue.default", (X, 2, 1)),
+    OperatorCase("median.dim", (X, 1)),
+    OperatorCase("max_pool2d.default", (IMAGE, [2, 3], [], [1, 0])),
+    OperatorCase("max_pool2d_with_indices.default", (IMAGE, [2, 2], [1, 2])),
+    OperatorCase("avg_pool2d.default", (IMAGE, [2, 2], [], [1, 0], True, False)),
+    OperatorCase("max_pool1d.default", (LINE, [2], [2], [1])),
+    OperatorCase("max_pool1d_with_indices.default", (LINE, [3])),
+    OperatorCase("avg_pool1d.default", (LINE, [2], [], [1], False, False)),
+    OperatorCase("adaptive_avg_pool1d.default", (LINE, [3])),
+    OperatorCase("adaptive_avg_pool2d.default", (IMAGE, [1, 1])),
+    OperatorCase("_adaptive_avg_pool2d.default", (IMAGE, [4, 3])),
+    OperatorCase("adaptive_avg_pool3d.default", (draw(1, 2, 2, 2, 2), [1, 1, 1])),
+    OperatorCase("adaptive_max_pool2d.default", (draw(1, 2, 4, 6), [2, 3])),
+    OperatorCase("adaptive_max_pool1d.default", (draw(1, 2, 6), [3])),
+    *(OperatorCase(f"{name}.default", (X, Y, 1)) for name in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")),
+    OperatorCase("smooth_l1_loss.default", (X, Y, 2, 0.5)),
+    OperatorCase("huber_loss.default", (X, Y, 0, 0.5)),
+    OperatorCase("binary_cross_entropy.default", (PROBABILITIES, TARGETS, POSITIVE.detach())),
+    OperatorCase("binary_cross_entropy_with_logits.default", (X, MASK.double(), None, draw_positive(4).detach(), 2)),
+    OperatorCase("kl_div.default", (X, PROBABILITIES, 2)),
+    OperatorCase("kl_div.default", (X, Y, 1), {"log_target": True}),
+    OperatorCase("cross_entropy_loss.default", (X, LABELS, draw_positive(4).detach(), 1, -100, 0.1)),
+    OperatorCase("cross_entropy_loss.default", (X, PROBABILITIES.detach())),
+    OperatorCase("cross_entropy_loss.default", (draw(4), torch.tensor(2))),
+    *(OperatorCase(f"{name}.default", (X, LABELS)) for name in ("nll_loss", "nll_loss_nd")),
+    OperatorCase("nll_loss_forward.default", (X, LABELS, None, 1, 0)),
+    *(
+        OperatorCase(f"{name}.default", (PLANES, PLANE_LABELS, None, 1, -100))
+        for name in ("nll_loss2d", "nll_loss2d_forward")
+    ),
+    OperatorCase("cosine_embedding_loss.default", (X, Y, pick(1.0, -1.0, 1.0).double(), 0.1)),
+    OperatorCase("triplet_margin_loss.default", (X, Y, POSITIVE, 1.0, 2.0, 1e-6, True)),
+]
