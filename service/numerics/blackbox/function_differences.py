@@ -24,7 +24,7 @@ from service.numerics.blackbox.scattered_values import (
     put_functions,
 )
 from service.numerics.blackbox.stair_noise import estimate_stair_deviation
-from service.numerics.blackbox.staircase import is_staircase
+from service.numerics.blackbox.staircase import has_equal_neighbours, is_staircase
 from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.verdict.projection import euclidean_norms
@@ -118,6 +118,8 @@ def _find_staircases(
     layout: EvaluationLayout, name: str, near_losses: Array, tensor_losses: Array, noise: LossNoise
 ) -> Array:
     """Return whether each function is a staircase where the tensor moves, () or (m,)."""
+    if not has_equal_neighbours(near_losses):
+        return np.zeros(near_losses.shape[2:], np.bool_)
     point, lines = layout.points[name], layout.lines[name]
     changes = np.abs(tensor_losses[..., 0, 0] - tensor_losses[..., 0, 1]) / (2 * point.schedule.steps[0])
     slope = euclidean_norms(np.where(np.isfinite(changes), changes, 0.0))

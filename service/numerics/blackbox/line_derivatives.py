@@ -37,9 +37,12 @@ def difference_lines(
     """
     sides = layout.lines[name].sides
     is_evaluated: Array = np.logical_and.reduce(np.isfinite(losses), axis=tuple(range(losses.ndim - 3)))
-    derivatives = central_derivatives.difference_centrally(
-        layout, name, np.where((sides == 0)[:, None, None], losses, np.nan), base, noise
-    )
+    has_sides = sides.any()
+    central_losses = np.where((sides == 0)[:, None, None], losses, np.nan) if has_sides else losses
+    derivatives = central_derivatives.difference_centrally(layout, name, central_losses, base, noise)
+    if not has_sides and is_evaluated.shape[1] and np.count_nonzero(is_evaluated, axis=1).max() < MIN_NODES:
+        # As of a first look: no side has points for a difference of its own.
+        return derivatives
     needs_one_side = (sides != 0) | ~is_evaluated.all(axis=(1, 2))
     if not needs_one_side.any():
         return derivatives

@@ -45,6 +45,9 @@ def has_rounding_jitter(
         is_quiet = is_quiet & (_measure_range(near, (0, 1)) <= limit)
     if not is_quiet.any():
         return is_quiet
+    if not (np.isfinite(near).any() or np.isfinite(tensor_losses[..., -_FINE_LEVELS:, :]).any()):
+        # As of a first look at several tensors.
+        return np.zeros(is_quiet.shape, np.bool_)
     fine = _sort_fine_points(layout, name, tensor_losses)
     turns = np.maximum(_count_turns(fine).max(axis=-1), _count_turns(near).max(axis=0, initial=0))
     return is_quiet & (_measure_range(fine, (0, -1)) <= limit) & (turns > 1)

@@ -32,7 +32,7 @@ def is_staircase(near_losses: Array, spacings: Array, slope: Array, rounding: fl
     rounding
         Unit roundoff of the format of the losses.
     """
-    changes = np.abs(np.diff(near_losses, axis=1))
+    changes = np.abs(near_losses[:, 1:] - near_losses[:, :-1])
     is_seen: Array = np.count_nonzero(changes == 0, axis=1) >= _MIN_EQUAL_NEIGHBOURS
     if not is_seen.any():
         return np.zeros(np.shape(slope), np.bool_)
@@ -49,3 +49,8 @@ def is_staircase(near_losses: Array, spacings: Array, slope: Array, rounding: fl
     has_high_stairs: Array = lowest_stair > _MIN_STAIR_ROUNDOFFS * _SINGLE_ROUNDOFF * size
     has_stairs: Array = np.where(is_stair.any(axis=(0, 1)), has_high_stairs, is_single)
     return np.logical_and(is_apparent, has_stairs)
+
+
+def has_equal_neighbours(near_losses: Array) -> bool:
+    """Tell whether neighbours among near points, (lines, points, ...), have the same loss, as in all staircases."""
+    return bool((near_losses[:, 1:] == near_losses[:, :-1]).any())

@@ -57,7 +57,7 @@ def make_verdict(
             return compare_candidate(lines, point, gradient, comparison.reference, precision)
 
         verdict = replace(verdict, reason=verdict.reason + _suggest_lower_precision(comparison, gradient, compare_in))
-    return verdict, list_results(entries)
+    return verdict, verdict.direction_results or list_results(entries)
 
 
 def make_product_verdict(
