@@ -2,9 +2,9 @@
 
 `gradcheckd.torch.gradcheck` and `gradgradcheck`, with the service in this process, stand beside both modes of
 `torch.autograd`'s checkers in one run. A gradient counts as right if torch's slow mode accepts it, in float64 where the
-sample is in float32. Errors are planted in the first such sample of some operators. `--sections` and `--operators` run
-a part, of which nothing is kept. `--results` names a file for the results of each operator: a run that ends early
-goes on from there, and several runs may measure a section each.
+sample is in float32. Errors are planted in the first such sample of some operators. `--sections`, `--operators` and
+`--step` run a part, of which nothing is kept. `--results` names a file for the results of each operator: a run that
+ends early goes on from there, and several runs may measure a section each.
 """
 
 from benchmarks import one_thread  # isort: skip # noqa: F401 - before anything that computes
@@ -108,11 +108,16 @@ def measure_operator(operator: Any, section: Section, seed: int, *, has_errors: 
 
 
 def measure_section(
-    section: Section, seed: int, names: Sequence[str], error_step: int, store: ResultStore | None = None
+    section: Section,
+    seed: int,
+    names: Sequence[str],
+    error_step: int,
+    store: ResultStore | None = None,
+    step: int = 1,
 ) -> dict[str, Any]:
-    """Measure a section, all operators of it or those of some names."""
+    """Measure a section: one operator in each step, of all or of those of some names."""
     counts = SectionCounts(section, store)
-    for number, operator in enumerate(_show_progress(section, list_operators(section, names))):
+    for number, operator in enumerate(_show_progress(section, list_operators(section, names)[::step])):
         counts.add_operator(operator, seed, has_errors=number % error_step == 0)
     return counts.write_document()
 
@@ -134,12 +139,15 @@ def main() -> None:
     parser.add_argument("--sections", nargs="+", choices=names, default=names)
     parser.add_argument("--operators", nargs="+", default=[], help="names in the database; by default all")
     parser.add_argument("--error-step", type=int, default=ERROR_STEP, help="plant errors in one operator of so many")
+    parser.add_argument("--step", type=int, default=1, help="take one operator of so many")
     parser.add_argument("--results", type=Path, help="file of the results by operator, to go on from")
     arguments = parser.parse_args()
     store = ResultStore(arguments.results)
     torch.set_num_threads(1)
     sections = {
-        section.name: measure_section(section, arguments.seed, arguments.operators, arguments.error_step, store)
+        section.name: measure_section(
+            section, arguments.seed, arguments.operators, arguments.error_step, store, arguments.step
+        )
         for section in SECTIONS
         if section.name in arguments.sections
     }
@@ -152,7 +160,7 @@ def main() -> None:
     }
     text = write_markdown(document)
     print(text)
-    if arguments.sections == names and not arguments.operators:
+    if arguments.sections == names and not arguments.operators and arguments.step == 1:
         saved_results.save_results("operator_database", document, text, text)
 
 

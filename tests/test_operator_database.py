@@ -6,7 +6,7 @@ import types
 import pytest
 import torch
 
-from benchmarks import operator_tables, operator_times, saved_results
+from benchmarks import operator_database, operator_tables, operator_times, saved_results
 from benchmarks.operator_checks import ERROR, FAST, OURS, PASS, REFUSED, SLOW, UNDECIDED, check_sample, judge
 from benchmarks.operator_database import SectionCounts
 from benchmarks.operator_samples import MAX_NUMBERS, SAMPLES, SECTIONS, OperatorSample, draw_samples
@@ -162,6 +162,14 @@ def test_a_run_goes_on_with_the_results_of_one_that_ended_early(tmp_path):
     other_section = SectionCounts(FORWARD, ResultStore(path))
     other_section.add_operator(unread, 0, has_errors=True)
     assert list(other_section.write_document()["failed_draws"]) == ["operator"]
+
+
+@pytest.mark.parametrize(("step", "expected"), [(1, "abcde"), (2, "ace"), (9, "a")])
+def test_a_part_of_a_section_has_one_operator_in_each_step(monkeypatch, step, expected):
+    operators = [types.SimpleNamespace(formatted_name=name) for name in "abcde"]
+    monkeypatch.setattr(operator_database, "list_operators", lambda section, names: operators)
+    document = operator_database.measure_section(FLOAT64, 0, (), 1, step=step)
+    assert list(document["failed_draws"]) == list(expected)
 
 
 def test_counts_of_a_section_name_all_that_does_not_pass(monkeypatch):
