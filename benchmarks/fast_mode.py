@@ -24,6 +24,7 @@ from benchmarks.peers import make_gradcheck_call
 from benchmarks.problems import Array
 from benchmarks.timing import Contender, MeasuringBudget, measure_cpu_share, measure_seconds, run_in_turns, warm_up
 from service.checks.graph.check import check
+from service.gunicorn.memory_allocator import configure_malloc
 
 TORCH_FAST = "torch gradcheck, fast mode"
 JOINT, OWN_DIRECTIONS = "joint direction", "a direction of each tensor"
@@ -157,7 +158,8 @@ def write_markdown(document: Mapping[str, Any]) -> str:
     )
     share = document["cpu_share"]
     note = tables.wrap_prose(
-        "Medians of one run in which all take turns, one thread on one core, warm. Seconds are processor time. "
+        "Medians of one run in which all take turns, one thread on one core, warm. The C library's allocator is set as "
+        "in a worker of the service, for all of them. Seconds are processor time. "
         f"{_describe_load(share)} The missed error is the largest of a tensor along the joint direction, relative to "
         "the norm of its gradient, that is missed with a probability of 0.001 at most; the others state none. The "
         "evaluations are those of the loss along the joint direction."
@@ -195,6 +197,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="for one contender")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    configure_malloc()
     names, budget = options.problems.split(";"), MeasuringBudget(options.seconds, 5, 200)
     share, problems = measure_cpu_share(
         lambda: {name: measure_problem(FAST_MODE_PROBLEMS[name](), budget) for name in names}

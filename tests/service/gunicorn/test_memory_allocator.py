@@ -51,6 +51,43 @@ def test_environment_overrides_the_allocator_settings(monkeypatch: pytest.Monkey
     assert not memory_allocator.configure_malloc()
 
 
+REPEATED = """
+import ctypes
+import resource
+import sys
+from service.gunicorn import memory_allocator as allocator
+
+assert allocator.configure_malloc()
+if "trimmed" in sys.argv:
+    ctypes.CDLL(None).mallopt(-1, 2**17)
+
+def take_and_free():
+    blocks = [b"x" * 2**19 for _ in range(8)]
+    del blocks
+
+take_and_free()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    take_and_free()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+PAGES = 8 * 2**19 // os.sysconf("SC_PAGE_SIZE")
+"""Pages of the blocks."""
+
+
+def count_faults(*arguments: str) -> int:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", REPEATED, *arguments]
+    return int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc is set")
+def test_repeated_blocks_are_not_cleared_anew_each_time() -> None:
+    assert count_faults() < PAGES
+    assert count_faults("trimmed") > 10 * PAGES, "the negative control"
+
+
 HOLES = """
 from service.gunicorn import memory_allocator as allocator
 
