@@ -27,8 +27,7 @@ from service.numerics.blackbox.layout import (
 )
 from service.numerics.blackbox.lines import TensorPoint
 from service.numerics.blackbox.schedule import STEP_SCHEDULES
-from service.numerics.core.batching import Array
-from service.numerics.verdict.gradient_verdict import unravel_index
+from service.numerics.core.batching import Array, unravel_index
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,8 @@ from service.numerics.blackbox.schedule import (
     choose_move_sizes,
     round_to_power_of_two,
 )
-from service.numerics.core.batching import Array
+from service.numerics.core.batching import Array, unravel_index
 from service.numerics.core.medians import compute_median
-from service.numerics.verdict.gradient_verdict import unravel_index
 
 _UNKNOWN_TENSOR_MESSAGE = "there is no tensor {} in the point"
 

@@ -3,7 +3,7 @@
 Counts limit its size, then a pydantic model tells its form.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
@@ -72,18 +72,20 @@ def _count_entries(body: object, path: Path) -> int:
 def count_nested_entries(value: object) -> int:
     """Return the number of entries of lists and objects, nested ones too."""
     total = 0
-    pending: list[Any] = [value]
+    pending = _find_containers([value])
     while pending:
         parent = pending.pop()
-        if isinstance(parent, list | dict):
-            children = _list_children(cast("list[Any] | dict[str, Any]", parent))
-            total += len(children)
-            pending.extend(children)
+        children = parent.values() if isinstance(parent, dict) else parent
+        total += len(children)
+        pending += _find_containers(children)
     return total
 
 
-def _list_children(parent: list[Any] | dict[str, Any]) -> list[Any]:
-    return list(parent.values()) if isinstance(parent, dict) else parent
+def _find_containers(values: Iterable[Any]) -> list[dict[str, Any] | list[Any]]:
+    return [value for value in values if isinstance(value, _CONTAINERS)]
+
+
+_CONTAINERS = (list, dict)
 
 
 def find_known_fields(model: type[BaseModel], body: object, path: Sequence[str | int]) -> Mapping[str, FieldInfo]:

@@ -28,6 +28,7 @@ from service.checks.graph.gradient_sources import GradientSources
 from service.checks.graph.judge import Judge
 from service.checks.graph.problem import Problem
 from service.checks.graph.summary import summarize_check
+from service.numerics.core.batching import unravel_index
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.precision import Precision
 from service.numerics.diagnosis.explanation import BugExplanation
@@ -179,11 +180,7 @@ def _build_metrics(a: Array, b: Array | None, precision: Precision, examined: Ar
     if examined is not None:
         a, b = a.ravel()[examined], b.ravel()[examined]
     distances = metrics.measure_distances(a, b, precision)
-    worst = (
-        distances.worst_index
-        if examined is None
-        else gradient_verdict.unravel_index(int(examined[distances.worst_index[0]]), shape)
-    )
+    worst = distances.worst_index if examined is None else unravel_index(int(examined[distances.worst_index[0]]), shape)
     return _encode_metrics(distances, worst)
 
 
@@ -242,7 +239,7 @@ def _build_kinks(difference: Difference) -> list[Kink]:
     positions = np.flatnonzero(np.isfinite(left) & np.isfinite(right))[:_MAX_KINKS]
     return [
         {
-            "index": list(gradient_verdict.unravel_index(int(position), difference.value.shape)),
+            "index": list(unravel_index(int(position), difference.value.shape)),
             "left": encode_number(float(left[position])),
             "right": encode_number(float(right[position])),
         }

@@ -40,6 +40,16 @@ def flat_indices(array: Array) -> Array:
     return np.arange(array.size).reshape(array.shape)
 
 
+def unravel_index(flat_index: int, shape: Shape) -> tuple[int, ...]:
+    """Return the index of an element, given its flat index."""
+    index: list[int] = []
+    flat_index = int(flat_index)
+    for length in reversed(shape):
+        flat_index, position = divmod(flat_index, length)
+        index.append(position)
+    return tuple(reversed(index))
+
+
 def broadcast_batch(array: Array, batch_size: int) -> Array:
     """Broadcast an array of one tile to as many as needed: a view.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.numerics.core.batching import Array, Shape, count_elements
+from service.numerics.core.batching import Array, Shape, count_elements, unravel_index
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.verdict.outcome import CAUSES, Cause, Outcome, find_outcomes
 from service.numerics.verdict.projection import NormDetectionLimit
@@ -168,15 +168,6 @@ class JudgedEntries:
             return (position,)
         flat = position if self.flat_indices is None else int(self.flat_indices[position])
         return unravel_index(flat, self.tensor_shape)
-
-
-def unravel_index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the index of an element, given its flat index."""
-    index: list[int] = []
-    for length in reversed(shape):
-        flat, position = divmod(flat, length)
-        index.append(position)
-    return tuple(reversed(index))
 
 
 def combine_outcomes(outcomes: list[Outcome]) -> Outcome:

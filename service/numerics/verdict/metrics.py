@@ -2,18 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
 
-from service.numerics.core.batching import Array, Shape
+from service.numerics.core.batching import Array, Shape, unravel_index
 from service.numerics.core.precision import Precision
 from service.numerics.core.vector_norms import is_safe_square
 
 
-@dataclass(frozen=True)
-class DistanceMetrics:
+class DistanceMetrics(NamedTuple):
     """Distances of a from the reference b, over all elements.
 
     Attributes
@@ -46,7 +44,7 @@ class DistanceMetrics:
     worst_index: tuple[int, ...]
 
 
-METRIC_NAMES = tuple(field.name for field in fields(DistanceMetrics) if field.name != "worst_index")
+METRIC_NAMES = tuple(name for name in DistanceMetrics._fields if name != "worst_index")
 """Names of the numbers among the metrics, as on the wire."""
 _INFINITE_BESIDE_INFINITY = ("max_abs", "rms", "max_ulp")
 
@@ -67,24 +65,17 @@ def measure_distances(a: Array, b: Array, precision: Precision) -> DistanceMetri
             _measure_block(flat[start : start + _BLOCK_LENGTH], other[start : start + _BLOCK_LENGTH], precision)
             for start in range(0, flat.size, _BLOCK_LENGTH)
         ]
-        largest = [block.largest for block in blocks]
-        if not all(map(math.isfinite, largest)):
+        total = blocks[0] if len(blocks) == 1 else _join_blocks(blocks)
+        if not math.isfinite(total.largest):
             return _measure_overflow(a, b, precision)
-        position = largest.index(max(largest))
-        worst = position * _BLOCK_LENGTH + blocks[position].worst
-        squares = [sum(sums) for sums in zip(*(block.products for block in blocks), strict=True)]
-        if not largest[position]:
+        if not total.largest:
             norms = 0.0, 0.0, 1.0
-        elif all(map(is_safe_square, squares[:3])):
-            norms = _derive_norms(squares, a.size)
+        elif all(map(is_safe_square, total.products[:3])):
+            norms = _derive_norms(total.products, a.size)
         else:
             norms = _measure_norms(flat, other)
         return DistanceMetrics(
-            largest[position],
-            max(block.largest_relative for block in blocks),
-            *norms,
-            max(block.largest_ulp for block in blocks),
-            tuple(int(i) for i in np.unravel_index(worst, a.shape)),
+            total.largest, total.largest_relative, *norms, total.largest_ulp, unravel_index(total.worst, a.shape)
         )
 
 
@@ -115,7 +106,23 @@ def _measure_block(a: Array, b: Array, precision: Precision) -> _BlockDistances:
         worst,
         _measure_relative_difference(a, b, difference),
         int(precision.compute_ulp_distance(a, b).max()),
-        (*squares, float(np.vdot(signed, signed)), float(np.vdot(a, b))),
+        (*squares, float(np.vdot(signed, signed)), float(np.vdot(a, b)) + 0.0),
+    )
+
+
+def _join_blocks(blocks: Sequence[_BlockDistances]) -> _BlockDistances:
+    """Return the distances of all blocks together; the largest is not finite if one of them is not."""
+    largest = [block.largest for block in blocks]
+    if not all(map(math.isfinite, largest)):
+        return blocks[0]._replace(largest=math.inf)
+    position = largest.index(max(largest))
+    first, second, third, fourth = (sum(sums) for sums in zip(*(block.products for block in blocks), strict=True))
+    return _BlockDistances(
+        largest[position],
+        position * _BLOCK_LENGTH + blocks[position].worst,
+        max(block.largest_relative for block in blocks),
+        max(block.largest_ulp for block in blocks),
+        (first, second, third, fourth),
     )
 
 
@@ -165,7 +172,7 @@ def _measure_nonfinite(a: Array, b: Array) -> DistanceMetrics:
 
 
 def _find_first_index(mask: Array) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.unravel_index(int(np.argmax(mask)), mask.shape))
+    return unravel_index(int(np.argmax(mask)), mask.shape)
 
 
 def _measure_relative_difference(a: Array, b: Array, difference: Array) -> float:

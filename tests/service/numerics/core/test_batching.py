@@ -10,6 +10,7 @@ from service.numerics.core.batching import (
     count_repeats,
     is_broadcastable,
     sum_broadcast_axes,
+    unravel_index,
 )
 
 
@@ -41,3 +42,12 @@ def test_size_is_exact(shape, count):
 )
 def test_broadcasting_to_a_shape_keeps_that_shape(operand, result, fits):
     assert is_broadcastable(operand, result) is fits
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (2, 3), (3, 1, 4, 2)])
+def test_flat_index_leads_to_the_element(shape):
+    numbers = np.arange(count_elements(shape)).reshape(shape)
+    for flat_index in numbers.ravel():
+        index = unravel_index(flat_index, shape)
+        assert numbers[index] == flat_index
+        assert all(type(number) is int for number in index)

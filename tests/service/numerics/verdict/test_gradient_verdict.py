@@ -11,7 +11,6 @@ from service.numerics.verdict.gradient_verdict import (
     assemble_elementwise_verdict,
     combine_outcomes,
     list_results,
-    unravel_index,
 )
 from service.numerics.verdict.outcome import CAUSES, Cause, Outcome
 from service.numerics.verdict.projection import NormDetectionLimit
@@ -120,4 +119,3 @@ def test_along_directions_no_element_counts():
 
 def test_fail_prevails_over_inconclusive_and_that_over_pass():
     assert combine_outcomes([Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE]) == Outcome.FAIL
-    assert unravel_index(5, (2, 3)) == (1, 2)

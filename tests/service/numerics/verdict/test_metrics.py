@@ -82,7 +82,7 @@ def test_metrics_of_huge_and_tiny_values_are_right():
 
 def test_a_nan_makes_every_metric_nan_and_is_the_worst():
     distances = measure_distances(np.array([[1.0, np.inf], [np.nan, np.nan]]), np.zeros((2, 2)), FP64)
-    assert all(math.isnan(getattr(distances, name)) for name in vars(distances) if name != "worst_index")
+    assert all(math.isnan(getattr(distances, name)) for name in distances._asdict() if name != "worst_index")
     assert distances.worst_index == (1, 0)
 
 
