@@ -65,15 +65,17 @@ format: $(TEST_STAMP) ## lay the code out
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(BENCH_STAMP) ## measure beside the peers, some 10 minutes
+bench: $(BENCH_STAMP) ## measure beside the peers, some 12 minutes
 	$(BIN)/python -m benchmarks.reference
 	$(BIN)/python -m benchmarks.diagnosis
 	$(BIN)/python -m benchmarks.wire
 	$(BIN)/python -m benchmarks.finite_differences
 	$(BIN)/python -m benchmarks.fast_mode
+	$(BIN)/python -m benchmarks.block_scaling
 
 load: $(TEST_STAMP) ## put load on a real gunicorn, and attack it, and look at its memory; some 15 minutes
 	$(BIN)/python -m benchmarks.load
+	$(BIN)/python -m benchmarks.load_one_worker
 	$(BIN)/python -m benchmarks.memory_attacks
 
 bounds: $(TEST_STAMP) ## hold the error bounds of the differences against the truth, on fresh problems

@@ -76,8 +76,9 @@ def extrapolate_torch_slow(problem: BenchmarkProblem, row: str) -> Contender:
 
 
 def make_unlimited() -> Limits:
-    """Limits that no benchmark meets; whatever is limited, now or later."""
-    return Limits(**{field.name: getattr(Limits(), field.name) * 10**6 for field in fields(Limits)})
+    """Limits that no benchmark meets; whatever is limited, now or later. One process has the processor time."""
+    many = {field.name: getattr(Limits(), field.name) * 10**6 for field in fields(Limits)}
+    return Limits(**many | {"processes": 1})
 
 
 def make_service_contender(

@@ -108,10 +108,10 @@ class Settings(BaseSettings):
         default=16,
         description="Most slow readers of a worker; beyond that, the slowest connection is closed.",
     )
-    max_processes: Count = Field(
+    max_processes: Annotated[int, Gt(0), Le(64)] = Field(
         default=_LIMITS.processes,
-        description="Most processes that compute one large check together, its worker included. If it is not set, "
-        "`make serve` takes the cores for each worker, 4 at most.",
+        description="Most processes that compute one large check together, its worker included; at most 64. If it is "
+        "not set, `make serve` takes the cores for each worker, 4 at most.",
     )
     keys: SecretStr = Field(
         default=SecretStr(""),

@@ -120,6 +120,7 @@ PLANTED = [
     ("service/numerics/verdict/metrics.py", "import service.numerics.verdict.elementwise"),
     ("service/numerics/blackbox/noise.py", "import service.numerics.blackbox.lines"),
     ("service/numerics/ops/windows.py", "import service.numerics.ops.conv"),
+    ("service/helper_processes/child.py", "import service.helper_processes.pool"),
 ]
 
 

@@ -11,11 +11,13 @@ import torch
 
 from benchmarks import (
     alarm_tables,
+    block_scaling,
     bound_coverage,
     diagnosis,
     fast_mode,
     few_evaluations,
     load,
+    load_one_worker,
     operator_tables,
     reference,
     saved_results,
@@ -23,7 +25,7 @@ from benchmarks import (
     wire,
 )
 from benchmarks.checkers import CHECKERS
-from benchmarks.fast_mode_problems import FAST_MODE_PROBLEMS
+from benchmarks.fast_mode_problems import FAST_MODE_PROBLEMS, make_block
 from benchmarks.models import LOSSES
 from benchmarks.peers import PEERS, PreparedPeer, differentiate_by_torch, make_torch_inputs
 from benchmarks.problems import BenchmarkProblem, make_convolution, make_perceptron
@@ -39,11 +41,13 @@ RENDERED: Mapping[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     "wire": (wire.write_markdown, wire.write_markdown),
     "finite_differences": (tables.write_all_tables, tables.write_speed_tables),
     "fast_mode": (fast_mode.write_markdown, fast_mode.write_markdown),
+    "block_scaling": (block_scaling.write_markdown, block_scaling.write_markdown),
     "false_alarms": (alarm_tables.write_markdown, alarm_tables.write_markdown),
     "coverage": (bound_coverage.write_markdown, bound_coverage.write_markdown),
     "few_evaluations": (few_evaluations.write_markdown, few_evaluations.write_markdown),
     "operator_database": (operator_tables.write_markdown, operator_tables.write_markdown),
     "load": (load.write_markdown, load.write_markdown),
+    "one_worker": (load_one_worker.write_markdown, load_one_worker.write_markdown),
 }
 
 
@@ -96,6 +100,40 @@ def test_a_problem_of_the_fast_mode_is_the_same_function_for_all(name: str) -> N
     for tensor, gradient in zip(report["gradients"].values(), torch.autograd.grad(loss, tensors), strict=True):
         mine = np.frombuffer(b64decode(tensor["analytic"]["b64"])).reshape(gradient.shape)
         np.testing.assert_allclose(mine, gradient.numpy(), rtol=1e-7, atol=1e-12 * float(gradient.abs().max()))
+
+
+def test_the_exponent_is_that_of_the_largest_sizes() -> None:
+    points = [(10.0, 5.0), *((size, 3 * size**1.5) for size in (1e4, 1e6, 1e5))]
+    assert block_scaling.fit_exponent(points) == pytest.approx(1.5)
+    assert block_scaling.fit_exponent(points[1:3]) == pytest.approx(1.5)
+    assert block_scaling.fit_exponent(points[:1]) is None
+    document = json.loads((saved_results.RESULTS / "block_scaling.json").read_text())
+    before = block_scaling.write_markdown(document)
+    document["widths"][-1]["rows"][block_scaling.JOINT]["seconds"] *= 4
+    assert block_scaling.write_markdown(document) != before
+
+
+def test_a_check_of_all_elements_ends_at_the_default_limits() -> None:
+    assert block_scaling.is_within_limits(make_block(16))
+    assert not block_scaling.is_within_limits(make_block(192))
+
+
+def test_the_parts_of_a_request_add_up() -> None:
+    document = json.loads((saved_results.RESULTS / "one_worker.json").read_text())
+    assert sum(load_one_worker.split_request(document).values()) == pytest.approx(document["worker"]["request"])
+    for throughput, said in ((200.0, "(200: met)"), (199.9, "(200: missed)")):
+        document["worker"]["throughput"] = throughput
+        assert said in load_one_worker.describe_result(document)
+
+
+def test_a_request_is_called_as_a_server_calls_it() -> None:
+    assert json.loads(load_one_worker._make_application_call()())["outcome"] == "pass"
+
+
+def test_the_largest_block_has_a_million_weights() -> None:
+    document = json.loads((saved_results.RESULTS / "block_scaling.json").read_text())
+    assert [entry["width"] for entry in document["widths"]] == [*block_scaling.WIDTHS]
+    assert 0.9e6 < document["widths"][-1]["scalars"] < 1.1e6
 
 
 def test_tables_fit_a_terminal(saved_document: dict[str, Any]) -> None:

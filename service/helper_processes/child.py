@@ -23,7 +23,7 @@ HEADER = struct.Struct("<qq")
 """The index of a part and 0; or `JOB`, and the bytes that the job may take. The job follows."""
 JOB = -1
 READY = b"ready"
-"""What is sent before all results, so that no call waits for the start of a process."""
+"""The first message: no call waits for the start of a process."""
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = 500
 """Score above the worker's: where memory runs out, the kernel kills the helper, and the worker goes on."""

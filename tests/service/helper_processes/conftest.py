@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,10 @@ import pytest
 from service.helper_processes.pool import HelperPool
 from service.helper_processes.shared_work import SharedExecutor
 
-PATIENCE = 60
+PATIENCE = 120
+BYTES = 2**28
+NUMBERS = list(range(20))
+SQUARES = [number * number for number in NUMBERS]
 
 
 def wait_until(condition: Callable[[], Any]) -> None:
@@ -39,3 +43,13 @@ def map_in_helpers(work: SharedExecutor, function: Callable[..., Any], *argument
     results = work.map(function, *arguments)
     wait_until(lambda: is_idle(work))
     return list(results)
+
+
+def map_in_helpers_until_it_ends(pool: HelperPool, work: SharedExecutor, function) -> list[int]:
+    results = work.map(function, NUMBERS)
+    wait_until(lambda: not pool.helpers)
+    return list(results)
+
+
+def has_ended(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
