@@ -7,7 +7,6 @@ by our own worker and sent over a pair of sockets that no other process has.
 import ctypes
 import os
 import pickle
-import resource
 import signal
 import struct
 import sys
@@ -101,6 +100,8 @@ def _end_with(worker_pid: int) -> None:
 
 def _limit_memory(own_bytes: int | None, job_bytes: int) -> None:
     """Limit the data of this process to its own and those of a job, where the kernel tells the former."""
+    import resource  # not on every system, and workers of any system import this module
+
     if own_bytes is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         limit = own_bytes + job_bytes

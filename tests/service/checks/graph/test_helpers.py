@@ -18,6 +18,7 @@ from service.checks.graph.cost_estimate import estimate_bytes
 from service.checks.graph.problem import build_problem
 from service.helper_processes import shared_work
 from service.helper_processes.pool import HelperPool
+from service.numerics.core.interrupts import OutOfTimeError
 from service.numerics.gradients import finite_difference
 from tests.integration.long_check import build_long_check
 from tests.service.helper_processes.conftest import is_idle, wait_until
@@ -94,18 +95,24 @@ def test_shared_differences_report_their_progress(pool: HelperPool) -> None:
     assert len(steps[2]) > 4
 
 
-def test_a_check_out_of_time_leaves_no_helper(pool: HelperPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_is_stopped_keeps_no_helper_busy(pool: HelperPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be it by its clock, by its client, or by an error: all of them raise at a pause."""
     begun = threading.Event()
-    serve: Callable[..., None] = shared_work.SharedExecutor.take
+    take_call: Callable[..., shared_work.SharedCall | None] = shared_work.SharedExecutor.take
 
-    def take(work: shared_work.SharedExecutor, *given: Any, **more: Any) -> Any:
-        call = serve(work, *given, **more)
-        begun.set()
+    def take(*given: Any, **more: Any) -> shared_work.SharedCall | None:
+        call = take_call(*given, **more)
+        if call is not None:
+            begun.set()
         return call
+
+    def stop(*_: object) -> None:
+        if begun.is_set():
+            raise OutOfTimeError
 
     monkeypatch.setattr(shared_work.SharedExecutor, "take", take)
     with pytest.raises(InvalidRequestError, match="out of time"):
-        check(build_long_check(), Limits(processes=2, seconds=3))
+        check(build_long_check(), Limits(processes=2, seconds=600), stop)
     assert begun.is_set()
     wait_until(lambda: all(helper in pool._idle for helper in pool.helpers))
 
