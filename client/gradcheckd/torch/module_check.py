@@ -55,8 +55,8 @@ def check_module(
         Module or function of plain torch that computes the same, where the module itself cannot be traced. A module
         has parameters of the same names; a function may read those of the module.
     candidate_dtype
-        Arithmetic of the module's gradients; by default the least precise datatype of parameters and inputs, and of casts
-        within the module.
+        Arithmetic of the module's gradients; by default the least precise datatype of parameters and inputs, and of
+        casts within the module.
     loss
         Function of the result that returns the loss, as in `from_module`.
     output

@@ -212,14 +212,14 @@ def _assemble(
     weights = {name: tensors.pop(name) for name in used if name in parameters}
     unused = {name: tensor.detach().double().numpy(force=True) for name, tensor in judged.items() if name not in used}
     return Request(
-        {"nodes": nodes},
-        weights,
-        tensors,
-        tuple(used),
-        dict(cotangents),
-        unused,
-        tuple(graph.fixed),
-        _find_arithmetic(graph, judged),
+        model={"nodes": nodes},
+        weights=weights,
+        tensors=tensors,
+        with_respect_to=tuple(used),
+        cotangents=dict(cotangents),
+        unused=unused,
+        fixed=tuple(graph.fixed),
+        arithmetic=_find_arithmetic(graph, judged),
     )
 
 

@@ -220,6 +220,7 @@ CASES = [
     OperatorCase("upsample_linear1d.default", (LINE, [10], False)),
     OperatorCase("upsample_bilinear2d.default", (IMAGE, [9, 4], True)),
     OperatorCase("upsample_bilinear2d.default", (IMAGE, [9, 8], False, 1.6, 1.7)),
+    OperatorCase("upsample_bilinear2d.vec", (IMAGE, None, False, [1.5, 2.0])),
     OperatorCase("upsample_bicubic2d.default", (IMAGE, [9, 4], False)),
     OperatorCase("_upsample_bilinear2d_aa.default", (IMAGE, [3, 3], False)),
     OperatorCase("_upsample_bicubic2d_aa.default", (IMAGE, [3, 3], False)),

@@ -61,7 +61,7 @@ def _convert_adaptive_average(call: OperatorCall) -> Converted:
     source, axes = call["self"], len(call["output_size"])
     if all(size == 1 for size in call["output_size"]):
         return call.add_node("mean", source, dim=list(range(-axes, 0)), keepdim=True)
-    return multiply_axes(call, [_measure_windows(call, axis) for axis in range(-axes, 0)])
+    return multiply_axes(call, source, [_measure_windows(call, axis) for axis in range(-axes, 0)])
 
 
 def _measure_windows(call: OperatorCall, axis: int) -> torch.Tensor:
@@ -70,11 +70,11 @@ def _measure_windows(call: OperatorCall, axis: int) -> torch.Tensor:
     return torch.nn.functional.adaptive_avg_pool1d(torch.eye(size, dtype=torch.float64), call.result.shape[axis])
 
 
-def multiply_axes(call: OperatorCall, matrices: Sequence[torch.Tensor]) -> str:
+def multiply_axes(call: OperatorCall, source: Any, matrices: Sequence[torch.Tensor]) -> str:
     """Return a tensor with its last axes multiplied by a matrix each, shape (input size, output size)."""
     if len(matrices) > 2:
         raise UnsupportedError("more than two axes")
-    result = call.name_input(call["self"])
+    result = call.name_input(source)
     if len(matrices) == 2:
         rows = call.builder.add_tensor(f"{call.name}.rows", matrices[0].T.contiguous())
         result = call.add_node("matmul", rows, result)

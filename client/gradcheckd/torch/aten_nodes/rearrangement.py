@@ -72,6 +72,7 @@ def _convert_slice(call: OperatorCall) -> Converted:
 def _convert_index(call: OperatorCall) -> Converted:
     """Convert an index by tensors; by a single line of numbers it is an `index_select`."""
     indices: list[Any] = call["indices"]
+    indices: list[Any] = call["indices"]
     given = [(dim, index) for dim, index in enumerate(indices) if index is not None]
     for _, index in given:
         if is_graph_tensor(index):

@@ -20,13 +20,16 @@ _MODES = {
 
 @register_converter(*(name.removeprefix("aten.") for name in _MODES))
 def _convert_interpolation(call: OperatorCall) -> Converted:
-    axes = len(get_shape(call["self"])) - 2
-    return multiply_axes(call, [_measure_weights(call, axis) for axis in range(-axes, 0)])
+    # The overloads with factors of each axis name their input otherwise.
+    source = call.get("self", call.get("input"))
+    sizes = get_shape(source)
+    axes = range(2 - len(sizes), 0)
+    return multiply_axes(call, source, [_measure_weights(call, sizes[axis], axis) for axis in axes])
 
 
-def _measure_weights(call: OperatorCall, axis: int) -> Tensor:
+def _measure_weights(call: OperatorCall, size: int, axis: int) -> Tensor:
     """Return the weights along an axis, shape (input size, output size): the interpolation of each unit vector."""
-    size, target = get_shape(call["self"])[axis], call.result.shape[axis]
+    target = call.result.shape[axis]
     # A second axis of one element stays as it is.
     lines = torch.eye(size, dtype=torch.float64).reshape(1, size, 1, size)
     scales = call.get("scale_factors") or [call.get(name) for name in ("scales_h", "scales_w", "scales")]
