@@ -14,8 +14,9 @@ from gradcheckd.torch.module_arguments import ModuleArguments
 from gradcheckd.torch.module_errors import ModuleImportError
 from gradcheckd.torch.module_gradients import run_backward
 from gradcheckd.torch.module_import import find_judged, make_request
+from gradcheckd.torch.module_parts import find_parts, list_parameters
 from gradcheckd.torch.module_request import Request
-from gradcheckd.torch.module_trace import find_parts, list_parameters, trace_module
+from gradcheckd.torch.module_trace import trace_module
 
 __tracebackhide__ = hide_frames
 

@@ -5,7 +5,6 @@ constants: masks, positions, frozen weights. The others are computed in float64.
 judged tensors stay fixed at the point, as they do for autograd.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,25 +14,22 @@ import torch
 from torch import Tensor
 
 from gradcheckd.torch.aten_nodes.fixed_values import INDEX_MARGINS, ORDER_MARGINS, find_fixed_margin
-from gradcheckd.torch.aten_nodes.graph_builder import MINUS_INFINITY_LIMIT, GraphBuilder, GraphTensor, UnsupportedError
-from gradcheckd.torch.aten_nodes.operator_call import Converted, OperatorCall, call_operator, find_converter, get_value
+from gradcheckd.torch.aten_nodes.graph_builder import GraphBuilder, GraphTensor, UnsupportedError
+from gradcheckd.torch.aten_nodes.operator_call import Converted, OperatorCall, call_operator, find_converter
 from gradcheckd.torch.export_internals import OpOverload, map_fx_arguments, pytree
-from gradcheckd.torch.module_errors import ModuleImportError, UnsupportedOperator, report_unsupported
+from gradcheckd.torch.module_errors import UnsupportedOperator, report_unsupported
 from gradcheckd.torch.module_trace import TracedModule
 from gradcheckd.torch.node_names import find_source_line, get_module_path, name_nodes
-
-_KEEPS_MINUS_INFINITY = frozenset(
-    f"aten.{name}"
-    for name in (
-        *("view", "_unsafe_view", "reshape", "expand", "permute", "transpose", "unsqueeze", "squeeze", "t", "clone"),
-        *("alias", "_to_copy", "slice", "select", "narrow", "cat", "stack", "split", "split_with_sizes", "unbind"),
-        *("index", "index_select", "gather", "flip", "repeat", "where", "masked_fill", "add", "sub", "constant_pad_nd"),
-        *("softmax", "_softmax", "log_softmax", "_log_softmax", "logsumexp", "amax", "max", "maximum", "topk", "sort"),
-        *("scaled_dot_product_attention", "slice_scatter", "select_scatter", "contiguous", "index_put", "copy"),
-        *("scatter", "masked_scatter", "tril", "triu", "dropout", "native_dropout", "exp"),
-    )
+from gradcheckd.torch.operator_evaluation import (
+    bind_arguments,
+    compute_constant,
+    guess_result,
+    list_dtypes,
+    refuse_infinities,
+    refuse_random,
+    refuse_unfit,
+    widen,
 )
-"""Operators that treat a large negative number as minus infinity, or only hand it on."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +133,7 @@ class _Walk:
             self.graph.values[node.name] = self._compute(node, args, kwargs)
         except UnsupportedError as error:
             self._unsupported[(str(node.target), str(error))].append(node)
-            self.graph.values[node.name] = _guess_result(node)
+            self.graph.values[node.name] = guess_result(node)
 
     def _get_value(self, node: Any) -> Any:
         return self.graph.values[node.name]
@@ -149,7 +145,7 @@ class _Walk:
         if any(isinstance(leaf, _MissingResult) for leaf in leaves):
             raise UnsupportedError("it takes a result of another operator that has no counterpart")
         if not any(isinstance(leaf, GraphTensor) for leaf in leaves):
-            return _compute_constant(node, args, kwargs)
+            return compute_constant(node, args, kwargs)
         if not isinstance(node.target, OpOverload):
             raise UnsupportedError("control flow or an operation of higher order")
         return self._convert(node, bind_arguments(node.target, args, kwargs))
@@ -165,15 +161,14 @@ class _Walk:
     def _convert(self, node: Any, arguments: dict[str, Any]) -> Any:
         operator = node.target
         name = str(operator.overloadpacket)
-        _refuse_random(operator, arguments)
-        result = call_operator(operator, _widen(arguments))
+        refuse_random(operator, arguments)
+        result = call_operator(operator, widen(arguments))
         if margin := find_fixed_margin(operator, arguments):
             self._fix(node, margin(arguments))
             return result
-        _refuse_unfit(result)
-        self.graph.dtypes |= _list_dtypes(node.meta.get("val"))
-        if name not in _KEEPS_MINUS_INFINITY:
-            _refuse_infinities(arguments)
+        refuse_unfit(result)
+        self.graph.dtypes |= list_dtypes(node.meta.get("val"))
+        refuse_infinities(name, arguments)
         converter = find_converter(operator)
         if converter is None:
             raise UnsupportedError("there is no op for it")
@@ -234,94 +229,6 @@ class _Results(list[Any]):
     def __init__(self, results: Sequence[Any], arguments: dict[str, Any]) -> None:
         super().__init__(results)
         self.arguments = arguments
-
-
-def bind_arguments(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments by the names of the schema, with its defaults."""
-    schema = operator._schema.arguments
-    given = dict(zip((argument.name for argument in schema), args, strict=False)) | dict(kwargs)
-    return {argument.name: given.get(argument.name, argument.default_value) for argument in schema}
-
-
-def _compute_constant(node: Any, args: Any, kwargs: Any) -> Any:
-    if isinstance(node.target, OpOverload):
-        _refuse_random(node.target, bind_arguments(node.target, args, kwargs))
-    try:
-        with torch.no_grad():
-            return node.target(*args, **kwargs)
-    except Exception as error:
-        raise UnsupportedError(f"it fails on its own: {type(error).__name__}") from error
-
-
-def _refuse_random(operator: Any, arguments: Mapping[str, Any]) -> None:
-    """Refuse operators that draw random numbers, of which the module draws others in each pass."""
-    name = str(operator.overloadpacket)
-    if name.endswith("dropout"):
-        if arguments.get("train") is not False and arguments.get("p"):
-            raise UnsupportedError("it draws random numbers: call .eval(), or set its probability to 0")
-    elif torch.Tag.nondeterministic_seeded in operator.tags and not _draws_nothing(name, arguments):
-        raise UnsupportedError("it draws random numbers")
-
-
-def _draws_nothing(name: str, arguments: Mapping[str, Any]) -> bool:
-    return "attention" in name and not arguments.get("dropout_p")
-
-
-def _widen(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the numbers of arguments in float64 on the processor, and no request for another datatype or device."""
-    return {name: pytree.tree_map(_widen_value, value) for name, value in arguments.items()}
-
-
-def _widen_value(value: Any) -> Any:
-    number = get_value(value)
-    if isinstance(number, Tensor):
-        number = number.detach().cpu()
-        return number.double() if number.is_floating_point() else number
-    if isinstance(number, torch.dtype):
-        return torch.float64 if number.is_floating_point else number
-    return torch.device("cpu") if isinstance(number, torch.device) else number
-
-
-def _refuse_unfit(result: Any) -> None:
-    leaves = pytree.tree_leaves(result)
-    if isinstance(leaves[0], Tensor) and bool((leaves[0].isnan() | (leaves[0] == math.inf)).any()):
-        raise UnsupportedError("its result is NaN or infinite at the point")
-    if any(isinstance(leaf, Tensor) and leaf.is_complex() for leaf in leaves):
-        raise UnsupportedError("complex numbers")
-    if isinstance(leaves[0], Tensor) and not leaves[0].numel():
-        raise UnsupportedError("a tensor without elements")
-    if not any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves):
-        raise UnsupportedError("its result is no tensor of floats")
-
-
-def _list_dtypes(values: Any) -> set[torch.dtype]:
-    leaves = pytree.tree_leaves(values)
-    return {leaf.dtype for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()}
-
-
-def _refuse_infinities(arguments: Mapping[str, Any]) -> None:
-    for leaf in pytree.tree_leaves(dict(arguments)):
-        if isinstance(leaf, GraphTensor) and bool((leaf.value < MINUS_INFINITY_LIMIT).any()):
-            raise UnsupportedError("minus infinity reaches it")
-
-
-def _guess_result(node: Any) -> Any:
-    """Return a result of the recorded shapes for a node that has no counterpart, so that the walk can go on."""
-
-    def make(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        shape = [int(size) for size in value.shape]
-        if value.is_floating_point() or value.is_complex():
-            return GraphTensor("?", torch.full(shape, 0.5, dtype=torch.float64))
-        return torch.zeros(shape, dtype=value.dtype)
-
-    try:
-        return pytree.tree_map(make, node.meta.get("val"))
-    except Exception as error:
-        raise ModuleImportError(
-            f"The module has {node.target}, whose result has a size that depends on data."
-        ) from error
 
 
 def _find_checkable(graph: Any, wrong_nodes: Sequence[Any]) -> list[str]:

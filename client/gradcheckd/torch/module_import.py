@@ -13,8 +13,9 @@ from gradcheckd.torch.aten_nodes.graph_builder import GraphTensor
 from gradcheckd.torch.module_arguments import ModuleArguments
 from gradcheckd.torch.module_errors import ModuleImportError
 from gradcheckd.torch.module_graph import ModuleGraph, build_graph
+from gradcheckd.torch.module_parts import find_parts, list_buffers, list_parameters
 from gradcheckd.torch.module_request import Request
-from gradcheckd.torch.module_trace import TracedModule, find_parts, list_buffers, list_parameters, trace_module
+from gradcheckd.torch.module_trace import TracedModule, trace_module
 
 ARITHMETICS = {torch.float64: "FP64", torch.float32: "FP32", torch.float16: "FP16", torch.bfloat16: "BF16"}
 """Names of the datatypes in which a module may compute, the most precise first."""

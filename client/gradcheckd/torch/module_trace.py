@@ -19,9 +19,8 @@ from gradcheckd.torch.export_internals import aten, export, keep_stack_frames
 from gradcheckd.torch.gradient_stops import StopGradientMode
 from gradcheckd.torch.module_arguments import ModuleArguments, name_outputs, select_outputs
 from gradcheckd.torch.module_errors import ModuleImportError
+from gradcheckd.torch.module_parts import find_parts, list_parameters, strip_root
 
-ROOT = "module"
-"""Name of the traced module within the wrapper, with which the paths of its parts begin."""
 TRACE_FILE = __file__
 """File whose frames are none of the caller."""
 _OWN_FOLDER = str(Path(__file__).parents[1])
@@ -157,34 +156,6 @@ def _keep_frames(function: Any) -> None:
         keep_stack_frames(function)
 
 
-def find_parts(function: Any, owner: nn.Module | None) -> dict[str, nn.Module]:
-    """Return the modules whose parameters a function reads, by name: itself, its owner, those that it captures."""
-    if isinstance(function, nn.Module):
-        return {ROOT: function}
-    parts = {} if owner is None else {ROOT: owner}
-    bound = getattr(function, "__self__", None)
-    captured = {"self": bound, **_list_captured(function)}
-    known = {id(part) for part in parts.values()}
-    return parts | {
-        name: part for name, part in captured.items() if isinstance(part, nn.Module) and id(part) not in known
-    }
-
-
-def _list_captured(function: Any) -> dict[str, Any]:
-    code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None)
-    if code is None:
-        return {}
-    captured = dict(zip(code.co_freevars, (_read_cell(cell) for cell in cells or ()), strict=True))
-    return captured | {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
-
-
-def _read_cell(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
-
-
 def _make_decompositions() -> Any:
     """Return torch's decompositions to Core ATen, without those of operators that have a conversion."""
     table = export.default_decompositions()
@@ -254,7 +225,7 @@ def _read_program(
         else:
             tensor = _find_tensor(program, wrapper, spec.target)
             kind = "parameter" if spec.kind == kinds.PARAMETER else "constant"
-            name = names.get(id(tensor), _strip_root(spec.target))
+            name = names.get(id(tensor), strip_root(spec.target))
             sources[spec.arg.name] = TracedTensor(kind, name, tensor)
     output_kind = export.graph_signature.OutputKind.USER_OUTPUT
     nodes = list(program.graph.nodes)[-1].args[0]
@@ -274,28 +245,3 @@ def _find_tensor(program: Any, wrapper: _Wrapper, target: str) -> Any:
     if isinstance(value, Tensor):
         return value
     return program.constants[target] if target in program.constants else program.state_dict[target]
-
-
-def list_parameters(parts: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
-    """Return the parameters of modules by name, each once; those of the first part without its name in front."""
-    listed: dict[str, nn.Parameter] = {}
-    known: set[int] = set()
-    for part_name, part in parts.items():
-        for name, parameter in part.named_parameters():
-            if id(parameter) not in known:
-                known.add(id(parameter))
-                listed[_strip_root(f"{part_name}.{name}")] = parameter
-    return listed
-
-
-def list_buffers(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """Return the buffers of modules by name, as `list_parameters` names parameters."""
-    return {
-        _strip_root(f"{part_name}.{name}"): buffer
-        for part_name, part in parts.items()
-        for name, buffer in part.named_buffers()
-    }
-
-
-def _strip_root(path: str) -> str:
-    return path.removeprefix(f"{ROOT}.")

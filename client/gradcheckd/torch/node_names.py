@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gradcheckd.torch.module_trace import ROOT, TRACE_FILE
+from gradcheckd.torch.module_parts import ROOT
+from gradcheckd.torch.module_trace import TRACE_FILE
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)[^\n]*\n\s*(?P<text>[^\n]*)')
 _ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)\s*(?::[^=]+)?=(?!=)")

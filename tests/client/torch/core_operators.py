@@ -28,7 +28,6 @@ NO_GRADIENT = frozenset(
         "aten.randn.default",
         "aten.randperm.default",
         "aten.scalar_tensor.default",
-        "aten.sym_storage_offset.default",
     }
 )
 """Operators without a derivative in a float: they make constants, compute with integers, draw, or are backward passes.

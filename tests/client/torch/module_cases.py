@@ -260,7 +260,7 @@ CASES: dict[str, ModuleCase] = {
     ),
     "image_parts": ModuleCase(
         lambda: nn.Sequential(
-            nn.ReflectionPad2d(1), nn.Conv2d(1, 4, 3), nn.PixelShuffle(2), nn.Upsample(scale_factor=2), nn.Softmax2d(),
+            nn.ReflectionPad2d(1), nn.Conv2d(1, 8, 3), nn.PixelShuffle(2), nn.Upsample(scale_factor=2), nn.Softmax2d(),
             nn.AdaptiveAvgPool2d((3, 2)),
         ),
         (draw(1, 1, 4, 4),),

@@ -13,7 +13,7 @@ from gradcheckd.torch.aten_nodes.fixed_values import MARGINS
 from gradcheckd.torch.aten_nodes.graph_builder import GraphBuilder, GraphTensor
 from gradcheckd.torch.aten_nodes.operator_call import CONVERTERS, OperatorCall, find_converter
 from gradcheckd.torch.export_internals import aten, pytree
-from gradcheckd.torch.module_graph import bind_arguments
+from gradcheckd.torch.operator_evaluation import bind_arguments
 from tests.client.torch import core_operators
 from tests.client.torch.operator_cases import CASES, OperatorCase
 

@@ -108,7 +108,9 @@ MARGINS: dict[str, Margin] = {
     **_name_all(_measure_largest, "argmax"),
     **_name_all(_measure_smallest, "argmin"),
     **_name_all(_measure_nothing, "isnan", "isinf", "isfinite", "detach", "detach_copy", "_local_scalar_dense", "item"),
-    **_name_all(_measure_nothing, "sym_size", "sym_numel", "sym_stride", "size"),
+    **_name_all(
+        _measure_nothing, "sym_size", "sym_numel", "sym_stride", "sym_storage_offset", "sym_is_contiguous", "size"
+    ),
     **_name_all(_measure_nothing, "zeros_like", "ones_like", "full_like", "empty_like"),
     **_name_all(_measure_nothing, "new_zeros", "new_ones", "new_full", "new_empty"),
     "gradcheckd.stop_gradient": _measure_nothing,

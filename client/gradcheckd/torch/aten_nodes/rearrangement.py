@@ -58,12 +58,13 @@ def _rearrange_distinct(call: OperatorCall, counts: Tensor) -> str:
 @register_converter("slice.Tensor")
 def _convert_slice(call: OperatorCall) -> Converted:
     """Convert a slice: none of it, the part of one axis, or by an index where it has a step."""
-    shape, dim = get_shape(call["self"]), call.get("dim", 0)
+    shape = get_shape(call["self"])
+    dim: int = call.get("dim", 0)
     if list(call.result.shape) == shape:
         return call.name_input(call["self"])
     if call.get("step", 1) != 1:
         return rearrange(call)
-    start = call.get("start", 0)
+    start: int = call.get("start", 0)
     start = min(max(start + shape[dim] if start < 0 else start, 0), shape[dim])
     return call.add_node("narrow", call["self"], dim=dim, start=start, length=call.result.shape[dim])
 
