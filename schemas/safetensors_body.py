@@ -28,8 +28,9 @@ OPTIONAL_SECTIONS = frozenset({"candidate", "cotangents", "values", "vjp", "jvp"
 """Fields that a request without such tensors leaves out."""
 NESTED_SECTIONS = frozenset({"vjp", "jacobian"})
 """Fields whose tensors are named section/output/name. Names of outputs have no slash."""
-FIELDS_ENTRY, REPORT_ENTRY, TEXT_ENTRY = "request", "report", "text"
-"""Entries of the metadata: other fields of a request, other fields of an answer, both JSON text, and a text report."""
+FIELDS_ENTRY, REPORT_ENTRY, TEXT_ENTRY, NOTE_ENTRY = "request", "report", "text", "note"
+"""Entries of the metadata: other fields of a request, other fields of an answer, both JSON text, a text report, and a
+note on a request."""
 _TENSOR_FIELDS = ("gradients", "intermediates")
 """Fields of a report whose tensors are tensors of the answer, named part/name/route."""
 _DERIVATIVES = "derivatives"
@@ -173,6 +174,11 @@ def encode_report(report: CheckReport, text: str | None = None) -> bytes:
     }
     other_fields = {name: value for name, value in fields.items() if name not in _TENSOR_FIELDS}
     return to_safetensors(tensors, other_fields, {} if text is None else {TEXT_ENTRY: text})
+
+
+def encode_request(tensors: Mapping[str, Tensor], fields: Mapping[str, Any], note: str) -> bytes:
+    """Write a request of tensors under their names in a body, and of its other fields, with a note for its reader."""
+    return _serialize_tensors(tensors, {FIELDS_ENTRY: write_json(fields).decode(), NOTE_ENTRY: note})
 
 
 def encode_judgement(report: JudgeReport | FurtherPoints, text: str | None = None) -> bytes:

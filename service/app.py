@@ -11,7 +11,7 @@ from service.http import arrival, metrics
 from service.http.middleware import auth, concurrency, cors, disconnect, memory_quota, request_log, shutdown
 from service.http.response import problem_details, security_headers
 from service.http.response.send_deadline import enforce_send_deadline
-from service.http.routes import catalogue, checks, health, openapi, pages
+from service.http.routes import catalogue, checks, health, importing, openapi, pages
 from service.settings import Settings
 
 
@@ -55,7 +55,7 @@ def create_app(
     app.extensions["gradcheckd"] = settings = settings or Settings()
     for kind in kinds:
         app.register_blueprint(checks.build_blueprint(kind))
-    for part in (catalogue, health, metrics, openapi, pages):
+    for part in (catalogue, health, importing, metrics, openapi, pages):
         app.register_blueprint(part.blueprint)
     _register_middleware(app, settings, keeps_records=keeps_records)
     return app

@@ -10,6 +10,7 @@ its own, and the functions as methods.
 
 from collections.abc import Callable
 from importlib import metadata
+from os import PathLike
 from typing import Any, Unpack, cast, overload
 
 from gradcheckd.derivatives import Derivatives
@@ -27,6 +28,7 @@ from gradcheckd.errors import (
     hide_frames,
 )
 from gradcheckd.function_methods import Inconclusive
+from gradcheckd.onnx_file import ImportedRequest
 from gradcheckd.report import BlackBoxReport, Report
 from gradcheckd.report_parts import (
     Diagnosis,
@@ -63,6 +65,7 @@ __all__ = [
     "GradcheckdError",
     "Gradient",
     "GradientError",
+    "ImportedRequest",
     "InconclusiveGradientWarning",
     "JointDirection",
     "Judged",
@@ -82,6 +85,7 @@ __all__ = [
     "check",
     "check_function",
     "check_hessian",
+    "from_onnx",
 ]
 
 
@@ -89,6 +93,19 @@ __all__ = [
 def check(*, url: str | None = None, key: str | None = None, **request: Unpack[CheckParameters]) -> Report:
     """Check gradients by three independent routes; further parameters are those of `Service.check`."""
     return Service.from_connection(share_connection(url, key)).check(**request)
+
+
+@copy_signature(Service.from_onnx)
+def from_onnx(
+    path: str | PathLike[str],
+    *,
+    loss: str = "projection",
+    seed: int = 0,
+    url: str | None = None,
+    key: str | None = None,
+) -> ImportedRequest:
+    """Make the request of a check of an ONNX file; parameters are those of `Service.from_onnx`."""
+    return Service.from_connection(share_connection(url, key)).from_onnx(path, loss=loss, seed=seed)
 
 
 @copy_signature(Service.assert_gradients)

@@ -1,6 +1,7 @@
 """A service, and its requests."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
 
@@ -9,6 +10,7 @@ from gradcheckd.arrays import TypedTensor, UntypedTensor, encode_arithmetic, get
 from gradcheckd.connection import Connection
 from gradcheckd.errors import RequestError, hide_frames
 from gradcheckd.function_methods import FunctionMethods
+from gradcheckd.onnx_file import ImportedRequest, import_file
 from gradcheckd.progress import Progress, decode_arrays, follow_progress
 from gradcheckd.report import BlackBoxReport, Report, require_pass
 from gradcheckd.signatures import CheckParameters, DtypeLike, Tensors, copy_signature
@@ -163,6 +165,28 @@ class Service(FunctionMethods):
                 'Give it as candidate={"name": array}; to check the gradients of the service itself, use check.'
             )
         return require_pass(self.check(**request))
+
+    def from_onnx(self, path: str | PathLike[str], *, loss: str = "projection", seed: int = 0) -> ImportedRequest:
+        """Make the request of a check of an ONNX file: `check(**from_onnx("model.onnx"))`.
+
+        Parameters
+        ----------
+        path
+            Path of the file.
+        loss
+            "projection": a single output of one element is the loss, else each output is multiplied by random numbers,
+            and the sums are added. Or the name of a value of the model, to take in place of its outputs.
+        seed
+            Seed of the random values of inputs and of these numbers.
+
+        Raises
+        ------
+        ProblemError
+            The service refuses the file; the error lists every operator that is not taken.
+        RequestError
+            The file cannot be read.
+        """
+        return import_file(self.connection, path, loss, seed)
 
     def models(self) -> list[dict[str, Any]]:
         """List the presets, each with its name, its description, and a request that can be posted."""

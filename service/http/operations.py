@@ -44,6 +44,23 @@ class BodyFormat:
 
 
 @dataclass(frozen=True)
+class QueryParameter:
+    """An optional parameter of the address.
+
+    Attributes
+    ----------
+    name, description
+        Name and meaning.
+    kind
+        Type in JSON Schema; "string" by default.
+    """
+
+    name: str
+    description: str
+    kind: str = "string"
+
+
+@dataclass(frozen=True)
 class Operation:
     """One operation of the interface.
 
@@ -62,6 +79,8 @@ class Operation:
         Function that makes bodies to post as they are, by name.
     body_formats, answer_formats
         Forms beside JSON, by media type.
+    query_parameters
+        Parameters of the address; none by default.
     media_type
         Media type of the answer.
     identifier
@@ -79,6 +98,7 @@ class Operation:
     examples: Callable[[], dict[str, Any]] | None = None
     body_formats: Mapping[str, BodyFormat] = field(default_factory=dict[str, BodyFormat])
     answer_formats: Mapping[str, BodyFormat] = field(default_factory=dict[str, BodyFormat])
+    query_parameters: tuple[QueryParameter, ...] = ()
     media_type: str = "application/json"
     identifier: str | None = None
     is_open: bool = False

@@ -10,6 +10,7 @@ from tests.fuzz.response_checks import CountingApplication
 
 # Bodies of other forms are bytes here: what is in them is for the tests of these forms.
 schemathesis.openapi.media_type("application/vnd.safetensors", st.binary(max_size=200))
+schemathesis.openapi.media_type("application/onnx", st.binary(max_size=200))
 
 # What a schema cannot say of a request (names that are there, shapes that fit) is refused with 422.
 BEYOND_A_SCHEMA = [positive_data_acceptance]

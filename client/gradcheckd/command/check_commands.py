@@ -4,6 +4,7 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from gradcheckd import wire
@@ -11,6 +12,7 @@ from gradcheckd.command import progress_bar, request_files
 from gradcheckd.command.output import get_terminal_columns, write_text
 from gradcheckd.connection import Connection
 from gradcheckd.errors import RequestError
+from gradcheckd.onnx_file import import_content, read_note
 from gradcheckd.page import render_page
 from gradcheckd.progress import decode_arrays, follow_progress
 from gradcheckd.report import BlackBoxReport, Report
@@ -22,8 +24,9 @@ _TEXT_MEDIA_TYPES = {"text": TEXT, "markdown": MARKDOWN}
 
 def run_check(arguments: Namespace) -> int:
     """Check a request, and write the report."""
+    sections = ("tensors", "weights", "candidate")
     request = _apply_overrides(
-        request_files.read_request(arguments.file, ("tensors", "weights", "candidate")), arguments
+        request_files.read_request(arguments.file, sections, partial(_import_model, arguments)), arguments
     )
     needs_gradients = arguments.format == "html" or arguments.verbose
     body = (_include_gradients(request) if needs_gradients else request).to_body()
@@ -41,6 +44,14 @@ def run_check(arguments: Namespace) -> int:
             text = json.dumps(raw) if arguments.format == "json" else _render_page(raw)
     write_text(text, arguments.output)
     return status
+
+
+def _import_model(arguments: Namespace, content: bytes) -> bytes:
+    """Return the request that the service makes of an ONNX file; tell which of its values are random."""
+    with _connect(arguments) as connection:
+        request = import_content(connection, content)
+    print(f"gradcheckd: {read_note(wire.read_safetensors(request)[1])}", file=sys.stderr)
+    return request
 
 
 def _choose_text_form(arguments: Namespace) -> str | None:

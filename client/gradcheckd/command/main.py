@@ -92,7 +92,7 @@ def _build_parser() -> argparse.ArgumentParser:
 def _add_check(commands: Any) -> None:
     command = _add_request_command(commands, "check", check_commands.run_check, "check the gradients of a request")
     names = "tensors/x, weights/w1, candidate/w1, and `request`, the other fields as JSON text"
-    command.add_argument("file", metavar="FILE", help=f"the request: {_FILE_HELP.format(names)}")
+    command.add_argument("file", metavar="FILE", help=f"the request, or a model of ONNX: {_FILE_HELP.format(names)}")
     command.add_argument(
         "--set", metavar="FIELD=JSON", action="append", default=[], help="replace a field of the request"
     )

@@ -7,7 +7,7 @@ import sys
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, cast
@@ -17,6 +17,7 @@ import numpy as np
 from gradcheckd import wire
 from gradcheckd.arrays import Array, TypedTensor, UntypedTensor, to_tensor
 from gradcheckd.errors import RequestError, describe_error
+from gradcheckd.onnx_file import is_onnx
 from gradcheckd.wire import JSON, SAFETENSORS, Body
 
 TensorSections = Mapping[str, Mapping[str, TypedTensor | UntypedTensor]]
@@ -125,8 +126,19 @@ def _read_npy(content: bytes, path: str) -> Array:
         raise RequestError(f"{path} is no .npy of numbers that can be read: {describe_error(error)}.") from None
 
 
-def read_request(path: str, sections: Sequence[str]) -> RequestFile:
+def read_request(
+    path: str, sections: Sequence[str], import_model: Callable[[bytes], bytes] | None = None
+) -> RequestFile:
     """Read a request, some fields of which are tensors by name; its bytes tell its format.
+
+    Parameters
+    ----------
+    path
+        Path of the file; `-` for standard input.
+    sections
+        Fields with tensors.
+    import_model
+        Function that makes a request in the safetensors format of an ONNX file; none by default.
 
     Raises
     ------
@@ -134,6 +146,8 @@ def read_request(path: str, sections: Sequence[str]) -> RequestFile:
         The file has none of the formats.
     """
     content = _read_content(path)
+    if import_model is not None and is_onnx(path, content):
+        content = import_model(content)
     if content.startswith(b"PK\3\4"):
         return _read_npz(content, path, sections)
     if wire.is_safetensors(content):

@@ -89,6 +89,12 @@ class RequestBody:
         with self:
             return self._parse(self._raw, self._max_bytes)
 
+    def parse_bytes(self) -> bytes:
+        """Return the bytes of a file once, and release them; call it with a permit to compute."""
+        assert self._raw is not None
+        with self:
+            return self._raw
+
     def parse_if_small(self) -> object | None:
         """Parse a body that may be a small check, and keep its bytes; call it with a permit for small checks.
 
@@ -129,7 +135,22 @@ def receive_body(request: Request, *media_types: str, sections: tuple[str, ...] 
     """
     _check_content_type(request, media_types)
     settings = _get_settings()
-    form = choose_body_form(settings, request.mimetype, sections)
+    return _receive(request, settings, choose_body_form(settings, request.mimetype, sections))
+
+
+def receive_file(request: Request, media_type: str) -> RequestBody:
+    """Receive a file of a content type of its own, of as many bytes as a binary body; errors as for `receive_body`."""
+    _check_content_type(request, (media_type,))
+    settings = _get_settings()
+    form = BodyForm(_return_bytes, settings.max_binary_bytes, settings.max_bytes // _PARSED_JSON_DIVISOR)
+    return _receive(request, settings, form)
+
+
+def _return_bytes(raw: bytes, max_bytes: int) -> object:
+    return raw
+
+
+def _receive(request: Request, settings: Settings, form: BodyForm) -> RequestBody:
     reservation = reserve_body()
     try:
         seconds = settings.max_seconds

@@ -12,7 +12,7 @@ from service.settings import PREFIX, Settings
 
 _ORIGIN_PATTERN = re.compile(r"\*|https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?")
 _ALLOWED_REQUEST_HEADERS = "Authorization, Content-Type, X-Request-ID"
-_EXPOSED_HEADERS = "Retry-After, Server-Timing, WWW-Authenticate, X-Request-ID"
+_EXPOSED_HEADERS = "Gradcheckd-Note, Retry-After, Server-Timing, WWW-Authenticate, X-Request-ID"
 
 
 def register(app: Flask, settings: Settings) -> None:

@@ -112,7 +112,22 @@ def _operation_to_dict(operation: Operation, references: dict[Any, Any], identif
     }
     if operation.is_open:
         operation_object["security"] = []
-    if operation.load_body_type is not None:
+    if operation.query_parameters:
+        operation_object["parameters"] = [
+            {
+                "name": parameter.name,
+                "in": "query",
+                "required": False,
+                "description": parameter.description,
+                "schema": {"type": parameter.kind},
+            }
+            for parameter in operation.query_parameters
+        ]
+    if operation.load_body_type is None:
+        if operation.body_formats:
+            forms = _formats_to_dict(operation.body_formats, references)
+            operation_object["requestBody"] = {"required": True, "content": forms}
+    else:
         content: dict[str, Any] = {"schema": references[id(operation.load_body_type())]}
         if operation.examples is not None:
             content["examples"] = operation.examples()

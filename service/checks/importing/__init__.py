@@ -1,0 +1,1 @@
+"""Models in other formats, written as requests of a check, without Flask."""

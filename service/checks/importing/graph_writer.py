@@ -1,0 +1,220 @@
+"""The request that an import writes: nodes, tensors and weights, within the limits."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from schemas.problem_details import quote_name
+from schemas.tensor import Tensor
+from service.checks.common.limits import Limits
+from service.checks.importing.import_errors import LimitError, OperatorError
+from service.checks.importing.naming import NameTable
+from service.checks.importing.values import Known, Section, Shape, Symbol, Value
+from service.numerics.ops import OP_REGISTRY
+from service.numerics.ops.op import ShapeError
+
+Operand = Value | float | None
+Operands = Sequence[Operand | Sequence[Operand]]
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A node whose operands are values still, not names."""
+
+    op: str
+    operands: Operands
+    attributes: dict[str, Any]
+    symbol: Symbol
+
+
+@dataclass
+class GraphParts:
+    """The parts of a request.
+
+    Attributes
+    ----------
+    nodes
+        Nodes with the loss last.
+    tensors, weights
+        Tensors and weights by name.
+    drawn_names
+        Names of tensors with random values.
+    names
+        Names in the request by the identity of the value.
+    """
+
+    nodes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    weights: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    drawn_names: list[str] = field(default_factory=list[str])
+    names: dict[int, str] = field(default_factory=dict[int, str])
+
+
+class GraphWriter:
+    """A model of the service, in the making.
+
+    Parameters
+    ----------
+    limits
+        Limits of the request.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._nodes: list[_Node] = []
+        self._sections: dict[int, Section] = {}
+        self._counted = dict[int, Known]()
+        self._elements = 0
+        self.base_name = "value"
+        self.hides_rows = False
+        """True once a mask has put low scores in place of all of a row of minus infinities."""
+
+    @property
+    def node_count(self) -> int:
+        """Return the number of nodes so far."""
+        return len(self._nodes)
+
+    def emit(self, op_name: str, operands: Operands, **attributes: Any) -> Symbol:
+        """Append a node, and return its result.
+
+        Parameters
+        ----------
+        op_name
+            Op of the service.
+        operands
+            Operands in the order of the slots, None for one that is left out; a sequence for several in one slot.
+        attributes
+            Attributes of the op.
+
+        Raises
+        ------
+        OperatorError
+            The op does not take these shapes.
+        LimitError
+            The model would be too large.
+        """
+        flat = flatten_operands(operands)
+        for known in flat:
+            if isinstance(known, Known) and to_number(known) is None:
+                self._count_tensor(known)
+        shape = self._infer_shape(op_name, OP_REGISTRY[op_name](**attributes), flat)
+        if len(self._nodes) >= self.limits.nodes:
+            raise LimitError(f"the model would have more than {self.limits.nodes} nodes")
+        self._count_elements(shape)
+        symbol = Symbol(f"{self.base_name}_{op_name}", shape)
+        self._nodes.append(_Node(op_name, operands, attributes, symbol))
+        return symbol
+
+    def mark_as_tensor(self, known: Value) -> Value:
+        """Put an initialiser among the tensors, not among the weights, and return it."""
+        if isinstance(known, Known):
+            self._sections.setdefault(id(known), "tensors")
+            self._count_tensor(known)
+        return known
+
+    def rename(self, symbol: Symbol, name: str, first_node: int) -> None:
+        """Name a result after an output of the file, if its node is not before a position."""
+        if any(node.symbol is symbol for node in self._nodes[first_node:]):
+            symbol.name = name
+
+    def _infer_shape(self, op_name: str, op: Any, operands: Sequence[Operand]) -> Shape:
+        shapes = [_get_shape(operand) for operand in operands]
+        given = ", ".join(str(list(shape)) for shape in shapes if shape is not None)
+        shapes += [None] * (len(op.slots) - len(shapes))
+        try:
+            shape = op.infer_output_shape(*shapes)
+        except ShapeError as error:
+            raise OperatorError(f"becomes {op_name}, which takes {error}; the shapes are {given}") from None
+        if len(shape) > self.limits.dimensions:
+            raise OperatorError(f"has {len(shape)} dimensions; at most {self.limits.dimensions} are taken")
+        return shape
+
+    def _count_tensor(self, known: Known) -> None:
+        """Count known numbers that become a tensor, once."""
+        if id(known) in self._counted:
+            return
+        if len(self._counted) >= self.limits.names:
+            raise LimitError(f"the model would have more than {self.limits.names} tensors and weights")
+        if known.array.size == 0:
+            raise OperatorError(f"uses {quote_name(known.name)}, which has no elements; that is not taken")
+        if known.is_float and not np.isfinite(known.array).all():
+            raise OperatorError(
+                f"uses {quote_name(known.name)}, which holds NaN or an infinity; only finite numbers are taken"
+            )
+        self._count_elements(known.shape)
+        # The value is kept: its identity must not pass to another one.
+        self._counted[id(known)] = known
+
+    def _count_elements(self, shape: Shape) -> None:
+        self._elements += math.prod(shape)
+        if self._elements > self.limits.elements:
+            raise LimitError(f"the model would hold more than {self.limits.elements} elements at once")
+
+    def finish(self, loss: Symbol) -> GraphParts:
+        """Write the nodes that reach a loss, and what they read."""
+        needed = self._list_needed(loss)
+        parts, table = GraphParts(), NameTable()
+        names = parts.names
+        for node in needed:
+            for operand in flatten_operands(node.operands):
+                if isinstance(operand, Known) and to_number(operand) is None and id(operand) not in names:
+                    names[id(operand)] = table.make(operand.name)
+                    self._add_tensor(parts, names[id(operand)], operand)
+        for node in needed:
+            names[id(node.symbol)] = table.make(node.symbol.name)
+            inputs = [_write_operand(operand, names) for operand in node.operands]
+            while inputs[-1] is None:
+                inputs.pop()
+            parts.nodes.append({"name": names[id(node.symbol)], "op": node.op, "inputs": inputs, **node.attributes})
+        return parts
+
+    def _list_needed(self, loss: Symbol) -> list[_Node]:
+        """Return the nodes up to the loss that reach it, in their order."""
+        needed, wanted = list[_Node](), {id(loss)}
+        for node in reversed(self._nodes):
+            if id(node.symbol) in wanted:
+                needed.append(node)
+                wanted.update(map(id, flatten_operands(node.operands)))
+        return needed[::-1]
+
+    def _add_tensor(self, parts: GraphParts, name: str, known: Known) -> None:
+        section = self._sections.get(id(known), "weights" if known.origin == "weight" else "tensors")
+        array = known.array if known.array.dtype.kind in "fb" else known.array.astype(np.int64)
+        target = parts.weights if section == "weights" else parts.tensors
+        target[name] = Tensor(array, known.wire_datatype, is_integral=False)
+        if known.origin == "drawn":
+            parts.drawn_names.append(name)
+
+
+def flatten_operands(operands: Operands) -> list[Operand]:
+    """Return the operands of all slots."""
+    flat: list[Operand] = []
+    for operand in operands:
+        flat.extend(operand if isinstance(operand, Sequence) else [operand])
+    return flat
+
+
+def to_number(operand: Known) -> float | None:
+    """Return a constant without axes as a number of a node's inputs; None for other values."""
+    if operand.origin != "constant" or operand.shape or operand.array.dtype.kind not in "fiu":
+        return None
+    number = float(operand.array)
+    return number if math.isfinite(number) else None
+
+
+def _write_operand(operand: Operand | Sequence[Operand], names: dict[int, str]) -> Any:
+    if isinstance(operand, Sequence):
+        return [_write_operand(part, names) for part in operand]
+    if isinstance(operand, Symbol):
+        return names[id(operand)]
+    if isinstance(operand, Known):
+        number = to_number(operand)
+        return names[id(operand)] if number is None else number
+    return operand
+
+
+def _get_shape(operand: Operand) -> Shape | None:
+    return None if operand is None else () if isinstance(operand, int | float) else operand.shape

@@ -1,0 +1,166 @@
+"""Activations."""
+
+import math
+
+from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.operator_registry import (
+    Call,
+    Results,
+    normalize_axis,
+    register_operator,
+    register_pointwise,
+)
+from service.checks.importing.values import Value
+
+register_pointwise(Relu="relu", Sigmoid="sigmoid", Tanh="tanh")
+
+_EXACT_SOFTPLUS_THRESHOLD = 700.0
+"""Argument from which on softplus is linear: below it the exponential does not overflow, and 1 is lost beside it."""
+
+
+@register_operator("Softplus")
+def _import_softplus(call: Call) -> Results:
+    return apply_softplus(call, call.get(0))
+
+
+def apply_softplus(call: Call, value: Value) -> Value:
+    """Return log(1 + exp(x)), without the line that PyTorch takes from 20 on."""
+    return call.emit("softplus", [value], threshold=_EXACT_SOFTPLUS_THRESHOLD)
+
+
+@register_operator("LeakyRelu")
+def _import_leaky_relu(call: Call) -> Results:
+    return call.emit("leaky_relu", [call.get(0)], negative_slope=float(call.attributes["alpha"]))
+
+
+@register_operator("PRelu")
+def _import_prelu(call: Call) -> Results:
+    return apply_prelu(call, call.get(0), call.get(1))
+
+
+def apply_prelu(call: Call, value: Value, slope: Value | float) -> Value:
+    """Return max(x, 0) + slope min(x, 0)."""
+    negative = call.emit("mul", [slope, call.emit("minimum", [value, 0.0])])
+    return call.emit("add", [call.emit("relu", [value]), negative])
+
+
+@register_operator("Elu")
+def _import_elu(call: Call) -> Results:
+    return call.emit("elu", [call.get(0)], alpha=float(call.attributes["alpha"]))
+
+
+@register_operator("Celu")
+def _import_celu(call: Call) -> Results:
+    # alpha elu(x / alpha) is x above zero and alpha (exp(x / alpha) - 1) below it.
+    alpha = float(call.attributes["alpha"])
+    return call.emit("mul", [call.emit("elu", [call.emit("div", [call.get(0), alpha])]), alpha])
+
+
+@register_operator("Selu")
+def _import_selu(call: Call) -> Results:
+    inner = call.emit("elu", [call.get(0)], alpha=float(call.attributes["alpha"]))
+    return call.emit("mul", [inner, float(call.attributes["gamma"])])
+
+
+@register_operator("HardSigmoid")
+def _import_hard_sigmoid(call: Call) -> Results:
+    return apply_hard_sigmoid(call, call.get(0), float(call.attributes["alpha"]), float(call.attributes["beta"]))
+
+
+def apply_hard_sigmoid(call: Call, value: Value, alpha: float, beta: float) -> Value:
+    """Return alpha x + beta, held between 0 and 1."""
+    line = call.emit("add", [call.emit("mul", [value, alpha]), beta])
+    return call.emit("clamp", [line], min=0.0, max=1.0)
+
+
+@register_operator("HardSwish")
+def _import_hard_swish(call: Call) -> Results:
+    return call.emit("mul", [call.get(0), apply_hard_sigmoid(call, call.get(0), 1 / 6, 0.5)])
+
+
+@register_operator("Swish")
+def _import_swish(call: Call) -> Results:
+    value, alpha = call.get(0), float(call.attributes["alpha"])
+    if alpha == 1:
+        return call.emit("silu", [value])
+    return call.emit("mul", [value, call.emit("sigmoid", [call.emit("mul", [value, alpha])])])
+
+
+@register_operator("Mish")
+def _import_mish(call: Call) -> Results:
+    return call.emit("mul", [call.get(0), call.emit("tanh", [apply_softplus(call, call.get(0))])])
+
+
+@register_operator("Gelu")
+def _import_gelu(call: Call) -> Results:
+    return call.emit("gelu", [call.get(0)], approximate=call.attributes.get("approximate", "none"))
+
+
+@register_operator("Softsign")
+def _import_softsign(call: Call) -> Results:
+    return apply_softsign(call, call.get(0))
+
+
+def apply_softsign(call: Call, value: Value) -> Value:
+    """Return x / (1 + |x|)."""
+    return call.emit("div", [value, call.emit("add", [call.emit("abs", [value]), 1.0])])
+
+
+@register_operator("Softmax", "LogSoftmax")
+def _import_softmax(call: Call) -> Results:
+    value, op_name = call.get(0), "softmax" if call.operator == "Softmax" else "log_softmax"
+    rank = len(value.shape)
+    axis = normalize_axis(call.attributes.get("axis", -1), rank)
+    if call.opset >= 13 or axis == rank - 1:
+        return call.emit(op_name, [value], dim=axis)
+    # Old versions normalise all axes from this one on together.
+    flat = call.emit("reshape", [value], shape=[math.prod(value.shape[:axis]), math.prod(value.shape[axis:])])
+    return call.emit("reshape", [call.emit(op_name, [flat], dim=1)], shape=list(value.shape))
+
+
+@register_operator("Sinh", "Cosh")
+def _import_hyperbolic(call: Call) -> Results:
+    value = call.get(0)
+    grown, shrunk = call.emit("exp", [value]), call.emit("exp", [call.emit("neg", [value])])
+    return call.emit("div", [call.emit("sub" if call.operator == "Sinh" else "add", [grown, shrunk]), 2.0])
+
+
+@register_operator("Tan")
+def _import_tan(call: Call) -> Results:
+    return call.emit("div", [call.emit("sin", [call.get(0)]), call.emit("cos", [call.get(0)])])
+
+
+@register_operator("Atanh")
+def _import_atanh(call: Call) -> Results:
+    # (log(1 + x) - log(1 - x)) / 2
+    value = call.get(0)
+    grown, shrunk = call.emit("log1p", [value]), call.emit("log1p", [call.emit("neg", [value])])
+    return call.emit("div", [call.emit("sub", [grown, shrunk]), 2.0])
+
+
+@register_operator("Acosh")
+def _import_acosh(call: Call) -> Results:
+    # log(x + sqrt(x^2 - 1)), as x is 1 or more
+    value = call.get(0)
+    root = call.emit("sqrt", [call.emit("sub", [call.emit("mul", [value, value]), 1.0])])
+    return call.emit("log", [call.emit("add", [value, root])])
+
+
+@register_operator("Asinh")
+def _import_asinh(call: Call) -> Results:
+    # log1p(x + x^2 / (1 + sqrt(x^2 + 1))) cancels for a large negative x alone, where a check shows it.
+    value = call.get(0)
+    square = call.emit("mul", [value, value])
+    root = call.emit("sqrt", [call.emit("add", [square, 1.0])])
+    fraction = call.emit("div", [square, call.emit("add", [root, 1.0])])
+    return call.emit("log1p", [call.emit("add", [value, fraction])])
+
+
+@register_operator("Shrink")
+def _import_shrink(call: Call) -> Results:
+    bias, bound = float(call.attributes["bias"]), float(call.attributes["lambd"])
+    if bias != bound:
+        raise OperatorError("jumps where its bias is not its lambd; that is not taken")
+    # x - clamp(x, -lambd, lambd) moves the rest towards zero.
+    value = call.get(0)
+    return call.emit("sub", [value, call.emit("clamp", [value], min=-bound, max=bound)])

@@ -1,0 +1,91 @@
+"""Convolutions and transposed convolutions over one or two axes."""
+
+from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.operator_registry import Call, Results, register_operator
+from service.checks.importing.operators.shape import narrow, pad, reshape
+from service.checks.importing.operators.windows import get_list, read_windows
+from service.checks.importing.values import Value
+
+
+@register_operator("Conv")
+def _import_conv(call: Call) -> Results:
+    value, weight, bias = call.get(0), call.get(1), call.get_optional(2)
+    _check_axes(value, weight)
+    windows = read_windows(call, weight.shape[2:], value.shape[2:])
+    padding = windows.before
+    if not windows.is_symmetric:
+        value, padding = pad(call, value, windows.padding_by_axis), [0] * len(padding)
+    return call.emit(
+        f"conv{len(windows.kernel)}d",
+        [value, weight, bias],
+        stride=windows.strides,
+        padding=padding,
+        dilation=windows.dilations,
+        groups=int(call.attributes["group"]),
+    )
+
+
+def _check_axes(value: Value, weight: Value) -> None:
+    if len(value.shape) not in (3, 4) or len(weight.shape) != len(value.shape):
+        raise OperatorError(
+            f"takes an input (N, C, L) or (N, C, H, W) with a weight of as many axes; the shapes are "
+            f"{list(value.shape)}, {list(weight.shape)}"
+        )
+
+
+@register_operator("ConvTranspose")
+def _import_conv_transpose(call: Call) -> Results:
+    value, weight, bias = call.get(0), call.get(1), call.get_optional(2)
+    _check_axes(value, weight)
+    rank = len(value.shape) - 2
+    strides, dilations, extra = (
+        get_list(call, name, rank, default)
+        for name, default in (("strides", 1), ("dilations", 1), ("output_padding", 0))
+    )
+    full = [
+        stride * (length - 1) + dilation * (size - 1) + 1
+        for length, size, stride, dilation in zip(value.shape[2:], weight.shape[2:], strides, dilations, strict=True)
+    ]
+    before, lengths = _find_output(call, value, full, strides, extra)
+    if rank == 1:
+        value = reshape(call, value, [*value.shape[:2], 1, value.shape[2]])
+        weight = reshape(call, weight, [*weight.shape[:2], 1, weight.shape[2]])
+    attributes = {"stride": [1] * (2 - rank) + strides, "dilation": [1] * (2 - rank) + dilations}
+    result: Value = call.emit(
+        "conv_transpose2d", [value, weight, bias], groups=int(call.attributes["group"]), **attributes
+    )
+    if rank == 1:
+        result = reshape(call, result, [*result.shape[:2], result.shape[3]])
+    # What lies behind the full result, or is cut off, no stride of the service can say.
+    for axis, (start, length) in enumerate(zip(before, lengths, strict=True), 2):
+        lack = start + length - result.shape[axis]
+        if lack > 0:
+            if bias is not None:
+                raise OperatorError("is longer than its windows reach, with a bias; that is not taken")
+            result = pad(call, result, {axis: (0, lack)})
+        result = narrow(call, result, axis, start, length)
+    return result
+
+
+def _find_output(
+    call: Call, value: Value, full: list[int], strides: list[int], extra: list[int]
+) -> tuple[list[int], list[int]]:
+    """Return the start and the length of the result along each axis, within the full one."""
+    rank = len(full)
+    mode, wanted = call.attributes.get("auto_pad", "NOTSET") or "NOTSET", call.attributes.get("output_shape")
+    if wanted or mode in ("SAME_UPPER", "SAME_LOWER"):
+        lengths = list(wanted or [length * s for length, s in zip(value.shape[2:], strides, strict=True)])[-rank:]
+        totals = [whole + more - length for whole, more, length in zip(full, extra, lengths, strict=True)]
+        before = [
+            max(0, total) // 2 if mode == "SAME_UPPER" else max(0, total) - max(0, total) // 2 for total in totals
+        ]
+        return before, lengths
+    pads = [0] * (2 * rank) if mode == "VALID" else get_list(call, "pads", 2 * rank, 0)
+    if min(pads, default=0) < 0:
+        raise OperatorError(f"has the pads {pads}; negative ones are not taken")
+    lengths = [
+        whole + more - first - last for whole, more, first, last in zip(full, extra, pads, pads[rank:], strict=False)
+    ]
+    if min(lengths) < 1:
+        raise OperatorError(f"has the pads {pads}, which cut off all of its result")
+    return pads[:rank], lengths

@@ -1,0 +1,81 @@
+"""Writing of updates at constant indices: a selection among the elements of the tensor and those of the updates."""
+
+import math
+
+import numpy as np
+
+from schemas.datatype import Array
+from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.operator_registry import Call, Results, normalize_axis, register_operator
+from service.checks.importing.operators.index import find_flat_positions, select_elements
+from service.checks.importing.values import Value
+
+_MAX_ROUNDS = 32
+"""Most updates of one element."""
+_JOINS = {"add": "add", "mul": "mul", "max": "maximum", "min": "minimum"}
+
+
+@register_operator("Scatter", "ScatterElements")
+def _import_scatter_elements(call: Call) -> Results:
+    data, indices, updates = call.get(0), call.get_constant(1, "indices"), call.get(2)
+    if indices is None or indices.shape != updates.shape or indices.ndim != len(data.shape):
+        raise OperatorError("needs constant indices of the shape of its updates")
+    axis = normalize_axis(call.attributes.get("axis", 0), len(data.shape))
+    grids: list[Array] = [np.asarray(grid) for grid in np.indices(indices.shape)]
+    grids[axis] = indices
+    positions = find_flat_positions(data.shape, np.stack(grids, -1)).reshape(-1)
+    return scatter(call, data, updates, positions, call.attributes.get("reduction", "none"))
+
+
+@register_operator("ScatterND")
+def _import_scatter_nd(call: Call) -> Results:
+    data, indices, updates = call.get(0), call.get_constant(1, "indices"), call.get(2)
+    if indices is None or indices.ndim == 0:
+        raise OperatorError("needs indices with one axis or more")
+    positions = find_flat_positions(data.shape, indices).reshape(-1)
+    if positions.size != math.prod(updates.shape):
+        raise OperatorError(f"has updates of shape {list(updates.shape)}, which do not fit its indices")
+    return scatter(call, data, updates, positions, call.attributes.get("reduction", "none"))
+
+
+def scatter(call: Call, data: Value, updates: Value, positions: Array, reduction: str) -> Value:
+    """Return a tensor with updates at flat positions, one for each update.
+
+    Updates of one element are joined in rounds, of which each has at most one for an element.
+    """
+    size, shape = math.prod(data.shape), list(data.shape)
+    if reduction != "none" and reduction not in _JOINS:
+        raise OperatorError(f"has the reduction {reduction!r:.40}, which is not taken")
+    if reduction == "none":
+        chosen = np.arange(size)
+        chosen[positions] = size + np.arange(positions.size)
+        return select_elements(call, [data, updates], chosen, shape)
+    for sources in _list_rounds(positions, size):
+        # In a round an element without an update is joined with the neutral number, behind all updates.
+        neutral = call.make_constant(np.array([_find_neutral(reduction)]), "neutral")
+        if reduction in ("max", "min"):
+            moved = select_elements(
+                call, [data, updates], np.where(sources < 0, np.arange(size), size + sources), shape
+            )
+        else:
+            moved = select_elements(call, [updates, neutral], np.where(sources < 0, positions.size, sources), shape)
+        data = call.emit(_JOINS[reduction], [data, moved])
+    return data
+
+
+def _find_neutral(reduction: str) -> float:
+    return 1.0 if reduction == "mul" else 0.0
+
+
+def _list_rounds(positions: Array, size: int) -> list[Array]:
+    """Return for each round the update of each element, -1 for none."""
+    rounds, left = list[Array](), np.arange(positions.size)
+    while left.size:
+        if len(rounds) == _MAX_ROUNDS:
+            raise OperatorError(f"updates an element more than {_MAX_ROUNDS} times; that is not taken")
+        _, first = np.unique(positions[left], return_index=True)
+        sources = np.full(size, -1)
+        sources[positions[left[first]]] = left[first]
+        rounds.append(sources)
+        left = np.delete(left, first)
+    return rounds
