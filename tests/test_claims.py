@@ -18,8 +18,10 @@ from service.numerics.diagnosis.matching import BugHypothesis
 from service.numerics.gradients.analytic import differentiate_analytically
 from service.numerics.gradients.autograd import differentiate_by_torch
 from service.numerics.gradients.finite_difference import differentiate_numerically
-from service.numerics.ops import OP_REGISTRY, elementwise
+from service.numerics.ops import OP_REGISTRY, backward_form, composite, elementwise
+from service.numerics.ops import op as op_module
 from service.numerics.verdict.outcome import Cause, Outcome
+from tests import test_every_op
 from tests.application_server import serve_application
 from tests.document_text import DOCS, ROOT, read_table
 from tests.op_graphs import build_op_graph
@@ -104,6 +106,24 @@ def test_op_of_the_walk_has_three_gradients_that_agree() -> None:
         by_mistake = differentiate_analytically(graph, leaves, {"output": partial(wrong, graph.nodes[0].op)})
         assert (np.abs(by_mistake.gradients["input"] - difference.value) > difference.error_bound).any()
     assert set(sinh.bugs) == {"slope_of_the_sine", "not_chained", "missing_activation_derivative"}
+
+
+def test_composition_and_formula_of_the_walk_pass_the_checks_of_every_op() -> None:
+    modules = (op_module, composite, backward_form)
+    names = {name: value for module in modules for name, value in vars(module).items()}
+    for name in ("logsigmoid_of_difference", "centre"):
+        exec(find_code_block(DOCS / "adding-an-op.md", f'@register_op("{name}")'), names)
+    composition, formula = OP_REGISTRY.pop("logsigmoid_of_difference"), OP_REGISTRY.pop("centre")
+    for op in (composition, formula):
+        for example in op.examples:
+            test_every_op.test_the_three_routes_agree(op, example)
+            test_every_op.test_forward_agrees_with_the_shape_rule_and_with_pytorch(op, example)
+            test_every_op.test_float32_stays_within_its_rounding(op, example)
+    assert {bug.bug_name for bug in formula.bugs.values()} == {
+        "missing_mean_path", "term_missing", "term_doubled", "term_sign", "reduction_missing", "wrong_reduction"
+    }  # fmt: skip
+    for key, op_bug in formula.bugs.items():
+        assert test_every_op.is_caught(formula, op_bug.backward), key
 
 
 def test_bug_of_the_walk_is_named() -> None:

@@ -149,6 +149,7 @@ def iterate_backward_overrides(context: DiagnosisContext, names: Sequence[str]) 
     yield from backward_paths.iterate_op_bugs(context, names)
     for bug in BACKWARD_BUGS.values():
         yield from bug.iterate_overrides(context, names)
+    yield from backward_paths.iterate_op_bugs(context, names, is_generated=True)
 
 
 def _append_incomplete_note(accepted: list[BugExplanation], incomplete_note: str) -> list[BugExplanation]:

@@ -12,6 +12,7 @@ from service.numerics.diagnosis.bugs import BACKWARD_BUGS, GRADIENT_BUGS
 from service.numerics.diagnosis.context import DiagnosisContext
 from service.numerics.diagnosis.diagnose import iterate_backward_overrides
 from service.numerics.ops import OP_REGISTRY
+from service.numerics.ops.backward_form import GENERATED_BUGS
 
 _MIN_VISIBLE_CHANGE = 1e-4
 """Error of an injected gradient, as a part of the right one's norm, that rounding cannot explain."""
@@ -46,12 +47,16 @@ def describe_bugs() -> dict[str, str]:
     The bugs of single gradients, of the backward pass and of single ops are in it.
     """
     signatures = {name: bug.signature for name, bug in (*BACKWARD_BUGS.items(), *GRADIENT_BUGS.items())}
-    op_bugs = [(method, op_bug) for op in OP_REGISTRY.values() for method, op_bug in op.bugs.items()]
+    op_bugs = [
+        (method, op_bug) for op in OP_REGISTRY.values() for method, op_bug in op.bugs.items() if not op_bug.is_generated
+    ]
     # Several methods may make one bug; the method with the name of the bug describes it best.
     op_bugs.sort(key=lambda item: item[0] != item[1].bug_name)
-    return {name: signatures[name] for name in (*GRADIENT_BUGS, *BACKWARD_BUGS)} | {
-        op_bug.bug_name: op_bug.explanation for _, op_bug in reversed(op_bugs) if op_bug.bug_name not in signatures
-    }
+    return (
+        {name: signatures[name] for name in (*GRADIENT_BUGS, *BACKWARD_BUGS)}
+        | {op_bug.bug_name: op_bug.explanation for _, op_bug in reversed(op_bugs) if op_bug.bug_name not in signatures}
+        | dict(GENERATED_BUGS)
+    )
 
 
 def inject_bugs(context: DiagnosisContext, names: Sequence[str], bug_name: str | None = None) -> Iterator[InjectedBug]:

@@ -243,6 +243,11 @@ class Gelu(CurvedActivation):
             magnitude, largest_error * _TANH_SATURATION_MARGIN if self.approximate == "tanh" else largest_error
         )
 
+    @declare_bug_named("wrong_formula", "the derivative of the other approximation was used")
+    def derivative_of_the_other_approximation(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        other = Gelu(approximate="none" if self.approximate == "tanh" else "tanh")
+        return other.backward(gradient, output, input)
+
     @declare_bug("only the first factor of the product x Phi(x) was differentiated")
     def density_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (gradient * output / input,)

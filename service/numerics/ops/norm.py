@@ -6,6 +6,7 @@ Each group is centred by its mean and divided by its standard deviation.
 import dataclasses
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -14,13 +15,13 @@ from annotated_types import Ge, Len
 
 from service.numerics.core.batching import Array, Shape, align_rank, count_elements, sum_broadcast_axes
 from service.numerics.core.sparsity import drop_missing, take_elementwise_min, take_min_over_axes
+from service.numerics.ops.backward_form import BackwardForm, FormulaOp, Scope
 from service.numerics.ops.op import (
     DependencyLabels,
     Gradients,
     Op,
     OpExample,
     ShapeError,
-    declare_bug,
     declare_bug_named,
     register_op,
 )
@@ -39,7 +40,95 @@ def _split_operands(
     return input, weight, bias
 
 
-class Normalisation(Op):
+def _get_array(array: Array | None) -> Array:
+    assert array is not None
+    return array
+
+
+_PUBLISHED = {
+    "input:term_missing:z mean(h z)": (
+        "missing_variance_path",
+        "the variance was treated as a constant, though it depends on the input",
+    ),
+    "input:factor_missing:r": (
+        "channel_factor_missing",
+        "the division by the standard deviation was left out on the way to the input",
+    ),
+    "input:wrong_factor:g for every h": ("channel_factor_missing", "the weight was left out on the way to the input"),
+}
+
+
+_LOOK_ALIKES_OF_R = {
+    "r_without_eps": "eps was left out of r",
+    "r_of_deviation_plus_eps": "eps was added to the standard deviation, and not to the variance,",
+    "r_unbiased": "the variance was divided by N - 1 instead of N",
+}
+
+
+def declare_form(
+    gradients: Mapping[str, str],
+    published: Mapping[str, tuple[str, str]],
+    omitted: tuple[str, ...],
+    look_alikes_of_z: Mapping[str, str],
+) -> BackwardForm:
+    """Return the form of a normalisation.
+
+    In the formulas x are the elements of a group, c = x - m, z = c r, g the incoming gradient and h = g w.
+    """
+    return BackwardForm(
+        gradients,
+        look_alikes={
+            "z": {**look_alikes_of_z, "z_weighted": "the weight was applied to z"},
+            "r": _LOOK_ALIKES_OF_R,
+            "h": {"g": "the weight was left out of one h", "h_weighted_twice": "the weight was applied twice to one h"},
+            "mean": {"sum": "the sum over the group stood for its mean"},
+        },
+        stand_ins={
+            "h": {"g": "the weight was left out", "h_weighted_twice": "the weight was applied twice to every h"},
+            "r": _LOOK_ALIKES_OF_R,
+            "mean": {
+                "sum": "the sum over the group stood for its mean everywhere",
+                "mean_by_group_count": "sums over a group were divided by the number of groups",
+            },
+        },
+        layouts=("ungroup", "to_weight", "to_bias"),
+        upstream=("g", "h"),
+        published=published,
+        omitted=omitted,
+    )
+
+
+_WEIGHT_FORMULA = "to_weight(ungroup(g * z))"
+_CENTRED_FORM = declare_form(
+    {
+        "input": "ungroup(r * (h - mean(h) - z * mean(h * z)))",
+        "weight": _WEIGHT_FORMULA,
+        "bias": "to_bias(ungroup(g))",
+    },
+    _PUBLISHED
+    | {
+        "input:term_missing:mean(h)": (
+            "missing_mean_path",
+            "the mean was treated as a constant, though it depends on the input",
+        ),
+    },
+    # The mean of z is 0, c is z times a number of the group, and a weight of h is one of z.
+    omitted=("input:factor_missing:h", "input:wrong_factor:c for z again", "input:wrong_factor:z_weighted for z again"),
+    look_alikes_of_z={"c": "c = x - m stood for z = c r", "x": "x stood for z = (x - m) r"},
+)
+_UNCENTRED_FORM = declare_form(
+    {"input": "ungroup(r * (h - z * mean(h * z)))", "weight": _WEIGHT_FORMULA},
+    _PUBLISHED,
+    omitted=(
+        "input:wrong_factor:x for z again",
+        "input:wrong_factor:z_weighted for z again",
+        "input:wrong_reduction:sum for mean in mean(h z)",
+    ),
+    look_alikes_of_z={"x": "x stood for z = x r"},
+)
+
+
+class Normalisation(FormulaOp):
     """A normalisation y = w z + b, z = (x - m) r with r = 1 / sqrt(v + eps).
 
     m is the mean and v the biased variance of each group of N elements.
@@ -113,14 +202,38 @@ class Normalisation(Op):
             output = output * self._broadcast_parameter(weight, input)
         return output if bias is None else output + self._broadcast_parameter(bias, input)
 
-    def backward(
+    def make_scope(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
-    ) -> Gradients:
-        z, _ = self._normalise(input)
-        by_weight = self._compute_parameter_gradient(gradient * self._ungroup_elements(z, input), weight, input)
-        by_bias = self._compute_parameter_gradient(gradient, bias, input)
-        by_input = self._compute_input_gradient(gradient, input, weight, mean=self.is_centred, variance=True)
-        return (by_input, by_weight, by_bias)[: len(self.slots)]
+    ) -> Scope:
+        scope = Scope()
+        value = scope.compute
+
+        def multiply_by_weight(upstream: Array) -> Array:
+            return upstream if weight is None else upstream * self._broadcast_parameter(weight, input)
+
+        return scope.add_quantities(
+            x=lambda: self._group_elements(input),
+            c=lambda: self._subtract_mean(value("x")),
+            v=lambda: np.square(value("c")).mean(axis=-1, keepdims=True),
+            r=lambda: self._compute_inverse_deviation(value("c")),
+            r_without_eps=lambda: 1 / np.sqrt(value("v")),
+            r_of_deviation_plus_eps=lambda: 1 / (np.sqrt(value("v")) + value("v").dtype.type(self._epsilon)),
+            r_unbiased=lambda: (
+                1 / np.sqrt(value("v") * (value("x").shape[-1] / (value("x").shape[-1] - 1)) + self._epsilon)
+            ),
+            z=lambda: value("c") * value("r"),
+            z_weighted=lambda: self._group_elements(multiply_by_weight(self._ungroup_elements(value("z"), input))),
+            g=lambda: self._group_elements(gradient),
+            h=lambda: self._group_elements(multiply_by_weight(gradient)),
+            h_weighted_twice=lambda: self._group_elements(multiply_by_weight(multiply_by_weight(gradient))),
+        ).add_functions(
+            mean=lambda array: array.mean(axis=-1, keepdims=True),
+            sum=lambda array: array.sum(axis=-1, keepdims=True),
+            mean_by_group_count=lambda array: array.sum(axis=-1, keepdims=True) / array.shape[-2],
+            ungroup=lambda array: self._ungroup_elements(array, input),
+            to_weight=lambda array: _get_array(self._compute_parameter_gradient(array, weight, input)),
+            to_bias=lambda array: _get_array(self._compute_parameter_gradient(array, bias, input)),
+        )
 
     def _compute_parameter_gradient(self, products: Array, parameter: Array | None, x: Array) -> Array | None:
         """Return the sum over the elements that share each element of a parameter."""
@@ -228,59 +341,11 @@ class Normalisation(Op):
             return None
         return errors(total, magnitude, 1 + count_elements(x.shape[1:]) // count_elements(parameter.shape[1:]))
 
-    def _compute_input_gradient(
-        self, gradient: Array, input: Array, weight: Array | None, *, mean: bool, variance: bool
-    ) -> Array:
-        """Return the gradient of the input.
-
-        `mean` and `variance` say whether it goes through these statistics or past them.
-        """
-        z, inverse_deviation = self._normalise(input)
-        h = self._group_elements(gradient if weight is None else gradient * self._broadcast_parameter(weight, input))
-        grouped_gradient = h - z * (h * z).mean(axis=-1, keepdims=True) if variance else h
-        if mean:
-            grouped_gradient = grouped_gradient - h.mean(axis=-1, keepdims=True)
-        return self._ungroup_elements(inverse_deviation * grouped_gradient, input)
-
-    @declare_bug("the variance was treated as a constant, though it depends on the input")
-    def missing_variance_path(
-        self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
-    ) -> Gradients:
-        by_input = self._compute_input_gradient(gradient, input, weight, mean=self.is_centred, variance=False)
-        return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
-
-    @declare_bug_named(
-        "channel_factor_missing", "the division by the standard deviation was left out on the way to the input"
-    )
-    def forget_rate(
-        self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
-    ) -> Gradients:
-        by_input, *other_gradients = self.backward(gradient, output, input, weight, bias)
-        assert by_input is not None
-        _, inverse_deviation = self._normalise(input)
-        return self._ungroup_elements(self._group_elements(by_input) / inverse_deviation, input), *other_gradients
-
-    @declare_bug_named(
-        "channel_factor_missing",
-        "the weight was left out on the way to the input",
-        lambda shapes: shapes[2] is not None,
-    )
-    def forget_weight(
-        self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
-    ) -> Gradients:
-        ones = None if weight is None else np.ones_like(weight)
-        return self.backward(gradient, output, input, ones, bias)
-
 
 class CentredNormalisation(Normalisation):
     """A normalisation that subtracts the mean."""
 
-    @declare_bug("the mean was treated as a constant, though it depends on the input")
-    def missing_mean_path(
-        self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
-    ) -> Gradients:
-        by_input = self._compute_input_gradient(gradient, input, weight, mean=False, variance=True)
-        return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
+    backward_form = _CENTRED_FORM
 
     @declare_bug_named(
         "missing_mean_path", "the mean was treated as a constant, and the variance too, though both depend on the input"
@@ -288,7 +353,8 @@ class CentredNormalisation(Normalisation):
     def omit_mean_and_variance_paths(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        by_input = self._compute_input_gradient(gradient, input, weight, mean=False, variance=False)
+        value = self.make_scope(gradient, output, input, weight, bias).compute
+        by_input = self._ungroup_elements(value("r") * value("h"), input)
         return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
 
     @declare_bug_named(
@@ -373,6 +439,7 @@ class RmsNorm(TrailingAxesNormalisation):
     positional = ("input", "normalized_shape", "weight", "eps")
     linear_in = MappingProxyType({"weight": ()})
     is_centred = False
+    backward_form = _UNCENTRED_FORM
     examples = (
         OpExample(((3, 4), (4,)), {"normalized_shape": 4}),
         OpExample(((2, 3, 4), None), {"normalized_shape": [3, 4], "eps": 1e-3}),
@@ -416,6 +483,10 @@ class BatchNorm(ChannelNormalisation):
     training: Literal[True] = True
     eps: NotNegativeFloat = 1e-5
 
+    # A weight is the same for a whole group.
+    backward_form = dataclasses.replace(
+        _CENTRED_FORM, omitted=(*_CENTRED_FORM.omitted, "input:wrong_factor:z_weighted for z")
+    )
     inputs = ("input", "weight?", "bias?")
     positional = ("input",)
     examples = (

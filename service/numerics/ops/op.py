@@ -191,6 +191,14 @@ class Op(ABC):
     supports_complex_step: ClassVar[bool] = False
     """True if `forward` takes complex arrays for floats and is analytic in each at its real points."""
 
+    @classmethod
+    def generate_bugs(cls) -> Mapping[str, "OpBug"]:
+        """Return bugs that follow from the form of the backward pass, by key.
+
+        The default is none.
+        """
+        return {}
+
     @property
     def largest_power(self) -> float:
         """Return the largest power, up or down, that a pass takes of a number.
@@ -521,6 +529,8 @@ class OpBug(NamedTuple):
         from there.
     shows_only_at_ties
         True if the bug shows at ties alone.
+    is_generated
+        True if the bug follows from the formula of the backward pass, and has no name of its own.
     """
 
     bug_name: str
@@ -529,6 +539,7 @@ class OpBug(NamedTuple):
     applies: ShapeCondition
     is_declared_as_multiplier: bool = False
     shows_only_at_ties: bool = False
+    is_generated: bool = False
 
 
 def declare_bug(explanation: str) -> Callable[[BackwardMethod], BackwardMethod]:
@@ -612,7 +623,7 @@ def register_op(name: str) -> _OpDecorator:
             raise ValueError(f"an op named {name!r} is registered already")
         cls.name = name
         cls.slots = tuple(map(Slot.parse, cls.inputs))
-        cls.bugs = _collect_bugs(cls)
+        cls.bugs = MappingProxyType({**_collect_bugs(cls), **cls.generate_bugs()})
         if any(slot.variadic for slot in cls.slots[:-1]):
             raise ValueError(f"{name}: only the last slot may take several tensors")
         op_class: Any = dataclass(frozen=True, kw_only=True)(cls)

@@ -9,14 +9,13 @@ from service.numerics.core.batching import Array, Shape
 from service.numerics.core.sparsity import take_min_over_axes
 from service.numerics.ops import analytic_continuation
 from service.numerics.ops.axes import normalize_axis
+from service.numerics.ops.backward_form import BackwardForm, FormulaOp, Scope
 from service.numerics.ops.op import (
     DependencyLabels,
     Gradients,
     Op,
     OpExample,
     SensitiveArgument,
-    declare_bug,
-    declare_bug_named,
     register_op,
 )
 from service.numerics.ops.rounding_errors import ErrorModel, Rounding
@@ -169,6 +168,13 @@ def log_softmax_with_errors(errors: ErrorModel, x: Array, axis: int) -> Array:
     return element_errors + errors(np.zeros_like(sum_error), sum_error, most=logarithm)
 
 
+_WRONG_SUMS = {
+    "sum_along_another_axis": "the sum was taken along another axis",
+    "sum_over_all": "the sum was taken over all elements",
+    "mean": "the mean along the axis stood for the sum",
+}
+
+
 class AxiswiseOp(Op):
     """An op along the axis `dim` that keeps the shape."""
 
@@ -188,6 +194,21 @@ class AxiswiseOp(Op):
     def _get_batched_axis(self, array: Array) -> int:
         return normalize_axis(self.dim, array.ndim - 1) + 1
 
+    def _get_another_axis(self, array: Array) -> int:
+        """Return the axis before, counted on from the last, behind the tile axis; the same one of a vector."""
+        rank = max(array.ndim - 1, 1)
+        return (self._get_batched_axis(array) - 2) % rank + 1
+
+    def _make_sums(self, input: Array) -> Scope:
+        """Return the right and the wrong sums of a formula."""
+        axis, other_axis = self._get_batched_axis(input), self._get_another_axis(input)
+        return Scope().add_functions(
+            sum=lambda array: array.sum(axis=axis, keepdims=True),
+            mean=lambda array: array.mean(axis=axis, keepdims=True),
+            sum_along_another_axis=lambda array: array.sum(axis=other_axis, keepdims=True),
+            sum_over_all=lambda array: array.sum(axis=tuple(range(1, array.ndim)), keepdims=True),
+        )
+
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         (input_labels,) = values
         assert input_labels is not None
@@ -203,7 +224,7 @@ class AxiswiseOp(Op):
 
 
 @register_op("softmax")
-class Softmax(AxiswiseOp):
+class Softmax(AxiswiseOp, FormulaOp):
     """Softmax along one axis: y_i = exp(x_i) / sum_j exp(x_j).
 
     dy_i/dx_j = y_i ([i = j] - y_j), so with g = dL/dy: dL/dx_j = y_j (g_j - sum_i g_i y_i).
@@ -217,10 +238,39 @@ class Softmax(AxiswiseOp):
     def forward(self, input: Array) -> Array:
         return softmax(self._ensure_axis(input), self._get_batched_axis(input)).reshape(input.shape)
 
-    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        g, y = self._ensure_axis(gradient), self._ensure_axis(output)
-        by_input = y * (g - (g * y).sum(axis=self._get_batched_axis(input), keepdims=True))
-        return (by_input.reshape(by_input.shape[:1] + input.shape[1:]),)
+    backward_form = BackwardForm(
+        {"input": "restore(y * (g - sum(g * y)))"},
+        look_alikes={"sum": _WRONG_SUMS},
+        stand_ins={"y": {"y_along_another_axis": "the softmax was computed along another axis"}},
+        alternatives={
+            "input": {
+                "restore(g)": "the incoming gradient was handed on as it is",
+                "restore(y_along_another_axis * (g - sum_along_another_axis(g * y_along_another_axis)))": (
+                    "the softmax was computed again along another axis, and the sum taken along it"
+                ),
+            }
+        },
+        layouts=("restore",),
+        published={
+            "input:reduction_missing:sum(g y)": (
+                "softmax_jacobian_diagonal_only",
+                "only the diagonal p (1 - p) of the Jacobian of softmax was used",
+            ),
+            "input:term_missing:sum(g y)": (
+                "softmax_jacobian_diagonal_only",
+                "only the first part of the Jacobian of softmax, diag(p) - p p^T, was used",
+            ),
+        },
+    )
+
+    def make_scope(self, gradient: Array, output: Array, input: Array) -> Scope:
+        other_axis = self._get_another_axis(input)
+        scope = self._make_sums(input).add_quantities(
+            g=lambda: self._ensure_axis(gradient),
+            y=lambda: self._ensure_axis(output),
+            y_along_another_axis=lambda: softmax(self._ensure_axis(input), other_axis),
+        )
+        return scope.add_functions(restore=lambda array: array.reshape(array.shape[:1] + input.shape[1:]))
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
         (input,) = inputs
@@ -241,22 +291,12 @@ class Softmax(AxiswiseOp):
         by_input = errors(y * (g - weighted_mean), np.abs(y) * (np.abs(g) + np.abs(weighted_mean)), 2)
         return (by_input.reshape(-1, *input.shape[1:]),)
 
-    @declare_bug("only the diagonal p (1 - p) of the Jacobian of softmax was used")
-    def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (gradient * output * (1 - output),)
-
-    @declare_bug_named(
-        "softmax_jacobian_diagonal_only", "only the first part of the Jacobian of softmax, diag(p) - p p^T, was used"
-    )
-    def skip_mean_subtraction(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (gradient * output,)
-
     def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.softmax(input, self.dim)
 
 
 @register_op("log_softmax")
-class LogSoftmax(AxiswiseOp):
+class LogSoftmax(AxiswiseOp, FormulaOp):
     """Log-softmax along one axis: y_i = x_i - log sum_j exp(x_j).
 
     dy_i/dx_j = [i = j] - p_j with p = exp(y), so with g = dL/dy: dL/dx_j = g_j - p_j sum_i g_i.
@@ -270,10 +310,35 @@ class LogSoftmax(AxiswiseOp):
     def forward(self, input: Array) -> Array:
         return log_softmax(self._ensure_axis(input), self._get_batched_axis(input)).reshape(input.shape)
 
-    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        g, axis = self._ensure_axis(gradient), self._get_batched_axis(input)
-        by_input = g - softmax(self._ensure_axis(input), axis) * g.sum(axis=axis, keepdims=True)
-        return (by_input.reshape(by_input.shape[:1] + input.shape[1:]),)
+    backward_form = BackwardForm(
+        {"input": "restore(g - p * sum(g))"},
+        look_alikes={"sum": _WRONG_SUMS, "p": {"y": "y = log p stood for p"}},
+        alternatives={"input": {"restore(g)": "the incoming gradient was handed on as it is"}},
+        stand_ins={"p": {"p_along_another_axis": "the softmax was computed along another axis"}},
+        layouts=("restore",),
+        published={
+            "input:reduction_missing:sum(g)": (
+                "softmax_jacobian_diagonal_only",
+                "only the diagonal 1 - p of the Jacobian of log_softmax was used",
+            ),
+            "input:term_missing:g": (
+                "missing_one_hot",
+                "the direct share of each element was left out: -p sum(g) was used for g - p sum(g)",
+            ),
+        },
+        # It equals the incoming gradient, handed on.
+        omitted=("input:term_missing:p sum(g)",),
+    )
+
+    def make_scope(self, gradient: Array, output: Array, input: Array) -> Scope:
+        axis, other_axis = self._get_batched_axis(input), self._get_another_axis(input)
+        scope = self._make_sums(input).add_quantities(
+            g=lambda: self._ensure_axis(gradient),
+            y=lambda: self._ensure_axis(output),
+            p=lambda: softmax(self._ensure_axis(input), axis),
+            p_along_another_axis=lambda: softmax(self._ensure_axis(input), other_axis),
+        )
+        return scope.add_functions(restore=lambda array: array.reshape(array.shape[:1] + input.shape[1:]))
 
     def estimate_implemented_rounding(self, output: Array, input: Array) -> Rounding:
         x = self._ensure_axis(input)
@@ -308,18 +373,6 @@ class LogSoftmax(AxiswiseOp):
         )
         by_input = errors(g - p * total, np.abs(g) + np.abs(p * total))
         return (by_input.reshape(-1, *input.shape[1:]),)
-
-    @declare_bug("only the diagonal 1 - p of the Jacobian of log_softmax was used")
-    def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (gradient * (1 - np.exp(output)),)
-
-    @declare_bug_named(
-        "missing_one_hot", "the direct share of each element was left out: -p sum(g) was used for g - p sum(g)"
-    )
-    def forget_direct_share(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        (correct_gradient,) = self.backward(gradient, output, input)
-        assert correct_gradient is not None
-        return (correct_gradient - gradient,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.log_softmax(input, self.dim)

@@ -26,17 +26,28 @@ _FUNCTION = "the function"
 """The op in the clauses of bugs that several functions share."""
 
 
-def iterate_op_bugs(context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+def iterate_op_bugs(
+    context: DiagnosisContext, names: Sequence[str], *, is_generated: bool = False
+) -> Iterator[BackwardOverride]:
     """Yield each bug of each op, at each of its nodes, and at all of them together.
 
     Like all bugs here only at nodes that the names reach, since it does not show elsewhere.
+
+    Parameters
+    ----------
+    context
+        The model and the candidates.
+    names
+        Names of the gradients.
+    is_generated
+        True for the bugs that follow from formulas, False for those with names of their own, the default.
     """
     nodes_by_op: dict[type[Any], list[Node]] = {}
     for node in context.graph.list_downstream_nodes(names):
         nodes_by_op.setdefault(type(node.op), []).append(node)
     for op, nodes in nodes_by_op.items():
         for op_bug in op.bugs.values():
-            if op_bug.is_declared_as_multiplier:
+            if op_bug.is_declared_as_multiplier or op_bug.is_generated is not is_generated:
                 continue
             affected_nodes = [node for node in nodes if op_bug.applies(_list_output_and_input_shapes(context, node))]
             for node in affected_nodes:
