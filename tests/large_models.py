@@ -52,9 +52,14 @@ def draw_indices(below: int, *shape: int) -> dict[str, Any]:
     return encode_tensor(np.random.default_rng(1).integers(below, size=shape), "INT64")
 
 
-UNARY = sorted(name for name, op in OP_REGISTRY.items() if issubclass(op, UnaryOp) and name not in ("clamp", "pow"))
+UNARY = sorted(
+    name for name, op in OP_REGISTRY.items() if issubclass(op, UnaryOp) and name not in ("clamp", "pow", "threshold")
+)
 """Functions of one tensor that need no attribute."""
-BINARY = ("add", "div", "maximum", "minimum", "mul", "sub")
+BINARY = (
+    *("add", "atan2", "div", "fmod", "hypot", "logaddexp", "logaddexp2", "maximum", "minimum", "mul", "remainder"),
+    *("sub", "xlogy"),
+)
 PAIRS = ("half_squared_error", "huber_loss", "kl_div", "l1_loss", "mse_loss", "smooth_l1_loss")
 ALONG: Mapping[str, Any] = {"finite_difference": {"projections": 2}}
 
@@ -63,15 +68,17 @@ def build_models(n: int) -> Iterator[tuple[str, Request]]:
     """Every op, of tensors of about n elements; n is a multiple of 16."""
     table, wide = (n // 8, 8), (8, n // 8)
     for op in UNARY:
-        yield op, build_model(op, (n,))
+        yield op, build_model(op, (n,), low=1.1, high=2.0) if op == "acosh" else build_model(op, (n,))
     for op in BINARY:
         yield op, build_model(op, table, table)
     yield "pow", build_model("pow", table, attributes={"exponent": 3})
     yield "add, broadcast", build_model("add", table, (8,))
     yield "mul, outer", build_model("mul", (n // 100, 1), (1, 100), **ALONG)
     yield "clamp", build_model("clamp", table, attributes={"min": 0.2, "max": 0.7})
+    yield "threshold", build_model("threshold", table, attributes={"threshold": 0.4, "value": 0.2})
+    yield "prelu", build_model("prelu", table, (8,))
     yield "where", build_model("where", encode_tensor(np.arange(n).reshape(table) % 2 == 0, "BOOL"), table, table)
-    for op in ("softmax", "log_softmax"):
+    for op in ("softmax", "log_softmax", "softmin"):
         yield op, build_model(op, table, attributes={"dim": -1})
         yield f"{op}, long", build_model(op, wide, attributes={"dim": -1}, **ALONG)
     yield from _build_product_models(n)
@@ -140,6 +147,18 @@ def _build_convolution_models(n: int) -> Iterator[tuple[str, Request]]:
         "conv_transpose2d, large kernel",
         build_model("conv_transpose2d", (1, 1, half // 2, half // 2), (1, 1, half // 2, half // 2), **ALONG),
     )
+    for op in ("avg_pool1d", "max_pool1d"):
+        yield op, build_model(op, (1, 1, n), attributes={"kernel_size": 2})
+    for op in ("adaptive_avg_pool1d", "adaptive_max_pool1d"):
+        yield op, build_model(op, (1, n // 16, 16), attributes={"output_size": 5})
+    for kind in ("avg", "max"):
+        yield f"{kind}_pool3d", build_model(f"{kind}_pool3d", (1, n // 512, 8, 8, 8), attributes={"kernel_size": 2})
+        for axes in (2, 3):
+            op = f"adaptive_{kind}_pool{axes}d"
+            yield op, build_model(op, (1, n // 512, *(8,) * (axes - 1), 8 ** (4 - axes)), attributes={"output_size": 3})
+    for mode in ("nearest", "bilinear", "bicubic", "area"):
+        attributes = {"size": [half, side], "mode": mode}
+        yield f"interpolate, {mode}", build_model("interpolate", (1, 1, side, half), attributes=attributes, **ALONG)
     for op in ("avg_pool2d", "max_pool2d"):
         yield op, build_model(op, (1, 1, side, side), attributes={"kernel_size": 2})
         large = {"kernel_size": 12, "stride": 1, "padding": 6}

@@ -8,6 +8,7 @@ itself. On real arrays each is NumPy's own function, bit for bit.
 from typing import Any, cast
 
 import numpy as np
+from scipy import special
 
 from service.numerics.core.batching import Array
 
@@ -63,3 +64,51 @@ def raise_to_power(x: Array, exponent: float) -> Array:
         return np.power(x, exponent)
     sign = np.where(take_real_part(x) < 0, -1.0, 1.0)
     return np.power(sign, exponent) * np.power(sign * x, exponent)
+
+
+def hypot(a: Array, b: Array) -> Array:
+    """Return sqrt(a^2 + b^2), without overflow."""
+    if a.dtype.kind != "c" and b.dtype.kind != "c":
+        return np.hypot(a, b)
+    largest = np.maximum(np.abs(take_real_part(a)), np.abs(take_real_part(b)))
+    unit = np.where(largest > 0, largest, 1)
+    return unit * np.sqrt(np.square(a / unit) + np.square(b / unit))
+
+
+def logaddexp(a: Array, b: Array) -> Array:
+    """Return log(exp(a) + exp(b)), without overflow."""
+    if a.dtype.kind != "c" and b.dtype.kind != "c":
+        return np.logaddexp(a, b)
+    larger = np.where(take_real_part(a) >= take_real_part(b), a, b)
+    return larger + log1p(np.exp(-take_absolute_value(a - b)))
+
+
+def gammaln(x: Array) -> Array:
+    """Return log(abs(Gamma(x))).
+
+    Notes
+    -----
+    Left of 1/2 a complex x is reflected: Gamma(x) Gamma(1 - x) = pi / sin(pi x). The sign of that goes by the real
+    part.
+    """
+    if x.dtype.kind != "c":
+        return cast("Array", special.gammaln(x))
+    is_left = take_real_part(x) < 0.5
+    right: Array = special.loggamma(np.where(is_left, 1 - x, x))
+    return np.where(is_left, np.log(np.pi / take_absolute_value(np.sin(np.pi * x))) - right, right)
+
+
+def erfinv(x: Array) -> Array:
+    """Return the inverse of the error function.
+
+    Notes
+    -----
+    For a complex x these are steps of Newton's method from the value at its real part. Three of them double the digits
+    of an imaginary part that is small beside the distance of the real part from 1 and -1.
+    """
+    if x.dtype.kind != "c":
+        return special.erfinv(x)
+    y = special.erfinv(take_real_part(x)) + 0j
+    for _ in range(3):
+        y = y - (special.erf(y) - x) * np.exp(np.square(y)) * (np.sqrt(np.pi) / 2)
+    return y

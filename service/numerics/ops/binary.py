@@ -84,24 +84,24 @@ class BinaryOp(Op):
         return broadcast_shapes(input, other)
 
     def forward(self, input: Array, other: Array) -> Array:
-        return self.evaluate_function(*_align_ranks(input, other))
+        return self.evaluate_function(*align_ranks(input, other))
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        return take_elementwise_min(*_align_ranks(*drop_missing(values)))
+        return take_elementwise_min(*align_ranks(*drop_missing(values)))
 
     def backward(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        a, b = _align_ranks(input, other)
+        a, b = align_ranks(input, other)
         by_a, by_b = self.compute_partial_gradients(gradient, a, b, output)
         return sum_broadcast_axes(by_a, input.shape[1:]), sum_broadcast_axes(by_b, other.shape[1:])
 
     def estimate_forward_rounding(self, output: Array, input: Array, other: Array) -> Rounding | None:
-        a, b = _align_ranks(input, other)
+        a, b = align_ranks(input, other)
         return Rounding(self.estimate_value_magnitude(a, b, output), 1)
 
     def estimate_backward_rounding(
         self, gradient: Array, output: Array, input: Array, other: Array
     ) -> tuple[Rounding | None, ...]:
-        a, b = _align_ranks(input, other)
+        a, b = align_ranks(input, other)
         sizes = self.estimate_partial_gradient_magnitudes(gradient, a, b, output)
         output_shape = output.shape[1:]
         # Each share takes two roundings at most, and each addition one.
@@ -126,7 +126,8 @@ class BinaryOp(Op):
         )
 
 
-def _align_ranks(*arrays: Array) -> tuple[Array, ...]:
+def align_ranks(*arrays: Array) -> tuple[Array, ...]:
+    """Return the arrays with as many axes as the one with most."""
     rank = max(array.ndim for array in arrays) - 1
     return tuple(align_rank(array, rank) for array in arrays)
 
@@ -217,7 +218,7 @@ class Mul(BinaryOp):
     linear_in = MappingProxyType({"input": (), "other": ()})
 
     def expand_products(self, position: int, input: Array, other: Array) -> ProductExpansion:
-        operands = _align_ranks(input, other)
+        operands = align_ranks(input, other)
         operand, factor = operands[position], operands[1 - position]
         shape = np.broadcast_shapes(operand.shape[1:], factor.shape[1:])
         return ProductExpansion(shape, [flat_indices(operand[0])], [factor[0]])
@@ -260,7 +261,7 @@ class Mul(BinaryOp):
 
     @declare_bug("each operand was multiplied by itself instead of by the other one")
     def own_factor(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        a, b = _align_ranks(input, other)
+        a, b = align_ranks(input, other)
         return sum_broadcast_axes(gradient * a + 0 * b, input.shape[1:]), sum_broadcast_axes(
             gradient * b + 0 * a, other.shape[1:]
         )
@@ -313,7 +314,7 @@ class Div(BinaryOp):
 
     @declare_bug("the sign was left out")
     def sign_forgotten(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        a, b = _align_ranks(input, other)
+        a, b = align_ranks(input, other)
         return sum_broadcast_axes(gradient / b, input.shape[1:]), sum_broadcast_axes(
             gradient * a / np.square(b), other.shape[1:]
         )
@@ -341,7 +342,7 @@ class Extremum(BinaryOp):
     order_sign = 1
 
     def select_branch(self, input: Array, other: Array) -> Array:
-        a, b = _align_ranks(input, other)
+        a, b = align_ranks(input, other)
         return np.sign(a - b) * self.order_sign
 
     def list_subgradient_choices(
@@ -351,8 +352,8 @@ class Extremum(BinaryOp):
         a, b, a_errors, b_errors = (
             np.broadcast_to(array, array.shape) for array in (input, other, *map(_get_input_error, input_errors))
         )
-        a, b = _align_ranks(a, b)
-        is_near_tie = np.abs(a - b) <= sum(_align_ranks(a_errors, b_errors))
+        a, b = align_ranks(a, b)
+        is_near_tie = np.abs(a - b) <= sum(align_ranks(a_errors, b_errors))
         positions = np.flatnonzero(is_near_tie)
         is_tied = np.broadcast_to(a == b, is_near_tie.shape).ravel()[positions]
         input_indices, other_indices = (
@@ -364,7 +365,7 @@ class Extremum(BinaryOp):
         )
 
     def forward_on_branch(self, branch: Array, input: Array, other: Array) -> Array:
-        a, b = _align_ranks(input, other)
+        a, b = align_ranks(input, other)
         return np.select([branch > 0, branch < 0], [a, b], (a + b) / 2)
 
     def evaluate_function(self, a: Array, b: Array) -> Array:
@@ -383,7 +384,7 @@ class Extremum(BinaryOp):
 
     @declare_bug("the gradient went to both operands instead of the one that was chosen")
     def to_both(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        a, b = _align_ranks(input, other)
+        a, b = align_ranks(input, other)
         return sum_broadcast_axes(gradient + 0 * b, input.shape[1:]), sum_broadcast_axes(
             gradient + 0 * a, other.shape[1:]
         )
@@ -392,7 +393,7 @@ class Extremum(BinaryOp):
         "to_both", "the whole gradient went to both operands where they are equal", shows_only_at_ties=True
     )
     def give_both_at_ties(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        a, b = _align_ranks(input, other)
+        a, b = align_ranks(input, other)
         return (
             sum_broadcast_axes(gradient * (a == output), input.shape[1:]),
             sum_broadcast_axes(gradient * (b == output), other.shape[1:]),
@@ -439,7 +440,7 @@ class Where(Op):
         return broadcast_shapes(condition, input, other)
 
     def forward(self, condition: Array, input: Array, other: Array) -> Array:
-        return np.where(*_align_ranks(condition, input, other))
+        return np.where(*align_ranks(condition, input, other))
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         return self.forward(inputs[0], *drop_missing(values))

@@ -1,0 +1,19 @@
+"""Attributes of one number for all of several axes, or of one number for each."""
+
+from typing import Annotated
+
+from annotated_types import Ge, Len
+
+Positive = Annotated[int, Ge(1)]
+NotNegative = Annotated[int, Ge(0)]
+PositiveSingle = Annotated[list[Positive], Len(1, 1)]
+NotNegativeSingle = Annotated[list[NotNegative], Len(1, 1)]
+PositiveTriple = Annotated[list[Positive], Len(1, 3)]
+NotNegativeTriple = Annotated[list[NotNegative], Len(1, 3)]
+
+
+def spread_over_axes(value: int | list[int], count: int) -> tuple[int, ...]:
+    """Return the number of each axis: a list of one number, or a number, stands for all."""
+    if isinstance(value, int):
+        return (value,) * count
+    return tuple(value) if len(value) == count else (value[0],) * count
