@@ -237,6 +237,13 @@ def _build_composite_models(n: int) -> Iterator[tuple[str, Request]]:
     for op in ("cosine_similarity", "pairwise_distance"):
         yield op, build_model(op, table, table)
     yield "addmm", build_model("addmm", (side,), (side, side), (side, side), **ALONG)
+    yield "addmv", build_model("addmv", (side,), (side, side), (side,), **ALONG)
+    batches = ((n // 16, 4, 4), (n // 16, 4, 4))
+    yield "bmm", build_model("bmm", *batches, **ALONG)
+    yield "baddbmm", build_model("baddbmm", (4, 4), *batches, **ALONG)
+    yield "addbmm", build_model("addbmm", (4, 4), *batches, **ALONG)
+    yield "outer", build_model("outer", (side,), (side,), **ALONG)
+    yield "addr", build_model("addr", (side, side), (side,), (side,), **ALONG)
 
 
 def build_deep_model(n: int, length: int, **fields: Any) -> Request:

@@ -22,6 +22,12 @@ def check_ranks(step: Expansion, ranks: dict[str, int], *operands: str) -> None:
         raise ShapeError(", ".join(f"{slot} with {rank} axes" for slot, rank in ranks.items()))
 
 
+def check_equal_batches(step: Expansion, first: str, second: str) -> None:
+    """Refuse batches of different lengths, which a product would broadcast."""
+    if step.get_shape(first)[0] != step.get_shape(second)[0]:
+        raise ShapeError("two batches of one length")
+
+
 def add_scaled(step: Expansion, input: str, product: str, beta: float, alpha: float) -> str:
     """Add the steps of beta input + alpha product, without factors of 1."""
 
@@ -62,3 +68,128 @@ class Addmm(CompositeOp):
 
     def torch_forward(self, torch: Any, input: Any, mat1: Any, mat2: Any) -> Any:
         return torch.addmm(input, mat1, mat2, beta=self.beta, alpha=self.alpha)
+
+
+@register_op("bmm")
+class BatchedMatmul(CompositeOp):
+    """y_n = A_n B_n for each n of a batch: dL/dA_n = g_n B_n^T, dL/dB_n = A_n^T g_n."""
+
+    inputs = ("input", "mat2")
+    examples = (OpExample(((2, 3, 4), (2, 4, 5))), OpExample(((1, 1, 2), (1, 2, 1))))
+
+    def expand(self, step: Expansion, input: str, mat2: str) -> str:
+        check_ranks(step, {"input": 3, "mat2": 3}, input, mat2)
+        check_equal_batches(step, input, mat2)
+        return step("matmul", input, mat2)
+
+    def torch_forward(self, torch: Any, input: Any, mat2: Any) -> Any:
+        return torch.bmm(input, mat2)
+
+
+@register_op("baddbmm")
+class Baddbmm(CompositeOp):
+    """y_n = beta x_n + alpha A_n B_n for each n of a batch.
+
+    dL/dx = beta g, summed over the axes of a broadcast, dL/dA_n = alpha g_n B_n^T, dL/dB_n = alpha A_n^T g_n.
+    """
+
+    inputs = ("input", "batch1", "batch2")
+    examples = (
+        OpExample(((2, 3, 5), (2, 3, 4), (2, 4, 5))),
+        OpExample(((3, 1), (2, 3, 4), (2, 4, 5)), {"beta": -0.5, "alpha": 2.0}),
+    )
+    beta: float = 1.0
+    alpha: float = 1.0
+
+    def expand(self, step: Expansion, input: str, batch1: str, batch2: str) -> str:
+        product = step("bmm", batch1, batch2)
+        check_broadcast(step, input, product)
+        return add_scaled(step, input, product, self.beta, self.alpha)
+
+    def torch_forward(self, torch: Any, input: Any, batch1: Any, batch2: Any) -> Any:
+        return torch.baddbmm(input, batch1, batch2, beta=self.beta, alpha=self.alpha)
+
+
+@register_op("addbmm")
+class Addbmm(CompositeOp):
+    """y = beta x + alpha sum_n A_n B_n over a batch.
+
+    dL/dx = beta g, summed over the axes of a broadcast, dL/dA_n = alpha g B_n^T, dL/dB_n = alpha A_n^T g.
+    """
+
+    inputs = ("input", "batch1", "batch2")
+    examples = (
+        OpExample(((3, 5), (2, 3, 4), (2, 4, 5))),
+        OpExample(((5,), (2, 3, 4), (2, 4, 5)), {"beta": -0.5, "alpha": 2.0}),
+    )
+    beta: float = 1.0
+    alpha: float = 1.0
+
+    def expand(self, step: Expansion, input: str, batch1: str, batch2: str) -> str:
+        product = step("sum", step("bmm", batch1, batch2), dim=[0])
+        check_broadcast(step, input, product)
+        return add_scaled(step, input, product, self.beta, self.alpha)
+
+    def torch_forward(self, torch: Any, input: Any, batch1: Any, batch2: Any) -> Any:
+        return torch.addbmm(input, batch1, batch2, beta=self.beta, alpha=self.alpha)
+
+
+@register_op("addmv")
+class Addmv(CompositeOp):
+    """y = beta x + alpha A v.
+
+    dL/dx = beta g, summed over the axes of a broadcast, dL/dA = alpha g v^T, dL/dv = alpha A^T g.
+    """
+
+    inputs = ("input", "mat", "vec")
+    examples = (OpExample(((2,), (2, 3), (3,))), OpExample(((1,), (2, 3), (3,)), {"beta": 0.5, "alpha": -2.0}))
+    beta: float = 1.0
+    alpha: float = 1.0
+
+    def expand(self, step: Expansion, input: str, mat: str, vec: str) -> str:
+        check_ranks(step, {"mat": 2, "vec": 1}, mat, vec)
+        product = step("matmul", mat, vec)
+        check_broadcast(step, input, product)
+        return add_scaled(step, input, product, self.beta, self.alpha)
+
+    def torch_forward(self, torch: Any, input: Any, mat: Any, vec: Any) -> Any:
+        return torch.addmv(input, mat, vec, beta=self.beta, alpha=self.alpha)
+
+
+@register_op("outer")
+class Outer(CompositeOp):
+    """y_ij = u_i v_j: dL/du = g v, dL/dv = g^T u."""
+
+    inputs = ("input", "vec2")
+    examples = (OpExample(((3,), (4,))), OpExample(((1,), (2,))))
+
+    def expand(self, step: Expansion, input: str, vec2: str) -> str:
+        check_ranks(step, {"input": 1, "vec2": 1}, input, vec2)
+        return step("mul", step("unsqueeze", input, dim=1), vec2)
+
+    def torch_forward(self, torch: Any, input: Any, vec2: Any) -> Any:
+        return torch.outer(input, vec2)
+
+
+@register_op("addr")
+class Addr(CompositeOp):
+    """y = beta x + alpha u v^T.
+
+    dL/dx = beta g, summed over the axes of a broadcast, dL/du = alpha g v, dL/dv = alpha g^T u.
+    """
+
+    inputs = ("input", "vec1", "vec2")
+    examples = (
+        OpExample(((3, 4), (3,), (4,))),
+        OpExample(((4,), (3,), (4,)), {"beta": 0.5, "alpha": -2.0}),
+    )
+    beta: float = 1.0
+    alpha: float = 1.0
+
+    def expand(self, step: Expansion, input: str, vec1: str, vec2: str) -> str:
+        product = step("outer", vec1, vec2)
+        check_broadcast(step, input, product)
+        return add_scaled(step, input, product, self.beta, self.alpha)
+
+    def torch_forward(self, torch: Any, input: Any, vec1: Any, vec2: Any) -> Any:
+        return torch.addr(input, vec1, vec2, beta=self.beta, alpha=self.alpha)

@@ -17,6 +17,23 @@ def test_addmm_scales_both_parts() -> None:
     assert [gradients[name].ravel().tolist() for name in "cab"] == [[0.5], [-10.0, -14.0], [-4.0, -6.0]]
 
 
+def test_products_are_refused_that_pytorch_refuses() -> None:
+    refused: list[tuple[str, tuple[tuple[int, ...], ...]]] = [
+        ("bmm", ((1, 3, 4), (2, 4, 5))),
+        ("bmm", ((3, 4), (4, 5))),
+        ("baddbmm", ((7, 3, 5), (2, 3, 4), (2, 4, 5))),
+        ("addbmm", ((2, 3, 5), (2, 3, 4), (2, 4, 5))),
+        ("addmv", ((2,), (2, 3), (3, 1))),
+        ("outer", ((2, 1), (3,))),
+        ("addr", ((3, 3), (2,), (3,))),
+    ]
+    for op, shapes in refused:
+        names = tuple("abc"[: len(shapes)])
+        nodes = [Node("y", OP_REGISTRY[op](), names), Node("loss", OP_REGISTRY["sum"](), ("y",))]
+        with pytest.raises(InvalidModelError, match=rf"node 'y' \({op}\) takes"):
+            Graph(nodes, dict(zip(names, shapes, strict=True)))
+
+
 @pytest.mark.parametrize("shapes", [((3,), (2, 3), (3, 4)), ((1, 2, 4), (2, 3), (3, 4)), ((4,), (1, 2, 3), (3, 4))])
 def test_addmm_takes_matrices_and_an_input_that_broadcasts(shapes: tuple[tuple[int, ...], ...]) -> None:
     nodes = [Node("y", OP_REGISTRY["addmm"](), ("c", "a", "b")), Node("loss", OP_REGISTRY["sum"](), ("y",))]
