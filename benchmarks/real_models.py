@@ -33,8 +33,13 @@ class RealModel:
     make: Callable[[], tuple[nn.Module, dict[str, Any]]]
 
 
+_DEFINITIONS: list[Any] = []
+"""Libraries of operators that are defined here; they last as long as this list."""
+
+
 def list_models() -> list[RealModel]:
     """Return the models of all libraries that are installed."""
+    _define_missing_operators()
     families = {"torch": _list_plain, "torchvision": _list_torchvision, "timm": _list_timm}
     families["transformers"] = _list_transformers
     return [
@@ -43,6 +48,18 @@ def list_models() -> list[RealModel]:
         if importlib.util.find_spec(library) is not None
         for model in build()
     ]
+
+
+def _define_missing_operators() -> None:
+    """Define the operator that torchvision expects where its compiled part does not go with this torch; none uses it."""
+    try:
+        importlib.import_module("torchvision.extension")
+    except ImportError:
+        return
+    except RuntimeError:
+        library: Any = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _DEFINITIONS.append(library)
 
 
 def draw_images(count: int = 2, size: int = 32) -> Tensor:

@@ -60,7 +60,7 @@ class ModuleArguments:
         return pytree.tree_unflatten(leaves, self._tree)
 
     @property
-    def judged(self) -> tuple[bool, ...]:
+    def judged_flags(self) -> tuple[bool, ...]:
         """Tell of each tensor whether its gradient is judged.
 
         Those that require one are, or, if none does, all of finite floats: a mask with infinities is a constant.

@@ -47,7 +47,7 @@ def run_backward(
     """
     copies = [
         tensor.detach().clone().requires_grad_(is_judged)
-        for tensor, is_judged in zip(arguments.tensors, arguments.judged, strict=True)
+        for tensor, is_judged in zip(arguments.tensors, arguments.judged_flags, strict=True)
     ]
     leaves = dict(judged) | {
         name: copy for name, copy in zip(arguments.names, copies, strict=True) if copy.requires_grad

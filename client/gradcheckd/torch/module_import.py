@@ -93,7 +93,7 @@ def make_request(
 def find_judged(arguments: ModuleArguments, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors whose gradients are judged, by name: parameters, then inputs."""
     judged = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
-    for name, tensor, is_judged in zip(arguments.names, arguments.tensors, arguments.judged, strict=True):
+    for name, tensor, is_judged in zip(arguments.names, arguments.tensors, arguments.judged_flags, strict=True):
         if is_judged:
             if name in judged:
                 raise RequestError(f"A parameter and an input are both named {name!r}; rename the argument.")
