@@ -51,15 +51,15 @@ def list_models() -> list[RealModel]:
 
 
 def _define_missing_operators() -> None:
-    """Define the operator that torchvision expects where its compiled part does not go with this torch; none uses it."""
-    try:
-        importlib.import_module("torchvision.extension")
-    except ImportError:
+    """Define operators that torchvision expects where its compiled part does not load; no model calls them."""
+    if importlib.util.find_spec("torchvision") is None:
         return
-    except RuntimeError:
-        library: Any = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _DEFINITIONS.append(library)
+    library: Any = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        # A compiled part that does load defines them itself.
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _DEFINITIONS.append(library)
 
 
 def draw_images(count: int = 2, size: int = 32) -> Tensor:
