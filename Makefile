@@ -15,7 +15,7 @@ TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt clie
 BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt client/pyproject.toml | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all lint format unit trials docs fuzz bench load bounds alarms few operators clean
+.PHONY: help install serve test test-all lint format unit trials docs fuzz bench load bounds alarms few operators onnx clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -86,6 +86,9 @@ alarms: $(BENCH_STAMP) ## count false alarms and misses beside the peers, on fre
 
 few: $(TEST_STAMP) ## count misses of few evaluations against what reports state, on fresh functions, some 15 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.few_evaluations
+
+onnx: $(BENCH_STAMP) ## import the node cases of ONNX, a minute
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.onnx_cases
 
 operators: $(BENCH_STAMP) ## judge PyTorch's own operators beside its checkers, some 20 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.operator_database

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from benchmarks.onnx_case_runs import FLOATS, NodeCase
 from service.checks.importing.stored_tensors import INTEGER_TYPES
@@ -41,7 +43,7 @@ def choose_cases(cases: Iterable[NodeCase]) -> list[NodeCase]:
     """
     listed = list(cases)
     operators = {case.name: {node.op_type for node in case.model.graph.node} for case in listed}
-    return [case for case in listed if _is_numeric(case) and _is_differentiable(case, operators)]
+    return [case for case in listed if _is_numeric(case) and _is_finite(case) and _is_differentiable(case, operators)]
 
 
 def _is_numeric(case: NodeCase) -> bool:
@@ -55,6 +57,13 @@ def _is_numeric(case: NodeCase) -> bool:
         and all(value.type.tensor_type.elem_type in KINDS for value in (*graph.input, *graph.output))
         and all(node.domain in ("", "ai.onnx") for node in graph.node)
     )
+
+
+def _is_finite(case: NodeCase) -> bool:
+    """Return whether no input holds NaN or infinity; minus infinity hides elements of a mask."""
+    arrays = [numpy_helper.to_array(v) if isinstance(v, onnx.TensorProto) else np.asarray(v) for v in case.inputs]
+    floats = [array.astype(np.float64) for array in arrays if array.dtype.kind not in "biu"]
+    return not any((np.isnan(array) | np.isposinf(array)).any() for array in floats)
 
 
 def _has_floats(values: Sequence[onnx.ValueInfoProto]) -> bool:

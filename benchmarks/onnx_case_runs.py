@@ -111,4 +111,5 @@ def _measure_error(computed: Any, expected: Any, tolerance: float) -> float:
     with np.errstate(invalid="ignore"):
         difference = np.where(same, 0.0, np.abs(computed - wanted))
     scale = max(1.0, float(np.max(np.abs(wanted), where=np.isfinite(wanted), initial=0.0)))
-    return float(np.nan_to_num(difference.max(), nan=np.inf) / (tolerance * scale))
+    largest = float(difference.max())
+    return largest / (tolerance * scale) if np.isfinite(largest) else float("inf")

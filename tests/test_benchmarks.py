@@ -18,6 +18,7 @@ from benchmarks import (
     few_evaluations,
     load,
     load_one_worker,
+    onnx_cases,
     operator_tables,
     reference,
     saved_results,
@@ -46,6 +47,7 @@ RENDERED: Mapping[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     "coverage": (bound_coverage.write_markdown, bound_coverage.write_markdown),
     "few_evaluations": (few_evaluations.write_markdown, few_evaluations.write_markdown),
     "operator_database": (operator_tables.write_markdown, operator_tables.write_markdown),
+    "onnx_cases": (onnx_cases.write_markdown, onnx_cases.write_markdown),
     "load": (load.write_markdown, load.write_markdown),
     "one_worker": (load_one_worker.write_markdown, load_one_worker.write_markdown),
 }

@@ -63,7 +63,9 @@ def test_a_damaged_file_is_no_error_of_the_service(counting_application: Countin
     client = counting_application.app.test_client()
     statuses = set[int]()
 
-    @settings(max_examples=RAW_REQUEST_COUNT // 3, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    count = RAW_REQUEST_COUNT // 3
+
+    @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(draw_damaged_file())
     def send(content: bytes) -> None:
         answer = client.post("/v1/import", data=content, content_type="application/onnx")

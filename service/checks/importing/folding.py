@@ -6,7 +6,7 @@ is known and counted before the result is made.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -112,12 +112,16 @@ def _fold_joined(call: Call, arrays: Any) -> Sequence[Array]:
     return [result]
 
 
+def _choose(condition: Array, chosen: Any, other: Any) -> Array:
+    """Return numbers of two arrays by a condition; NumPy's declaration of the result is wider."""
+    return cast("Any", np.where)(condition, chosen, other)
+
+
 @_fold("Where")
 def _fold_where(call: Call, arrays: Any) -> Sequence[Array]:
     _broadcast(call, *arrays)
     condition, chosen, other = arrays
-    result: Array = np.where(condition, chosen, other)
-    return [result]
+    return [_choose(condition, chosen, other)]
 
 
 @_fold("Clip")
@@ -311,7 +315,7 @@ def _fold_one_hot(call: Call, arrays: Any) -> Sequence[Array]:
     check_result_size(call, (*indices.shape, count))
     wrapped = indices.astype(np.int64)
     hits = np.expand_dims(np.where(wrapped < 0, wrapped + count, wrapped), -1) == np.arange(count)
-    hot = np.where(hits, values[1], values[0])
+    hot = _choose(hits, values[1], values[0])
     return [np.moveaxis(hot, -1, normalize_axis(call.attributes.get("axis", -1), rank))]
 
 

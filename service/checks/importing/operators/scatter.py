@@ -5,9 +5,11 @@ import math
 import numpy as np
 
 from schemas.datatype import Array
+from service.checks.importing.folding import check_result_size
 from service.checks.importing.import_errors import OperatorError
 from service.checks.importing.operator_registry import Call, Results, normalize_axis, register_operator
 from service.checks.importing.operators.index import find_flat_positions, select_elements
+from service.checks.importing.operators.windows import get_list
 from service.checks.importing.values import Value
 
 _MAX_ROUNDS = 32
@@ -79,3 +81,38 @@ def _list_rounds(positions: Array, size: int) -> list[Array]:
         rounds.append(sources)
         left = np.delete(left, first)
     return rounds
+
+
+@register_operator("Col2Im")
+def _import_col2im(call: Call) -> Results:
+    value = call.get(0)
+    image, block = (call.get_integers(position, name) for position, name in ((1, "image_shape"), (2, "block_shape")))
+    if not image or not block or len(image) != len(block) or len(value.shape) != 3 or min(block) < 1:
+        raise OperatorError("needs an input of three axes, and an image and a block of as many axes")
+    rank = len(image)
+    strides, dilations = (get_list(call, name, rank, 1) for name in ("strides", "dilations"))
+    pads = get_list(call, "pads", 2 * rank, 0)
+    check_result_size(call, image)
+    # The positions in the padded image of each element of each block, (block, blocks).
+    along: list[Array] = []
+    for axis in range(rank):
+        room = image[axis] + pads[axis] + pads[axis + rank] - dilations[axis] * (block[axis] - 1) - 1
+        starts = np.arange(room // strides[axis] + 1) * strides[axis] - pads[axis]
+        along.append(np.arange(block[axis])[:, None] * dilations[axis] + starts)
+    grids: list[Array] = []
+    for axis, positions in enumerate(along):
+        shape = [1] * (2 * rank)
+        shape[axis], shape[rank + axis] = positions.shape
+        grids.append(positions.reshape(shape))
+    places = np.stack(np.broadcast_arrays(*grids), -1).reshape(-1, rank)
+    size, channels = math.prod(block), value.shape[1] // math.prod(block)
+    if value.shape[1] != channels * size or len(places) != size * value.shape[2]:
+        raise OperatorError(f"has {value.shape[2]} blocks, which do not fit its image")
+    inside = ((places >= 0) & (places < np.array(image))).all(1)
+    targets = np.ravel_multi_index(tuple(places[inside].T), image)
+    planes = value.shape[0] * channels
+    offsets = np.arange(planes)[:, None]
+    chosen = (offsets * len(places) + np.flatnonzero(inside)).reshape(-1)
+    updates = select_elements(call, [value], chosen, [chosen.size])
+    zeros = call.make_constant(np.zeros((value.shape[0], channels, *image)), "zeros")
+    return scatter(call, zeros, updates, (offsets * math.prod(image) + targets).reshape(-1), "add")
