@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from service.checks.importing.graph_writer import GraphWriter
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call, normalize_axis
 from service.checks.importing.scope import Place, Slot
 from service.checks.importing.values import MISSING, Known, Missing, Value
@@ -29,7 +29,7 @@ ControlHandler = Callable[[GraphRunner, Call, Place], Sequence[Slot]]
 def _run_if(runner: GraphRunner, call: Call, place: Place) -> Sequence[Slot]:
     condition = call.get_constant(0, "condition")
     if condition is None or condition.size != 1:
-        raise OperatorError("needs one constant truth value as its condition")
+        raise OperatorUseError("needs one constant truth value as its condition")
     branch = call.attributes["then_branch" if condition.reshape(()) else "else_branch"]
     return runner.run_graph(branch, [], place)
 
@@ -37,7 +37,7 @@ def _run_if(runner: GraphRunner, call: Call, place: Place) -> Sequence[Slot]:
 def _run_loop(runner: GraphRunner, call: Call, place: Place) -> Sequence[Slot]:
     count, condition = call.get_constant(0, "number of repetitions"), call.get_constant(1, "condition")
     if count is None and condition is None:
-        raise OperatorError("has neither a number of repetitions nor a condition: it never ends")
+        raise OperatorUseError("has neither a number of repetitions nor a condition: it never ends")
     state: list[Slot] = list(call.inputs[2:])
     stacks: list[list[Value]] = [[] for _ in range(call.output_count - len(state))]
     index, is_going = 0, condition is None or bool(condition.all())
@@ -55,13 +55,13 @@ def _run_loop(runner: GraphRunner, call: Call, place: Place) -> Sequence[Slot]:
 
 def _read_condition(value: Slot) -> bool:
     if not isinstance(value, Known) or value.origin == "drawn" or value.array.size != 1:
-        raise OperatorError("ends by a condition that depends on data; only constant ones are taken")
+        raise OperatorUseError("ends by a condition that depends on data; only constant ones are taken")
     return bool(value.array.reshape(()))
 
 
 def _append(stacks: Sequence[list[Value]], outputs: Sequence[Slot]) -> None:
     if len(stacks) != len(outputs):
-        raise OperatorError("has another number of outputs than its graph")
+        raise OperatorUseError("has another number of outputs than its graph")
     for stack, output in zip(stacks, outputs, strict=True):
         assert output is not None
         assert not isinstance(output, Missing)
@@ -71,7 +71,7 @@ def _append(stacks: Sequence[list[Value]], outputs: Sequence[Slot]) -> None:
 def _stack(call: Call, values: Sequence[Value], axis: int) -> Value:
     """Return the values of all repetitions along a new axis."""
     if not values:
-        raise OperatorError("collects the outputs of no repetition; that is not taken")
+        raise OperatorUseError("collects the outputs of no repetition; that is not taken")
     arrays = [value.array for value in values if isinstance(value, Known) and value.origin == "constant"]
     if len(arrays) == len(values):
         return Known(np.stack(arrays, axis), "stacked")
@@ -80,10 +80,10 @@ def _stack(call: Call, values: Sequence[Value], axis: int) -> Value:
 
 def _run_scan(runner: GraphRunner, call: Call, place: Place) -> Sequence[Slot]:
     if call.opset < 9:
-        raise OperatorError("of an opset below 9 is not taken")
+        raise OperatorUseError("of an opset below 9 is not taken")
     scanned = call.attributes["num_scan_inputs"]
     if not 0 < scanned <= len(call.inputs):
-        raise OperatorError("has another number of inputs than num_scan_inputs says")
+        raise OperatorUseError("has another number of inputs than num_scan_inputs says")
     state: list[Slot] = list(call.inputs[:-scanned])
     sequences = [call.get(position) for position in range(len(state), len(call.inputs))]
     axes = [
@@ -92,7 +92,7 @@ def _run_scan(runner: GraphRunner, call: Call, place: Place) -> Sequence[Slot]:
     ]
     lengths = {value.shape[axis] for value, axis in zip(sequences, axes, strict=True)}
     if len(lengths) != 1:
-        raise OperatorError(f"scans inputs of different lengths {sorted(lengths)}")
+        raise OperatorUseError(f"scans inputs of different lengths {sorted(lengths)}")
     (length,) = lengths
     backwards = _get_list(call, "scan_input_directions", scanned)
     stacks: list[list[Value]] = [[] for _ in range(call.output_count - len(state))]
@@ -121,7 +121,7 @@ def _run_scan(runner: GraphRunner, call: Call, place: Place) -> Sequence[Slot]:
 def _get_list(call: Call, name: str, count: int) -> list[int]:
     values = call.attributes.get(name) or [0] * count
     if len(values) != count:
-        raise OperatorError(f"has {len(values)} entries in {name}; it must have {count}")
+        raise OperatorUseError(f"has {len(values)} entries in {name}; it must have {count}")
     return values
 
 

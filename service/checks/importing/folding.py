@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from schemas.datatype import Array, round_to_bfloat16
-from service.checks.importing.import_errors import LimitError, OperatorError
+from service.checks.importing.import_errors import LimitError, OperatorUseError
 from service.checks.importing.operator_registry import Call, normalize_axes, normalize_axis
 from service.checks.importing.stored_tensors import FLOAT_TYPES, INTEGER_TYPES, get_type_name
 
@@ -55,14 +55,14 @@ def _broadcast(call: Call, *arrays: Array) -> None:
     try:
         check_result_size(call, np.broadcast_shapes(*(array.shape for array in arrays)))
     except ValueError:
-        raise OperatorError("has constants whose shapes do not broadcast together") from None
+        raise OperatorUseError("has constants whose shapes do not broadcast together") from None
 
 
 def _divide(a: Array, b: Array) -> Array:
     if a.dtype.kind == "f":
         return np.divide(a, b)
     if not np.all(b):
-        raise OperatorError("divides an integer by zero")
+        raise OperatorUseError("divides an integer by zero")
     # ONNX divides integers as C does, towards zero.
     return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
 
@@ -98,7 +98,7 @@ def _fold_mod(call: Call, arrays: Any) -> Sequence[Array]:
     a, b = arrays
     _broadcast(call, a, b)
     if a.dtype.kind != "f" and not np.all(b):
-        raise OperatorError("divides an integer by zero")
+        raise OperatorUseError("divides an integer by zero")
     return [np.fmod(a, b) if call.attributes.get("fmod") else np.mod(a, b)]
 
 
@@ -155,7 +155,7 @@ def _fold_gather_elements(call: Call, arrays: Any) -> Sequence[Array]:
 def _fold_range(call: Call, arrays: Any) -> Sequence[Array]:
     start, limit, delta = (array.reshape(()) for array in arrays)
     if delta == 0 or not np.isfinite((float(start), float(limit), float(delta))).all():
-        raise OperatorError("has a step of 0, or an end that is not finite")
+        raise OperatorUseError("has a step of 0, or an end that is not finite")
     count = max(0, math.ceil((float(limit) - float(start)) / float(delta)))
     check_result_size(call, [count])
     return [(start + np.arange(count, dtype=start.dtype) * delta).astype(start.dtype)]
@@ -182,7 +182,7 @@ def cast_array(array: Array, data_type: int) -> Array:
 
     Raises
     ------
-    OperatorError
+    OperatorUseError
         The type is not taken.
     """
     if data_type == onnx.TensorProto.BFLOAT16:
@@ -191,7 +191,7 @@ def cast_array(array: Array, data_type: int) -> Array:
         return array.astype(FLOAT_TYPES[data_type][0])
     if data_type in (*INTEGER_TYPES, onnx.TensorProto.BOOL):
         return array.astype(onnx.helper.tensor_dtype_to_np_dtype(data_type))
-    raise OperatorError(f"makes numbers of the type {get_type_name(data_type)}, which is not taken")
+    raise OperatorUseError(f"makes numbers of the type {get_type_name(data_type)}, which is not taken")
 
 
 @_fold("Constant")
@@ -200,7 +200,7 @@ def _fold_constant(call: Call, arrays: Any) -> Sequence[Array]:
     for name, dtype in (types | {"value_ints": np.int64}).items():
         if name in call.attributes:
             return [np.asarray(call.attributes[name], dtype)]
-    raise OperatorError("holds text or a sparse tensor; that is not taken")
+    raise OperatorUseError("holds text or a sparse tensor; that is not taken")
 
 
 @_fold("Reshape")
@@ -214,7 +214,7 @@ def resolve_shape(shape: Sequence[int], sizes: Sequence[int], allow_zero: bool) 
 
     Raises
     ------
-    OperatorError
+    OperatorUseError
         The lengths do not fit the input.
     """
     copied = [
@@ -224,7 +224,7 @@ def resolve_shape(shape: Sequence[int], sizes: Sequence[int], allow_zero: bool) 
     if -1 in copied and known:
         copied[copied.index(-1)] = math.prod(shape) // known
     if min(copied, default=0) < 0 or math.prod(copied) != math.prod(shape):
-        raise OperatorError(f"has the shape {list(sizes)}, which does not fit an input of shape {list(shape)}")
+        raise OperatorUseError(f"has the shape {list(sizes)}, which does not fit an input of shape {list(shape)}")
     return copied
 
 
@@ -248,7 +248,7 @@ def find_squeezed_shape(shape: Sequence[int], axes: Sequence[int] | None) -> lis
         [axis for axis, length in enumerate(shape) if length == 1] if axes is None else normalize_axes(axes, len(shape))
     )
     if any(shape[axis] != 1 for axis in dropped):
-        raise OperatorError(f"drops an axis whose length is not 1: the shape is {list(shape)}, the axes {dropped}")
+        raise OperatorUseError(f"drops an axis whose length is not 1: the shape is {list(shape)}, the axes {dropped}")
     return [length for axis, length in enumerate(shape) if axis not in dropped]
 
 
@@ -296,7 +296,7 @@ def _fold_trilu(call: Call, arrays: Any) -> Sequence[Array]:
 @_fold("CumSum")
 def _fold_cumsum(call: Call, arrays: Any) -> Sequence[Array]:
     if call.attributes.get("exclusive") or call.attributes.get("reverse"):
-        raise OperatorError("has constants with exclusive or reverse; that is not taken")
+        raise OperatorUseError("has constants with exclusive or reverse; that is not taken")
     return [np.cumsum(arrays[0], axis=int(arrays[1].reshape(()))).astype(arrays[0].dtype)]
 
 
@@ -337,7 +337,7 @@ def _fold_reduction(call: Call, arrays: Any) -> Sequence[Array]:
 @_fold("ArgMax", "ArgMin")
 def _fold_extremum(call: Call, arrays: Any) -> Sequence[Array]:
     if call.attributes.get("select_last_index"):
-        raise OperatorError("has constants with select_last_index; that is not taken")
+        raise OperatorUseError("has constants with select_last_index; that is not taken")
     find = np.argmax if call.operator == "ArgMax" else np.argmin
     axis = call.get_axis("axis", arrays[0].ndim, 0)
     return [np.asarray(find(arrays[0], axis=axis, keepdims=bool(call.attributes.get("keepdims", 1))))]
@@ -352,11 +352,11 @@ def find_slices(call: Call, shape: Sequence[int]) -> list[slice]:
         starts, ends = call.get_integers(1, "starts"), call.get_integers(2, "ends")
         axes, steps = call.get_integers(3, "axes"), call.get_integers(4, "steps")
     if starts is None or ends is None:
-        raise OperatorError("lacks its starts or ends")
+        raise OperatorUseError("lacks its starts or ends")
     axes = list(range(len(starts))) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
     if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
-        raise OperatorError("has starts, ends, axes and steps of different numbers, or a step of 0")
+        raise OperatorUseError("has starts, ends, axes and steps of different numbers, or a step of 0")
     slices = [slice(None)] * len(shape)
     for axis, start, end, step in zip(normalize_axes(axes, len(shape)), starts, ends, steps, strict=True):
         # An end before the first element is, for a negative step, one that Python's slices write as None.
@@ -378,7 +378,7 @@ def find_split_lengths(call: Call, length: int) -> list[int]:
         size = -(-length // max(1, count))
         lengths = [max(0, min(size, length - size * part)) for part in range(min(count, length + 1))]
     if sum(lengths) != length or min(lengths, default=0) < 0:
-        raise OperatorError(f"has parts of the lengths {list(lengths)} of an axis of length {length}")
+        raise OperatorUseError(f"has parts of the lengths {list(lengths)} of an axis of length {length}")
     return list(lengths)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from schemas.problem_details import quote_name
 from schemas.tensor import Tensor
 from service.checks.common.limits import Limits
-from service.checks.importing.import_errors import LimitError, OperatorError
+from service.checks.importing.import_errors import LimitError, OperatorUseError
 from service.checks.importing.naming import NameTable
 from service.checks.importing.values import Known, Section, Shape, Symbol, Value
 from service.numerics.ops import OP_REGISTRY
@@ -21,7 +21,7 @@ Operands = Sequence[Operand | Sequence[Operand]]
 
 
 @dataclass(frozen=True)
-class _Node:
+class _WrittenNode:
     """A node whose operands are values still, not names."""
 
     op: str
@@ -64,7 +64,7 @@ class GraphWriter:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._nodes: list[_Node] = []
+        self._nodes: list[_WrittenNode] = []
         self._sections: dict[int, Section] = {}
         self._counted = dict[int, Known]()
         self._elements = 0
@@ -91,7 +91,7 @@ class GraphWriter:
 
         Raises
         ------
-        OperatorError
+        OperatorUseError
             The op does not take these shapes.
         LimitError
             The model would be too large.
@@ -105,7 +105,7 @@ class GraphWriter:
             raise LimitError(f"the model would have more than {self.limits.nodes} nodes")
         self._count_elements(shape)
         symbol = Symbol(f"{self.base_name}_{op_name}", shape)
-        self._nodes.append(_Node(op_name, operands, attributes, symbol))
+        self._nodes.append(_WrittenNode(op_name, operands, attributes, symbol))
         return symbol
 
     def mark_as_tensor(self, known: Value) -> Value:
@@ -127,9 +127,9 @@ class GraphWriter:
         try:
             shape = op.infer_output_shape(*shapes)
         except ShapeError as error:
-            raise OperatorError(f"becomes {op_name}, which takes {error}; the shapes are {given}") from None
+            raise OperatorUseError(f"becomes {op_name}, which takes {error}; the shapes are {given}") from None
         if len(shape) > self.limits.dimensions:
-            raise OperatorError(f"has {len(shape)} dimensions; at most {self.limits.dimensions} are taken")
+            raise OperatorUseError(f"has {len(shape)} dimensions; at most {self.limits.dimensions} are taken")
         return shape
 
     def _count_tensor(self, known: Known) -> None:
@@ -139,9 +139,9 @@ class GraphWriter:
         if len(self._counted) >= self.limits.names:
             raise LimitError(f"the model would have more than {self.limits.names} tensors and weights")
         if known.array.size == 0:
-            raise OperatorError(f"uses {quote_name(known.name)}, which has no elements; that is not taken")
+            raise OperatorUseError(f"uses {quote_name(known.name)}, which has no elements; that is not taken")
         if known.is_float and not np.isfinite(known.array).all():
-            raise OperatorError(
+            raise OperatorUseError(
                 f"uses {quote_name(known.name)}, which holds NaN or an infinity; only finite numbers are taken"
             )
         self._count_elements(known.shape)
@@ -171,9 +171,9 @@ class GraphWriter:
             parts.nodes.append({"name": names[id(node.symbol)], "op": node.op, "inputs": inputs, **node.attributes})
         return parts
 
-    def _list_needed(self, loss: Symbol) -> list[_Node]:
+    def _list_needed(self, loss: Symbol) -> list[_WrittenNode]:
         """Return the nodes up to the loss that reach it, in their order."""
-        needed, wanted = list[_Node](), {id(loss)}
+        needed, wanted = list[_WrittenNode](), {id(loss)}
         for node in reversed(self._nodes):
             if id(node.symbol) in wanted:
                 needed.append(node)

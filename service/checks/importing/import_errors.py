@@ -14,7 +14,7 @@ class ModelFileError(Exception):
     """An error of a node, a tensor or an input; the text is the whole message."""
 
 
-class OperatorError(ModelFileError):
+class OperatorUseError(ModelFileError):
     """An error of one operator; the text is the predicate of a sentence that begins with its name."""
 
 

@@ -17,7 +17,7 @@ from service.checks.importing.import_errors import (
     ErrorList,
     LimitError,
     ModelFileError,
-    OperatorError,
+    OperatorUseError,
     UnsupportedOperatorError,
 )
 from service.checks.importing.model_file import DEFAULT_DOMAINS, ModelFile, find_function_opset
@@ -70,7 +70,7 @@ class Interpreter:
         try:
             results = self._compute(node, place)
             if len(results) < len(node.output):
-                raise OperatorError(f"has {len(node.output)} outputs; {len(results)} are taken")
+                raise OperatorUseError(f"has {len(node.output)} outputs; {len(results)} are taken")
             for name, value in zip(node.output, results, strict=False):
                 if name:
                     place.scope.define(name, _name_value(value, name))
@@ -85,7 +85,7 @@ class Interpreter:
         if isinstance(error, UnsupportedOperatorError):
             self.errors.add(UnsupportedOperatorError(error.operator, f"{error.reason}{inside}"), place.path, name)
         else:
-            text = f"{node.op_type} {quote_name(name)} {error}" if isinstance(error, OperatorError) else str(error)
+            text = f"{node.op_type} {quote_name(name)} {error}" if isinstance(error, OperatorUseError) else str(error)
             self.errors.add(ModelFileError(f"{text}{inside}"), place.path)
 
     def _compute(self, node: onnx.NodeProto, place: Place) -> Sequence[Slot]:
@@ -149,7 +149,7 @@ class Interpreter:
             with np.errstate(all="ignore"):
                 results = folder(call, arrays)
         except (ValueError, IndexError, TypeError, OverflowError, AttributeError, KeyError) as error:
-            raise OperatorError(f"cannot be computed of its constants: {str(error)[:200]}") from None
+            raise OperatorUseError(f"cannot be computed of its constants: {str(error)[:200]}") from None
         self._folded += sum(result.size for result in results)
         if self._folded > _FOLDED_PER_ELEMENT * self.limits.elements:
             raise LimitError("the constants of the model would have too many elements")
@@ -167,11 +167,11 @@ class Interpreter:
     ) -> Sequence[Slot]:
         key = function.domain, function.name
         if key in place.functions:
-            raise OperatorError(f"uses the function {quote_name(function.name)}, which uses itself")
+            raise OperatorUseError(f"uses the function {quote_name(function.name)}, which uses itself")
         if len(place.functions) >= _MAX_FUNCTION_DEPTH:
-            raise OperatorError(f"lies in more than {_MAX_FUNCTION_DEPTH} functions")
+            raise OperatorUseError(f"lies in more than {_MAX_FUNCTION_DEPTH} functions")
         if len(inputs) > len(function.input):
-            raise OperatorError(f"has {len(inputs)} inputs; the function takes {len(function.input)}")
+            raise OperatorUseError(f"has {len(inputs)} inputs; the function takes {len(function.input)}")
         padded = [*inputs, *[None] * (len(function.input) - len(inputs))]
         scope = Scope(dict(zip(function.input, padded, strict=True)))
         defaults = self.read_attributes(function.attribute_proto, place)
@@ -215,12 +215,12 @@ class Interpreter:
         lists = {kinds.FLOATS: "floats", kinds.INTS: "ints"}
         if attribute.type in lists:
             return list(getattr(attribute, lists[attribute.type]))
-        raise OperatorError(f"has the attribute {quote_name(attribute.name)} of a type that is not taken")
+        raise OperatorUseError(f"has the attribute {quote_name(attribute.name)} of a type that is not taken")
 
     def run_graph(self, graph: onnx.GraphProto, inputs: Sequence[Slot], place: Place) -> list[Slot]:
         """Run a graph inside a node, and return its outputs."""
         if len(inputs) != len(graph.input):
-            raise OperatorError(f"has a graph with {len(graph.input)} inputs, which gets {len(inputs)}")
+            raise OperatorUseError(f"has a graph with {len(graph.input)} inputs, which gets {len(inputs)}")
         scope = Scope(parent=place.scope)
         self.define_initialisers(graph, scope, origin="constant")
         for formal, value in zip(graph.input, inputs, strict=True):
@@ -255,14 +255,14 @@ def _call_handler(handler: Handler, call: Call) -> list[Value | None]:
         return as_list(handler(call))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         # The attributes of a file may have any type and any length.
-        raise OperatorError("has attributes, inputs and outputs that do not fit one another") from None
+        raise OperatorUseError("has attributes, inputs and outputs that do not fit one another") from None
 
 
 def _call_control(runner: GraphRunner, call: Call, place: Place) -> Sequence[Slot]:
     try:
         return CONTROL_OPERATORS[call.operator](runner, call, place)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-        raise OperatorError("has attributes, inputs and outputs that do not fit one another") from None
+        raise OperatorUseError("has attributes, inputs and outputs that do not fit one another") from None
 
 
 def _any_missing(values: Sequence[Slot]) -> bool:

@@ -73,7 +73,7 @@ class MessageScan:
                 if field is not None and field.message_type is not None:
                     pending.append((position, position + length, field.message_type, depth + 1))
                 elif field is not None:
-                    self._count_packed(content, position, length, field)
+                    self._inspect_field(content, position, length, field)
                 position += length
 
     def _count_field(self) -> None:
@@ -83,8 +83,10 @@ class MessageScan:
         if self._fields % _INTERRUPT_INTERVAL == 0:
             check_interrupt()
 
-    def _count_packed(self, content: bytes, position: int, length: int, field: Any) -> None:
-        """Count the numbers of a packed field; strings and bytes have none."""
+    def _inspect_field(self, content: bytes, position: int, length: int, field: Any) -> None:
+        """Count the numbers of a packed field, and check the text of one with text."""
+        if field.type == field.TYPE_STRING:
+            _check_text(content[position : position + length])
         if field.type in (field.TYPE_STRING, field.TYPE_BYTES):
             return
         # The last byte of each number of variable length is below 128, and each other number has four bytes or more.
@@ -93,6 +95,14 @@ class MessageScan:
         self._numbers += length // 4 if is_fixed else int(np.count_nonzero(last_bytes))
         if self._numbers > self.max_numbers:
             raise MessageTooLargeError(f"the file holds more than {self.max_numbers} numbers")
+
+
+def _check_text(text: bytes) -> None:
+    """Refuse text that is not in UTF-8: the parser would hand out bytes in place of it."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        raise BrokenMessageError("a name in it is no text in UTF-8") from None
 
 
 def _read_varint(content: bytes, position: int, end: int) -> tuple[int, int]:

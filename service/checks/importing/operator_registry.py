@@ -14,7 +14,7 @@ from schemas.datatype import Array
 from schemas.problem_details import quote_name
 from service.checks.common.limits import Limits
 from service.checks.importing.graph_writer import GraphWriter, Operands
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.values import Known, Symbol, Value
 
 Results = Value | Sequence[Value | None]
@@ -65,18 +65,18 @@ class Call:
 
         Raises
         ------
-        OperatorError
+        OperatorUseError
             It is left out.
         """
         value = self.get_optional(position)
         if value is None:
-            raise OperatorError(f"lacks its input {position}")
+            raise OperatorUseError(f"lacks its input {position}")
         return value
 
     def get_all(self) -> list[Value]:
         """Return all inputs, none of which may be left out."""
         if not self.inputs:
-            raise OperatorError("has no inputs")
+            raise OperatorUseError("has no inputs")
         return [self.get(position) for position in range(len(self.inputs))]
 
     def get_axis(self, name: str, rank: int, default: int | None = None) -> int:
@@ -88,16 +88,16 @@ class Call:
 
         Raises
         ------
-        OperatorError
+        OperatorUseError
             The numbers depend on an input of the model.
         """
         value = self.get_optional(position)
         if value is None:
             return None
         if isinstance(value, Symbol):
-            raise OperatorError(f"needs a constant {what}; here it is computed by the model from its inputs or weights")
+            raise OperatorUseError(f"needs a constant {what}; here the model computes it of its inputs or weights")
         if value.origin == "drawn":
-            raise OperatorError(
+            raise OperatorUseError(
                 f"needs a constant {what}; here it follows from the input {quote_name(value.name)}. Make that input an "
                 "initialiser of the file"
             )
@@ -109,7 +109,7 @@ class Call:
         if array is None:
             return None
         if array.dtype.kind not in "iu" or array.ndim > 1 or array.size > self.limits.elements:
-            raise OperatorError(f"needs a list of integers as its {what}")
+            raise OperatorUseError(f"needs a list of integers as its {what}")
         return [int(number) for number in np.atleast_1d(array)]
 
     def get_indices(self, position: int, limit: int) -> Known:
@@ -117,19 +117,19 @@ class Call:
 
         Raises
         ------
-        OperatorError
+        OperatorUseError
             The model computes them, or they lie outside the axis.
         """
         value = self.get(position)
         if isinstance(value, Symbol) or value.array.dtype.kind not in "iu":
-            raise OperatorError("needs indices that the file gives, or that are an input of integers")
+            raise OperatorUseError("needs indices that the file gives, or that are an input of integers")
         if value.redraw is not None:
             value.array, value.redraw = value.redraw(limit), None
         array = value.array.astype(np.int64)
         if value.origin == "drawn":
             array = np.mod(array, max(limit, 1))
         if array.size and not (-limit <= array.min() and array.max() < limit):
-            raise OperatorError(f"has indices outside its axis of length {limit}")
+            raise OperatorUseError(f"has indices outside its axis of length {limit}")
         wrapped = np.where(array < 0, array + limit, array)
         return value if np.array_equal(wrapped, value.array) else Known(wrapped, value.name, origin=value.origin)
 
@@ -139,7 +139,7 @@ class Call:
         if array is None:
             return None
         if array.size != 1:
-            raise OperatorError(f"needs one number as its {what}")
+            raise OperatorUseError(f"needs one number as its {what}")
         return float(array.reshape(()))
 
     def make_constant(self, array: Array, name: str, like: Value | None = None) -> Known:
@@ -147,9 +147,9 @@ class Call:
         origin = "drawn" if isinstance(like, Known) and like.origin == "drawn" else "constant"
         return Known(np.asarray(array), f"{self.writer.base_name}_{name}", origin=origin)
 
-    def refuse(self, text: str) -> OperatorError:
+    def refuse(self, text: str) -> OperatorUseError:
         """Return the error of a form that is not taken."""
-        return OperatorError(text)
+        return OperatorUseError(text)
 
 
 def normalize_axis(axis: Any, rank: int) -> int:
@@ -157,11 +157,11 @@ def normalize_axis(axis: Any, rank: int) -> int:
 
     Raises
     ------
-    OperatorError
+    OperatorUseError
         There is no such axis.
     """
     if not isinstance(axis, int) or not -max(rank, 1) <= axis < max(rank, 1):
-        raise OperatorError(f"has the axis {axis}, where a tensor has {rank} axes")
+        raise OperatorUseError(f"has the axis {axis}, where a tensor has {rank} axes")
     return axis % max(rank, 1)
 
 
@@ -169,7 +169,7 @@ def normalize_axes(axes: Sequence[int], rank: int) -> list[int]:
     """Count axes from 0, each of them once."""
     normalized = [normalize_axis(axis, rank) for axis in axes]
     if len(set(normalized)) != len(normalized):
-        raise OperatorError(f"has an axis twice in {list(axes)}")
+        raise OperatorUseError(f"has an axis twice in {list(axes)}")
     return normalized
 
 

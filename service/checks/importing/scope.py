@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.problem_details import quote_name
-from service.checks.importing.import_errors import ModelFileError, OperatorError, Path
+from service.checks.importing.import_errors import ModelFileError, OperatorUseError, Path
 from service.checks.importing.values import Missing, Value
 
 Slot = Value | Missing | None
@@ -23,7 +23,7 @@ class Scope:
 
         Raises
         ------
-        OperatorError
+        OperatorUseError
             There is none of that name.
         """
         scope: Scope | None = self
@@ -31,7 +31,7 @@ class Scope:
             if name in scope.values:
                 return scope.values[name]
             scope = scope.parent
-        raise OperatorError(
+        raise OperatorUseError(
             f"reads {quote_name(name)}, which is no input, no initialiser and no output of a node before it"
         )
 

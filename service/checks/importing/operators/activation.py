@@ -2,7 +2,7 @@
 
 import math
 
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import (
     Call,
     Results,
@@ -160,7 +160,7 @@ def _import_asinh(call: Call) -> Results:
 def _import_shrink(call: Call) -> Results:
     bias, bound = float(call.attributes["bias"]), float(call.attributes["lambd"])
     if bias != bound:
-        raise OperatorError("jumps where its bias is not its lambd; that is not taken")
+        raise OperatorUseError("jumps where its bias is not its lambd; that is not taken")
     # x - clamp(x, -lambd, lambd) moves the rest towards zero.
     value = call.get(0)
     return call.emit("sub", [value, call.emit("clamp", [value], min=-bound, max=bound)])

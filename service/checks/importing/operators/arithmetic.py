@@ -7,7 +7,7 @@ import numpy as np
 
 from service.checks.importing.folding import cast_array, check_result_size
 from service.checks.importing.graph_writer import to_number
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call, Results, register_operator, register_pointwise
 from service.checks.importing.stored_tensors import FLOAT_TYPES
 from service.checks.importing.values import Known, Symbol, Value
@@ -25,11 +25,11 @@ def require_floats(*values: Value) -> None:
 
     Raises
     ------
-    OperatorError
+    OperatorUseError
         A value is no float.
     """
     if any(not value.is_float for value in values):
-        raise OperatorError("gets integers or truth values where it must get floats")
+        raise OperatorUseError("gets integers or truth values where it must get floats")
 
 
 @register_operator(*_BINARY)
@@ -82,7 +82,7 @@ def _import_pow(call: Call) -> Results:
     number = to_number(base) if isinstance(base, Known) else None
     if number is not None and number > 0:
         return call.emit("exp", [call.emit("mul", [exponent, math.log(number)])])
-    raise OperatorError("needs one constant number as its exponent, or as its base a positive one")
+    raise OperatorUseError("needs one constant number as its exponent, or as its base a positive one")
 
 
 @register_operator("Clip")
@@ -98,7 +98,7 @@ def _import_clip(call: Call) -> Results:
         return call.get(0)
     if low is not None and high is not None and low > high:
         # ONNX takes the lower of both then: the result is constant.
-        raise OperatorError(f"has the min {low:g}, which is above its max {high:g}")
+        raise OperatorUseError(f"has the min {low:g}, which is above its max {high:g}")
     return call.emit("clamp", [call.get(0)], min=low, max=high)
 
 
@@ -106,7 +106,7 @@ def _import_clip(call: Call) -> Results:
 def _import_where(call: Call) -> Results:
     condition = call.get(0)
     if not isinstance(condition, Known) or condition.array.dtype.kind != "b":
-        raise OperatorError("needs a condition that the file gives, or that is an input of truth values")
+        raise OperatorUseError("needs a condition that the file gives, or that is an input of truth values")
     require_floats(call.get(1), call.get(2))
     for position, shown in ((1, ~condition.array), (2, condition.array)):
         if isinstance(_replace_masked(call.get(position)), float):
@@ -136,9 +136,9 @@ def _import_finite_test(call: Call) -> Results:
         isinstance(value, Known) and value.array.size and np.isinf(value.array).all() for value in values
     )
     if not is_test:
-        raise OperatorError("compares floats that the model computes; that is not taken")
+        raise OperatorUseError("compares floats that the model computes; that is not taken")
     if call.writer.hides_rows:
-        raise OperatorError("looks for infinities behind a mask that hides all of a row; that is not taken")
+        raise OperatorUseError("looks for infinities behind a mask that hides all of a row; that is not taken")
     shape = np.broadcast_shapes(*(value.shape for value in values))
     check_result_size(call, shape)
     return Known(np.zeros(shape, dtype=np.bool_), "constant")
@@ -163,7 +163,7 @@ def _import_cast(call: Call) -> Results:
             return value
         return Known(cast_array(value.array, target), value.name)
     if isinstance(value, Symbol):
-        raise OperatorError("makes integers or truth values of floats that the model computes; that is not taken")
+        raise OperatorUseError("makes integers or truth values of floats that the model computes; that is not taken")
     if value.array.dtype.kind in "iu" and target in (6, 7):
         return value
     value.redraw = None
@@ -182,7 +182,7 @@ def _import_dropout(call: Call) -> Results:
     is_training = call.get_constant(2, "training_mode") if call.opset >= 12 else None
     ratio = call.get_number(1, "ratio") if call.opset >= 12 else 0.0
     if is_training is not None and is_training.any() and ratio != 0:
-        raise OperatorError("drops elements at random (training_mode); export the model for inference")
+        raise OperatorUseError("drops elements at random (training_mode); export the model for inference")
     mask = Known(np.ones(call.get(0).shape, dtype=np.bool_), "mask")
     return [call.get(0), mask][: call.output_count]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.datatype import Array
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call, Results, register_operator
 from service.checks.importing.operators.arithmetic import MASKED_SCORE
 from service.checks.importing.operators.shape import take
@@ -75,7 +75,7 @@ def _split_heads(call: Call, position: int, attribute: str) -> Value:
     if len(part.shape) == 4:
         return part
     if len(part.shape) != 3 or not heads or heads < 1 or part.shape[2] % heads:
-        raise OperatorError(f"needs {attribute}, a divisor of the last axis, for inputs of three axes")
+        raise OperatorUseError(f"needs {attribute}, a divisor of the last axis, for inputs of three axes")
     batch, length, size = part.shape
     split = call.emit("reshape", [part], shape=[batch, length, heads, size // heads])
     return call.emit("permute", [split], dims=[0, 2, 1, 3])
@@ -86,7 +86,7 @@ def _repeat_heads(call: Call, part: Value, heads: int) -> Value:
     if part.shape[1] == heads:
         return part
     if part.shape[1] < 1 or heads % part.shape[1]:
-        raise OperatorError(f"has {heads} heads of queries, no multiple of the {part.shape[1]} of keys")
+        raise OperatorUseError(f"has {heads} heads of queries, no multiple of the {part.shape[1]} of keys")
     return take(call, part, 1, np.repeat(np.arange(part.shape[1]), heads // part.shape[1]))
 
 

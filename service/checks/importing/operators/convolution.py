@@ -1,6 +1,6 @@
 """Convolutions and transposed convolutions over one or two axes."""
 
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call, Results, register_operator
 from service.checks.importing.operators.shape import narrow, pad, reshape
 from service.checks.importing.operators.windows import get_list, read_windows
@@ -27,7 +27,7 @@ def _import_conv(call: Call) -> Results:
 
 def _check_axes(value: Value, weight: Value) -> None:
     if len(value.shape) not in (3, 4) or len(weight.shape) != len(value.shape):
-        raise OperatorError(
+        raise OperatorUseError(
             f"takes an input (N, C, L) or (N, C, H, W) with a weight of as many axes; the shapes are "
             f"{list(value.shape)}, {list(weight.shape)}"
         )
@@ -61,7 +61,7 @@ def _import_conv_transpose(call: Call) -> Results:
         lack = start + length - result.shape[axis]
         if lack > 0:
             if bias is not None:
-                raise OperatorError("is longer than its windows reach, with a bias; that is not taken")
+                raise OperatorUseError("is longer than its windows reach, with a bias; that is not taken")
             result = pad(call, result, {axis: (0, lack)})
         result = narrow(call, result, axis, start, length)
     return result
@@ -82,10 +82,10 @@ def _find_output(
         return before, lengths
     pads = [0] * (2 * rank) if mode == "VALID" else get_list(call, "pads", 2 * rank, 0)
     if min(pads, default=0) < 0:
-        raise OperatorError(f"has the pads {pads}; negative ones are not taken")
+        raise OperatorUseError(f"has the pads {pads}; negative ones are not taken")
     lengths = [
         whole + more - first - last for whole, more, first, last in zip(full, extra, pads, pads[rank:], strict=False)
     ]
     if min(lengths) < 1:
-        raise OperatorError(f"has the pads {pads}, which cut off all of its result")
+        raise OperatorUseError(f"has the pads {pads}, which cut off all of its result")
     return pads[:rank], lengths

@@ -6,7 +6,7 @@ import numpy as np
 
 from schemas.datatype import Array
 from service.checks.importing.folding import check_result_size
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call, Results, normalize_axis, register_operator
 from service.checks.importing.operators.shape import narrow, pad, reshape
 from service.checks.importing.values import Known, Value
@@ -18,7 +18,7 @@ def _import_gather(call: Call) -> Results:
     axis = call.get_axis("axis", len(data.shape), 0)
     indices = call.get_indices(1, data.shape[axis] if data.shape else 1)
     if indices.array.size == 0:
-        raise OperatorError("selects nothing; a tensor without elements is not taken")
+        raise OperatorUseError("selects nothing; a tensor without elements is not taken")
     if axis == 0 and len(data.shape) == 2 and indices.shape:
         return call.emit("embedding", [indices, data])
     flat = Known(indices.array.reshape(-1), indices.name, origin=indices.origin)
@@ -37,7 +37,7 @@ def _import_gather_elements(call: Call) -> Results:
 def _import_gather_nd(call: Call) -> Results:
     data, indices, batch = call.get(0), call.get_constant(1, "indices"), call.attributes.get("batch_dims", 0)
     if indices is None or indices.ndim == 0:
-        raise OperatorError("needs indices with one axis or more")
+        raise OperatorUseError("needs indices with one axis or more")
     positions = find_flat_positions(data.shape, indices, batch)
     rest = data.shape[batch + indices.shape[-1] :]
     return select_elements(call, [data], positions, [*indices.shape[:-1], *rest])
@@ -57,13 +57,13 @@ def find_flat_positions(shape: tuple[int, ...], indices: Array, batch: int = 0) 
 
     Raises
     ------
-    OperatorError
+    OperatorUseError
         An index lies outside its axis.
     """
     depth = indices.shape[-1]
     lengths = np.array(shape[batch : batch + depth], dtype=np.int64)
     if len(lengths) != depth or (np.abs(indices + 0.5) > lengths).any():
-        raise OperatorError("has indices outside the tensor")
+        raise OperatorUseError("has indices outside the tensor")
     wrapped = np.where(indices < 0, indices + lengths, indices)
     inner = math.prod(shape[batch + depth :])
     strides = np.array([inner * math.prod(shape[batch + k + 1 : batch + depth]) for k in range(depth)], dtype=np.int64)
@@ -78,7 +78,7 @@ def select_elements(call: Call, sources: list[Value], positions: Array, shape: l
     flat = [reshape(call, source, [math.prod(source.shape)]) for source in sources]
     joined = call.emit("cat", [flat], dim=0) if len(flat) > 1 else flat[0]
     if positions.size == 0:
-        raise OperatorError("selects nothing; a tensor without elements is not taken")
+        raise OperatorUseError("selects nothing; a tensor without elements is not taken")
     index = call.make_constant(positions.reshape(-1).astype(np.int64), "index")
     return reshape(call, call.emit("index_select", [joined, index], dim=0), shape)
 
@@ -87,12 +87,12 @@ def select_elements(call: Call, sources: list[Value], positions: Array, shape: l
 def _import_compress(call: Call) -> Results:
     data, condition, axis = call.get(0), call.get_constant(1, "condition"), call.attributes.get("axis")
     if condition is None:
-        raise OperatorError("lacks its condition")
+        raise OperatorUseError("lacks its condition")
     kept = np.flatnonzero(condition)
     if axis is None:
         return select_elements(call, [data], kept, [len(kept)])
     if kept.size == 0:
-        raise OperatorError("selects nothing; a tensor without elements is not taken")
+        raise OperatorUseError("selects nothing; a tensor without elements is not taken")
     return call.emit(
         "index_select", [data, call.make_constant(kept, "index")], dim=normalize_axis(axis, len(data.shape))
     )
@@ -103,7 +103,7 @@ def _import_one_hot(call: Call) -> Results:
     depth, values = call.get_number(1, "depth"), call.get(2)
     indices = call.get_constant(0, "indices")
     if indices is None or depth is None or values.shape != (2,) or not values.is_float:
-        raise OperatorError("needs indices, a depth and two values")
+        raise OperatorUseError("needs indices, a depth and two values")
     check_result_size(call, (*indices.shape, int(depth)))
     wrapped = np.where(indices < 0, indices + depth, indices)
     hits = np.expand_dims(wrapped, -1) == np.arange(int(depth))
@@ -116,7 +116,7 @@ def _import_reverse_sequence(call: Call) -> Results:
     value, lengths = call.get(0), call.get_integers(1, "sequence lengths")
     batch_axis, time_axis = call.attributes["batch_axis"], call.attributes["time_axis"]
     if lengths is None or {batch_axis, time_axis} != {0, 1} or len(lengths) != value.shape[batch_axis]:
-        raise OperatorError("needs the axes 0 and 1, and a length for each sample")
+        raise OperatorUseError("needs the axes 0 and 1, and a length for each sample")
     steps = int(value.shape[time_axis])
     times = np.array([[n - 1 - t if t < n else t for t in range(steps)] for n in lengths])
     samples: Array = np.broadcast_to(np.arange(len(lengths))[:, None], times.shape)
@@ -129,7 +129,7 @@ def _import_center_crop_pad(call: Call) -> Results:
     value, sizes = call.get(0), call.get_integers(1, "shape")
     axes = call.attributes.get("axes") or list(range(len(value.shape)))
     if sizes is None or len(sizes) != len(axes):
-        raise OperatorError("needs a length for each axis")
+        raise OperatorUseError("needs a length for each axis")
     for axis, size in zip([normalize_axis(axis, len(value.shape)) for axis in axes], sizes, strict=True):
         excess = value.shape[axis] - size
         if excess > 0:

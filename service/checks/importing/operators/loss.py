@@ -1,6 +1,6 @@
 """Losses of classes."""
 
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call, Results, register_operator
 from service.checks.importing.values import Known, Value
 
@@ -11,7 +11,7 @@ _NOTHING_IGNORED = -100
 def _read_labels(call: Call, scores: Value) -> tuple[Known, int]:
     """Return the labels and the value that is ignored."""
     if len(scores.shape) < 2:
-        raise OperatorError(f"takes scores (N, C, ...); the shape is {list(scores.shape)}")
+        raise OperatorUseError(f"takes scores (N, C, ...); the shape is {list(scores.shape)}")
     ignored = call.attributes.get("ignore_index")
     labels = call.get(1)
     if ignored is not None and isinstance(labels, Known) and labels.redraw is None:

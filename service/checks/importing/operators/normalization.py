@@ -2,7 +2,7 @@
 
 import math
 
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call, Results, normalize_axis, register_operator
 from service.checks.importing.operators.shape import reshape
 from service.checks.importing.values import Value
@@ -21,7 +21,7 @@ def _import_batch_norm(call: Call) -> Results:
     if call.attributes.get("training_mode"):
         return _import_batch_statistics(call, mean, variance, epsilon)
     if call.output_count > 1:
-        raise OperatorError("with running statistics as outputs is taken in training_mode alone")
+        raise OperatorUseError("with running statistics as outputs is taken in training_mode alone")
     centred = call.emit("sub", [value, _along_channels(call, mean, rank)])
     factor = call.emit("mul", [scale, call.emit("rsqrt", [call.emit("add", [variance, epsilon])])])
     scaled = call.emit("mul", [centred, _along_channels(call, factor, rank)])
@@ -72,7 +72,7 @@ def _make_statistics(call: Call, value: Value, axis: int, epsilon: float) -> lis
 def _import_instance_norm(call: Call) -> Results:
     value = call.get(0)
     if len(value.shape) < 3:
-        raise OperatorError(f"takes an input (N, C, ...); the shape is {list(value.shape)}")
+        raise OperatorUseError(f"takes an input (N, C, ...); the shape is {list(value.shape)}")
     epsilon = float(call.attributes["epsilon"])
     return call.emit("group_norm", [value, call.get(1), call.get(2)], num_groups=value.shape[1], eps=epsilon)
 

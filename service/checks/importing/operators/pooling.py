@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from schemas.datatype import Array
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call, Results, register_operator
 from service.checks.importing.operators.shape import narrow, pad, reshape
 from service.checks.importing.operators.windows import Windows, read_windows
@@ -18,7 +18,7 @@ _LOWEST = -3.0e38
 def _read_pool(call: Call) -> Windows:
     value = call.get(0)
     if len(value.shape) < 3:
-        raise OperatorError(f"takes an input (N, C, ...); the shape is {list(value.shape)}")
+        raise OperatorUseError(f"takes an input (N, C, ...); the shape is {list(value.shape)}")
     return read_windows(call, tuple(call.attributes["kernel_shape"]), value.shape[2:])
 
 
@@ -32,7 +32,7 @@ def _count_windows(call: Call, windows: Windows, lengths: tuple[int, ...]) -> li
         if call.attributes.get("ceil_mode") and (count - 1) * stride >= length + before:
             count -= 1
         if count < 1:
-            raise OperatorError(f"has windows larger than its padded input {list(lengths)}")
+            raise OperatorUseError(f"has windows larger than its padded input {list(lengths)}")
         counts.append(count)
     return counts
 
@@ -50,7 +50,7 @@ def _pad_to_windows(call: Call, value: Value, windows: Windows, counts: list[int
 @register_operator("MaxPool")
 def _import_max_pool(call: Call) -> Results:
     if call.output_count > 1:
-        raise OperatorError("with indices as a second output is not taken")
+        raise OperatorUseError("with indices as a second output is not taken")
     value, windows = call.get(0), _read_pool(call)
     counts = _count_windows(call, windows, value.shape[2:])
     if len(counts) == 2 and _is_plain(windows) and not call.attributes.get("ceil_mode"):
@@ -157,7 +157,7 @@ def _import_lrn(call: Call) -> Results:
     value, size = call.get(0), call.attributes["size"]
     alpha, beta, bias = (float(call.attributes[name]) for name in ("alpha", "beta", "bias"))
     if len(value.shape) < 2 or size < 1:
-        raise OperatorError("takes an input (N, C, ...) and a positive size")
+        raise OperatorUseError("takes an input (N, C, ...) and a positive size")
     batch, channels = value.shape[:2]
     square = reshape(call, call.emit("mul", [value, value]), [batch, 1, channels, math.prod(value.shape[2:])])
     padded = pad(call, square, {2: ((size - 1) // 2, size // 2)})

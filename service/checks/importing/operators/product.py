@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call, Results, register_operator
 from service.checks.importing.values import Value
 
@@ -17,7 +17,7 @@ def _import_gemm(call: Call) -> Results:
     a, b, c = call.get(0), call.get(1), call.get_optional(2)
     alpha, beta = float(call.attributes["alpha"]), float(call.attributes["beta"])
     if len(a.shape) != 2 or len(b.shape) != 2:
-        raise OperatorError(f"takes two matrices; the shapes are {list(a.shape)}, {list(b.shape)}")
+        raise OperatorUseError(f"takes two matrices; the shapes are {list(a.shape)}, {list(b.shape)}")
     if call.attributes["transA"]:
         a = call.emit("transpose", [a], dim0=0, dim1=1)
     is_linear = bool(call.attributes["transB"]) and alpha == 1
@@ -45,7 +45,7 @@ def _make_explicit(equation: str, values: list[Value]) -> str:
     inputs, arrow, output = equation.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if len(terms) != len(values):
-        raise OperatorError(f"has an equation for {len(terms)} inputs, and {len(values)} inputs")
+        raise OperatorUseError(f"has an equation for {len(terms)} inputs, and {len(values)} inputs")
     if not arrow:
         letters = inputs.replace(",", "").replace("...", "")
         output = "..." * ("..." in inputs) + "".join(c for c in sorted(set(letters)) if letters.count(c) == 1)
@@ -56,7 +56,7 @@ def _make_explicit(equation: str, values: list[Value]) -> str:
         if "..." in term
     ]
     if counts and (min(counts) < 0 or max(counts) > 10):
-        raise OperatorError(f"has the equation {equation!r:.80}, which does not fit its inputs")
+        raise OperatorUseError(f"has the equation {equation!r:.80}, which does not fit its inputs")
     dots = [next(free) for _ in range(max(counts, default=0))]
     remaining = iter(counts)
     parts = [

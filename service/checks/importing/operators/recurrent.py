@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call, Results, register_operator
 from service.checks.importing.operators.activation import apply_hard_sigmoid, apply_softplus, apply_softsign
 from service.checks.importing.operators.shape import narrow, reshape
@@ -136,19 +136,19 @@ _STEPS = {"RNN": _step_rnn, "GRU": _step_gru, "LSTM": _step_lstm}
 def _import_recurrent(call: Call) -> Results:
     value, is_batch_first = call.get(0), bool(call.attributes.get("layout"))
     if len(value.shape) != 3 or len(call.get(1).shape) != 3 or len(call.get(2).shape) != 3:
-        raise OperatorError("takes an input, W and R of three axes each")
+        raise OperatorUseError("takes an input, W and R of three axes each")
     if is_batch_first:
         value = call.emit("transpose", [value], dim0=0, dim1=1)
     steps = value.shape[0]
     lengths = call.get_integers(4, "sequence_lens")
     if lengths is not None and set(lengths) != {steps}:
-        raise OperatorError("has sequences of different lengths; that is not taken")
+        raise OperatorUseError("has sequences of different lengths; that is not taken")
     if call.attributes.get("input_forget"):
-        raise OperatorError("couples its gates (input_forget); that is not taken")
+        raise OperatorUseError("couples its gates (input_forget); that is not taken")
     names = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}
     directions = names.get(call.attributes.get("direction", "forward"), [])
     if len(directions) != call.get(2).shape[0]:
-        raise OperatorError(f"has weights for {call.get(2).shape[0]} directions; it must be {len(directions)}")
+        raise OperatorUseError(f"has weights for {call.get(2).shape[0]} directions; it must be {len(directions)}")
     outputs: list[list[Value]] = []
     finals: list[State] = []
     for index, is_backward in enumerate(directions):
@@ -228,7 +228,7 @@ def _list_activations(call: Call, index: int) -> list[Activation]:
 def _make_activation(call: Call, name: str, alphas: Iterator[float], betas: Iterator[float]) -> Activation:
     function = _ACTIVATIONS.get(name.lower())
     if function is None:
-        raise OperatorError(f"has the activation {name!r:.40}; taken are {', '.join(_ACTIVATIONS)}")
+        raise OperatorUseError(f"has the activation {name!r:.40}; taken are {', '.join(_ACTIVATIONS)}")
     alpha = next(alphas, None) if name.lower() in ("elu", "leakyrelu", "hardsigmoid", "affine") else None
     beta = next(betas, None) if name.lower() in ("hardsigmoid", "affine") else None
     return lambda value: function(call, value, alpha, beta)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from service.checks.importing.folding import get_axes
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call, Results, normalize_axes, register_operator
 from service.checks.importing.values import Value
 
@@ -34,7 +34,7 @@ def _reduce_product(call: Call, value: Value, axes: list[int], keep: bool) -> Va
     for axis in axes:
         length = result.shape[axis]
         if length > _MAX_FACTORS:
-            raise OperatorError(f"multiplies {length} elements; at most {_MAX_FACTORS} along an axis are taken")
+            raise OperatorUseError(f"multiplies {length} elements; at most {_MAX_FACTORS} along an axis are taken")
         factors = [call.emit("narrow", [result], dim=axis, start=start, length=1) for start in range(length)]
         result = factors[0]
         for factor in factors[1:]:
@@ -61,7 +61,7 @@ _REDUCTIONS: dict[str, Reduction] = {
 def _import_reduction(call: Call) -> Results:
     value, axes = call.get(0), get_axes(call)
     if not value.is_float:
-        raise OperatorError("gets integers or truth values where it must get floats")
+        raise OperatorUseError("gets integers or truth values where it must get floats")
     if not axes and call.attributes.get("noop_with_empty_axes"):
         axes = []
     elif not axes:
@@ -99,7 +99,7 @@ def _import_cumprod(call: Call) -> Results:
     dim = normalize_axes([int(axis or 0)], len(value.shape))[0]
     length = value.shape[dim]
     if length > _MAX_FACTORS:
-        raise OperatorError(f"multiplies {length} elements; at most {_MAX_FACTORS} along an axis are taken")
+        raise OperatorUseError(f"multiplies {length} elements; at most {_MAX_FACTORS} along an axis are taken")
     is_reverse, is_exclusive = bool(call.attributes["reverse"]), bool(call.attributes["exclusive"])
     order = range(length - 1, -1, -1) if is_reverse else range(length)
     factors = [call.emit("narrow", [value], dim=dim, start=start, length=1) for start in order]
@@ -117,7 +117,7 @@ def _import_global_pool(call: Call) -> Results:
     value = call.get(0)
     axes = list(range(2, len(value.shape)))
     if not axes:
-        raise OperatorError(f"takes an input (N, C, ...); the shape is {list(value.shape)}")
+        raise OperatorUseError(f"takes an input (N, C, ...); the shape is {list(value.shape)}")
     if call.operator == "GlobalLpPool":
         return call.emit("vector_norm", [value], ord=float(call.attributes["p"]), dim=axes, keepdim=True)
     return call.emit("mean" if call.operator == "GlobalAveragePool" else "amax", [value], dim=axes, keepdim=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from schemas.datatype import Array
 from service.checks.importing.folding import check_result_size
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call, Results, normalize_axes, register_operator
 from service.checks.importing.operators.shape import take
 from service.checks.importing.values import Value
@@ -40,7 +40,7 @@ class _AxisResize:
 def _import_upsample(call: Call) -> Results:
     scales = call.attributes.get("scales") if call.opset < 9 else call.get_constant(1, "scales")
     if scales is None:
-        raise OperatorError("lacks its scales")
+        raise OperatorUseError("lacks its scales")
     attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     return _resize(call, {**call.attributes, **attributes}, [float(scale) for scale in scales], None, None)
 
@@ -81,10 +81,10 @@ def _resize(
         is_stretched = attributes.get("keep_aspect_ratio_policy", "stretch") == "stretch"
         sizes = sizes if is_stretched else [math.floor(s * n + 0.5) for s, n in zip(scales, lengths, strict=True)]
     if len(scales) != len(axes) or min(scales, default=0) <= 0:
-        raise OperatorError(f"needs a positive scale or a size for each of {len(axes)} axes")
+        raise OperatorUseError(f"needs a positive scale or a size for each of {len(axes)} axes")
     sizes = [math.floor(s * n) for s, n in zip(scales, lengths, strict=True)] if sizes is None else sizes
     if min(sizes) < 1:
-        raise OperatorError(f"makes an axis without elements: the lengths are {list(sizes)}")
+        raise OperatorUseError(f"makes an axis without elements: the lengths are {list(sizes)}")
     for index, axis in enumerate(axes):
         region = (regions[index], regions[index + len(axes)])
         step = _AxisResize(axis, lengths[index], sizes[index], scales[index], region)
@@ -97,7 +97,7 @@ def _resize(
 
 def _find_scales(lengths: Sequence[int], sizes: Sequence[int], policy: str) -> list[float]:
     if len(sizes) != len(lengths):
-        raise OperatorError(f"has {len(sizes)} sizes for {len(lengths)} axes")
+        raise OperatorUseError(f"has {len(sizes)} sizes for {len(lengths)} axes")
     scales = [size / length for size, length in zip(sizes, lengths, strict=True)]
     if policy == "stretch":
         return scales
@@ -142,7 +142,7 @@ def _find_positions(step: _AxisResize, mode: str) -> Array:
         along = np.full_like(x, (end - start) * (length - 1) / 2) if exact == 1 else None
         return (x * (end - start) * (length - 1) / (exact - 1) if along is None else along) + start * (length - 1)
     if mode not in ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric"):
-        raise OperatorError(f"has the coordinate_transformation_mode {mode!r:.40}, which is not taken")
+        raise OperatorUseError(f"has the coordinate_transformation_mode {mode!r:.40}, which is not taken")
     if mode == "pytorch_half_pixel" and exact == 1:
         return np.full_like(x, -0.5)
     centre = length / 2 * (1 - step.new_length / exact) if mode == "half_pixel_symmetric" else 0.0
@@ -159,7 +159,7 @@ def _round_positions(positions: Array, length: int, attributes: Any) -> Array:
         "ceil": np.ceil(positions),
     }.get(mode)
     if rounded is None:
-        raise OperatorError(f"has the nearest_mode {mode!r:.40}, which is not taken")
+        raise OperatorUseError(f"has the nearest_mode {mode!r:.40}, which is not taken")
     return np.clip(rounded, 0, length - 1).astype(np.int64)
 
 
@@ -172,7 +172,7 @@ def _make_matrix(positions: Array, step: _AxisResize, mode: str, attributes: Any
         return matrix
     kernels = {"linear": (_linear_kernel, 1), "cubic": (_make_cubic_kernel(attributes.get("cubic_coeff_a", -0.75)), 2)}
     if mode not in kernels:
-        raise OperatorError(f"has the mode {mode!r:.40}, which is not taken")
+        raise OperatorUseError(f"has the mode {mode!r:.40}, which is not taken")
     kernel, reach = kernels[mode]
     # With antialias the kernel is as wide as the step from one element of the output to the next.
     scale = min(step.scale, 1.0) if attributes.get("antialias") else 1.0

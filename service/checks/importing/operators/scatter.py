@@ -6,7 +6,7 @@ import numpy as np
 
 from schemas.datatype import Array
 from service.checks.importing.folding import check_result_size
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call, Results, normalize_axis, register_operator
 from service.checks.importing.operators.index import find_flat_positions, select_elements
 from service.checks.importing.operators.windows import get_list
@@ -21,7 +21,7 @@ _JOINS = {"add": "add", "mul": "mul", "max": "maximum", "min": "minimum"}
 def _import_scatter_elements(call: Call) -> Results:
     data, indices, updates = call.get(0), call.get_constant(1, "indices"), call.get(2)
     if indices is None or indices.shape != updates.shape or indices.ndim != len(data.shape):
-        raise OperatorError("needs constant indices of the shape of its updates")
+        raise OperatorUseError("needs constant indices of the shape of its updates")
     axis = normalize_axis(call.attributes.get("axis", 0), len(data.shape))
     grids: list[Array] = [np.asarray(grid) for grid in np.indices(indices.shape)]
     grids[axis] = indices
@@ -33,10 +33,10 @@ def _import_scatter_elements(call: Call) -> Results:
 def _import_scatter_nd(call: Call) -> Results:
     data, indices, updates = call.get(0), call.get_constant(1, "indices"), call.get(2)
     if indices is None or indices.ndim == 0:
-        raise OperatorError("needs indices with one axis or more")
+        raise OperatorUseError("needs indices with one axis or more")
     positions = find_flat_positions(data.shape, indices).reshape(-1)
     if positions.size != math.prod(updates.shape):
-        raise OperatorError(f"has updates of shape {list(updates.shape)}, which do not fit its indices")
+        raise OperatorUseError(f"has updates of shape {list(updates.shape)}, which do not fit its indices")
     return scatter(call, data, updates, positions, call.attributes.get("reduction", "none"))
 
 
@@ -47,7 +47,7 @@ def scatter(call: Call, data: Value, updates: Value, positions: Array, reduction
     """
     size, shape = math.prod(data.shape), list(data.shape)
     if reduction != "none" and reduction not in _JOINS:
-        raise OperatorError(f"has the reduction {reduction!r:.40}, which is not taken")
+        raise OperatorUseError(f"has the reduction {reduction!r:.40}, which is not taken")
     if reduction == "none":
         chosen = np.arange(size)
         chosen[positions] = size + np.arange(positions.size)
@@ -74,7 +74,7 @@ def _list_rounds(positions: Array, size: int) -> list[Array]:
     rounds, left = list[Array](), np.arange(positions.size)
     while left.size:
         if len(rounds) == _MAX_ROUNDS:
-            raise OperatorError(f"updates an element more than {_MAX_ROUNDS} times; that is not taken")
+            raise OperatorUseError(f"updates an element more than {_MAX_ROUNDS} times; that is not taken")
         _, first = np.unique(positions[left], return_index=True)
         sources = np.full(size, -1)
         sources[positions[left[first]]] = left[first]
@@ -88,7 +88,7 @@ def _import_col2im(call: Call) -> Results:
     value = call.get(0)
     image, block = (call.get_integers(position, name) for position, name in ((1, "image_shape"), (2, "block_shape")))
     if not image or not block or len(image) != len(block) or len(value.shape) != 3 or min(block) < 1:
-        raise OperatorError("needs an input of three axes, and an image and a block of as many axes")
+        raise OperatorUseError("needs an input of three axes, and an image and a block of as many axes")
     rank = len(image)
     strides, dilations = (get_list(call, name, rank, 1) for name in ("strides", "dilations"))
     pads = get_list(call, "pads", 2 * rank, 0)
@@ -107,7 +107,7 @@ def _import_col2im(call: Call) -> Results:
     places = np.stack(np.broadcast_arrays(*grids), -1).reshape(-1, rank)
     size, channels = math.prod(block), value.shape[1] // math.prod(block)
     if value.shape[1] != channels * size or len(places) != size * value.shape[2]:
-        raise OperatorError(f"has {value.shape[2]} blocks, which do not fit its image")
+        raise OperatorUseError(f"has {value.shape[2]} blocks, which do not fit its image")
     inside = ((places >= 0) & (places < np.array(image))).all(1)
     targets = np.ravel_multi_index(tuple(places[inside].T), image)
     planes = value.shape[0] * channels

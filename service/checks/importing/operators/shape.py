@@ -15,7 +15,7 @@ from service.checks.importing.folding import (
     get_axes,
     resolve_shape,
 )
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call, Results, normalize_axes, register_operator
 from service.checks.importing.values import Known, Value
 
@@ -29,7 +29,7 @@ def reshape(call: Call, value: Value, shape: list[int]) -> Value:
 def _import_reshape(call: Call) -> Results:
     sizes = call.get_integers(1, "shape")
     if sizes is None:
-        raise OperatorError("lacks its shape")
+        raise OperatorUseError("lacks its shape")
     value = call.get(0)
     return reshape(call, value, resolve_shape(value.shape, sizes, bool(call.attributes.get("allowzero"))))
 
@@ -67,7 +67,7 @@ def _import_expand(call: Call) -> Results:
     try:
         shape = list(np.broadcast_shapes(value.shape, tuple(sizes or ())))
     except ValueError:
-        raise OperatorError(f"has the shape {sizes}, which does not fit an input {list(value.shape)}") from None
+        raise OperatorUseError(f"has the shape {sizes}, which does not fit an input {list(value.shape)}") from None
     return expand(call, value, shape)
 
 
@@ -81,7 +81,7 @@ def _import_concat(call: Call) -> Results:
     values = call.get_all()
     parts = [value for value in values if math.prod(value.shape)]
     if not parts:
-        raise OperatorError("joins tensors without elements; that is not taken")
+        raise OperatorUseError("joins tensors without elements; that is not taken")
     return call.emit("cat", [parts], dim=call.get_axis("axis", len(values[0].shape)))
 
 
@@ -124,7 +124,7 @@ def _import_slice(call: Call) -> Results:
 def take(call: Call, value: Value, axis: int, indices: Array) -> Value:
     """Return the parts of a value at constant indices along an axis."""
     if indices.size == 0:
-        raise OperatorError("makes a tensor without elements; that is not taken")
+        raise OperatorUseError("makes a tensor without elements; that is not taken")
     return call.emit("index_select", [value, call.make_constant(indices.astype(np.int64), "index")], dim=axis)
 
 
@@ -132,7 +132,7 @@ def take(call: Call, value: Value, axis: int, indices: Array) -> Value:
 def _import_tile(call: Call) -> Results:
     value, repeats = call.get(0), call.get_integers(1, "repeats")
     if repeats is None or len(repeats) != len(value.shape) or min(repeats, default=1) < 1:
-        raise OperatorError("needs a positive number of repeats for each axis")
+        raise OperatorUseError("needs a positive number of repeats for each axis")
     check_result_size(call, [length * count for length, count in zip(value.shape, repeats, strict=True)])
     for axis, count in enumerate(repeats):
         if count > 1:
@@ -149,7 +149,7 @@ def _import_pad(call: Call) -> Results:
     axes = call.get_integers(3, "axes") if call.opset >= 18 else None
     axes = list(range(rank)) if axes is None else normalize_axes(axes, rank)
     if pads is None or len(pads) != 2 * len(axes):
-        raise OperatorError("needs two pads for each axis")
+        raise OperatorUseError("needs two pads for each axis")
     widths = {axis: (pads[i], pads[i + len(axes)]) for i, axis in enumerate(axes)}
     check_result_size(call, [max(0, length + sum(widths.get(axis, (0, 0)))) for axis, length in enumerate(value.shape)])
     if mode == "constant":
@@ -174,7 +174,7 @@ _PAD_MODES = ("reflect", "edge", "wrap")
 def _pad_by_index(call: Call, value: Value, axis: int, width: tuple[int, int], mode: str) -> Value:
     """Return a value with copies of its own elements before and behind an axis."""
     if mode not in _PAD_MODES:
-        raise OperatorError(f"has the mode {mode!r:.40}, which is not taken")
+        raise OperatorUseError(f"has the mode {mode!r:.40}, which is not taken")
     positions: Any = np.arange(value.shape[axis])
     before, behind = width
     positions = positions[max(0, -before) : len(positions) - max(0, -behind)]
@@ -186,7 +186,7 @@ def _pad_by_index(call: Call, value: Value, axis: int, width: tuple[int, int], m
 def _import_depth_to_space(call: Call) -> Results:
     value, size = call.get(0), call.attributes["blocksize"]
     if len(value.shape) != 4 or size < 1 or value.shape[1] % (size * size):
-        raise OperatorError(f"takes an input (N, C, H, W) with C divisible by {size * size}")
+        raise OperatorUseError(f"takes an input (N, C, H, W) with C divisible by {size * size}")
     batch, channels, rows, columns = value.shape
     depth = channels // (size * size)
     if call.attributes.get("mode", "DCR") == "DCR":
@@ -201,7 +201,7 @@ def _import_depth_to_space(call: Call) -> Results:
 def _import_space_to_depth(call: Call) -> Results:
     value, size = call.get(0), call.attributes["blocksize"]
     if len(value.shape) != 4 or size < 1 or value.shape[2] % size or value.shape[3] % size:
-        raise OperatorError(f"takes an input (N, C, H, W) with H and W divisible by {size}")
+        raise OperatorUseError(f"takes an input (N, C, H, W) with H and W divisible by {size}")
     batch, channels, rows, columns = value.shape
     split = call.emit("reshape", [value], shape=[batch, channels, rows // size, size, columns // size, size])
     is_depth_first = call.attributes.get("mode", "DCR") == "DCR"

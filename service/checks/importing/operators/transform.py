@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call, Results, normalize_axis, register_operator
 from service.checks.importing.operators.shape import narrow, pad, reshape
 from service.checks.importing.values import Value
@@ -13,12 +13,12 @@ def _import_dft(call: Call) -> Results:
     value = call.get(0)
     rank = len(value.shape)
     if rank < 2 or value.shape[-1] not in (1, 2):
-        raise OperatorError(f"takes an input (..., n, 1) or (..., n, 2); the shape is {list(value.shape)}")
+        raise OperatorUseError(f"takes an input (..., n, 1) or (..., n, 2); the shape is {list(value.shape)}")
     is_inverse, is_onesided = bool(call.attributes.get("inverse")), bool(call.attributes.get("onesided"))
     axis_number = call.attributes.get("axis", 1) if call.opset < 20 else call.get_number(2, "axis")
     axis = normalize_axis(int(-2 if axis_number is None else axis_number), rank)
     if is_inverse and is_onesided:
-        raise OperatorError("of half a spectrum (inverse and onesided) is not taken")
+        raise OperatorUseError("of half a spectrum (inverse and onesided) is not taken")
     length = int(call.get_number(1, "dft_length") or value.shape[axis])
     value = narrow(call, value, axis, 0, min(length, value.shape[axis]))
     value = pad(call, value, {axis: (0, length - value.shape[axis])})

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from service.checks.importing.import_errors import OperatorError
+from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import Call
 
 
@@ -54,14 +54,16 @@ def read_windows(call: Call, kernel: tuple[int, ...], lengths: tuple[int, ...]) 
 
     Raises
     ------
-    OperatorError
+    OperatorUseError
         The attributes do not fit the axes.
     """
     rank = len(lengths)
     strides = get_list(call, "strides", rank, 1)
     dilations = get_list(call, "dilations", rank, 1)
     if len(kernel) != rank or min((*kernel, *strides, *dilations), default=1) < 1:
-        raise OperatorError(f"has a kernel {list(kernel)}, strides {strides} and dilations {dilations} for {rank} axes")
+        raise OperatorUseError(
+            f"has a kernel {list(kernel)}, strides {strides} and dilations {dilations} for {rank} axes"
+        )
     before, behind = _find_padding(call, kernel, lengths, strides, dilations)
     return Windows(list(kernel), strides, dilations, before, behind)
 
@@ -72,7 +74,7 @@ def get_list(call: Call, name: str, rank: int, default: int) -> list[int]:
     if values is None or values == []:
         return [default] * rank
     if len(values) != rank:
-        raise OperatorError(f"has {len(values)} {name}; it must have {rank}")
+        raise OperatorUseError(f"has {len(values)} {name}; it must have {rank}")
     return list(values)
 
 
@@ -84,12 +86,12 @@ def _find_padding(
     if mode == "NOTSET":
         pads = get_list(call, "pads", 2 * rank, 0)
         if min(pads, default=0) < 0:
-            raise OperatorError(f"has the pads {pads}; negative ones are not taken")
+            raise OperatorUseError(f"has the pads {pads}; negative ones are not taken")
         return pads[:rank], pads[rank:]
     if mode == "VALID":
         return [0] * rank, [0] * rank
     if mode not in ("SAME_UPPER", "SAME_LOWER"):
-        raise OperatorError(f"has the auto_pad {mode!r:.40}, which is not taken")
+        raise OperatorUseError(f"has the auto_pad {mode!r:.40}, which is not taken")
     totals = [
         max(0, (-(-length // stride) - 1) * stride + dilation * (size - 1) + 1 - length)
         for size, length, stride, dilation in zip(kernel, lengths, strides, dilations, strict=True)
