@@ -60,7 +60,7 @@ BINARY = (
     *("add", "atan2", "div", "fmod", "hypot", "logaddexp", "logaddexp2", "maximum", "minimum", "mul", "remainder"),
     *("sub", "xlogy"),
 )
-PAIRS = ("half_squared_error", "huber_loss", "kl_div", "l1_loss", "mse_loss", "smooth_l1_loss")
+PAIRS = ("half_squared_error", "huber_loss", "kl_div", "l1_loss", "mse_loss", "smooth_l1_loss", "soft_margin_loss")
 ALONG: Mapping[str, Any] = {"finite_difference": {"projections": 2}}
 
 
@@ -77,6 +77,7 @@ def build_models(n: int) -> Iterator[tuple[str, Request]]:
     yield "clamp", build_model("clamp", table, attributes={"min": 0.2, "max": 0.7})
     yield "threshold", build_model("threshold", table, attributes={"threshold": 0.4, "value": 0.2})
     yield "prelu", build_model("prelu", table, (8,))
+    yield "lerp", build_model("lerp", table, table, ())
     yield "where", build_model("where", encode_tensor(np.arange(n).reshape(table) % 2 == 0, "BOOL"), table, table)
     for op in ("softmax", "log_softmax", "softmin"):
         yield op, build_model(op, table, attributes={"dim": -1})
@@ -198,6 +199,17 @@ def _build_shape_models(n: int) -> Iterator[tuple[str, Request]]:
         "reshape": (choose_table_shape(n), {"shape": [n]}),
         "squeeze": ((n, 1), {"dim": 1}),
         "transpose": (choose_table_shape(n), {"dim0": 0, "dim1": 1}),
+        "roll": (choose_table_shape(n), {"shifts": 3, "dims": 0}),
+        "tril": (choose_table_shape(n), {}),
+        "triu": (choose_table_shape(n), {}),
+        "diagonal": ((half, 4, 4), {"dim1": 1, "dim2": 2}),
+        "select": (choose_table_shape(n), {"dim": 1, "index": 3}),
+        "movedim": (choose_table_shape(n), {"source": 0, "destination": 1}),
+        "repeat": ((half, 8), {"repeats": [2, 1]}),
+        "repeat_interleave": ((half, 8), {"repeats": 2, "dim": 0}),
+        "pixel_shuffle": ((half // 4 * 4, 4, 4), {"upscale_factor": 2}),
+        "pixel_unshuffle": ((half // 4, 8, 8), {"downscale_factor": 2}),
+        "channel_shuffle": ((1, 16, half), {"groups": 4}),
         "unsqueeze": ((n,), {"dim": 0}),
     }
     for op, (shape, attributes) in simple.items():
@@ -209,6 +221,7 @@ def _build_loss_models(n: int) -> Iterator[tuple[str, Request]]:
     for op in (*PAIRS, "binary_cross_entropy", "binary_cross_entropy_with_logits"):
         yield op, build_model(op, choose_table_shape(n), target, squared=False)
         yield f"{op}, both", build_model(op, choose_table_shape(n), choose_table_shape(n), squared=False)
+    yield "poisson_nll_loss", build_model("poisson_nll_loss", choose_table_shape(n), target, squared=False)
     for op in ("cross_entropy", "nll_loss"):
         yield op, build_model(op, choose_table_shape(n), draw_indices(8, n // 8), squared=False)
     yield (

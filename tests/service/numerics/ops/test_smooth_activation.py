@@ -8,7 +8,6 @@ from service.numerics.model.graph import Graph, Node
 from service.numerics.model.rounding import estimate_rounding_allowances
 from service.numerics.ops import OP_REGISTRY
 from tests.service.numerics.ops.exact_functions import assert_values_and_slopes
-from tests.service.numerics.ops.shape_refusals import get_refusal
 
 POINTS = [-700.0, -40.0, -19.5, -1.0, -1e-8, 1e-300, 0.3, 5.0, 19.0, 30.0, 300.0]
 
@@ -53,14 +52,3 @@ def test_constant_of_single_precision_in_the_backward_pass_of_pytorch_is_allowed
     assert (apart > 1e-10).any(), "PyTorch computes as it did"
     assert (apart <= allowed).all()
     assert (allowed < 1e-6).all()
-
-
-def test_prelu_takes_one_slope_or_one_for_each_channel() -> None:
-    op = OP_REGISTRY["prelu"]()
-    x = np.array([[[-1.0, 2.0], [-3.0, -4.0]]])
-    output = op.forward(x, np.array([[0.5, 0.25]]))
-    np.testing.assert_array_equal(output, [[[-0.5, 2], [-1.5, -1]]])
-    by_input, by_weight = op.backward(np.ones_like(x), output, x, np.array([[0.5, 0.25]]))
-    np.testing.assert_array_equal(by_input, [[[0.5, 1], [0.5, 0.25]]])
-    np.testing.assert_array_equal(by_weight, [[-4, -4]])
-    assert "(B, C, ...)" in get_refusal("prelu", {}, (2, 3, 4), (2,))

@@ -65,18 +65,3 @@ def test_angle_goes_on_across_its_cut() -> None:
     np.testing.assert_allclose(op.forward(np.array([[-1e-3]]), b), across - 2 * np.pi, rtol=1e-12)
     assert op.forward(np.array([[-0.0]]), b) == -np.pi
     assert op.forward(np.array([[0.0]]), b) == np.pi
-
-
-@pytest.mark.parametrize(
-    ("name", "values", "divisions"),
-    [("remainder", [1.5, -0.5 + 2, -0.5, -1.5], [3, -4, -4, 3]), ("fmod", [1.5, -0.5, 1.5, -1.5 + 1], [3, -3, -3, 3])],
-)
-def test_remainders_have_the_sign_of_their_kind(name: str, values: list[float], divisions: list[float]) -> None:
-    a, b = np.array([[7.5, -6.5, 7.5, -6.5]]), np.array([[2.0, 2.0, -2.0, -2.0]])
-    op = OP_REGISTRY[name]()
-    y = op.forward(a, b)
-    expected = np.remainder(a, b) if name == "remainder" else np.fmod(a, b)
-    np.testing.assert_array_equal(y, expected)
-    by_a, by_b = op.backward(np.ones_like(y), y, a, b)
-    np.testing.assert_array_equal(by_a, 1)
-    np.testing.assert_array_equal(by_b, (y - a) / b)
