@@ -164,7 +164,7 @@ TIMM_NAMES = (
     "poolformer_s12", "convmixer_768_32", "mobilevit_xxs", "edgenext_xx_small", "resmlp_12_224",
 )  # fmt: skip
 _TIMM_OPTIONS: dict[str, dict[str, Any]] = {
-    "mixer_s32_224": {"img_size": 32, "patch_size": 16, "num_blocks": 2, "embed_dim": 16},
+    "mixer_s32_224": {"img_size": 32, "num_blocks": 2, "embed_dim": 16},
     "deit_tiny_patch16_224": {"img_size": 32, "depth": 2, "embed_dim": 24, "num_heads": 2},
     "convmixer_768_32": {"dim": 16, "depth": 2},
     "resmlp_12_224": {"img_size": 32, "num_blocks": 2, "embed_dim": 16},
@@ -219,6 +219,8 @@ def _make_transformer(name: str) -> tuple[nn.Module, dict[str, Any]]:
     configuration = getattr(transformers, f"{name}Config")(**TRANSFORMERS[name], **own)
     # Caches of keys are none of a training step.
     configuration.use_cache = False
+    # The experts of a mixture one by one: their grouped product is an operator of transformers alone.
+    configuration._experts_implementation = "eager"
     model = getattr(transformers, f"{name}Model")(configuration)
     tokens = draw_tokens()
     return model, {"input_ids": tokens} | ({"decoder_input_ids": tokens.flip(1)} if name == "T5" else {})

@@ -1,7 +1,6 @@
 """The gradients that a module computes itself, by its own backward pass, in its own datatype and on its own device."""
 
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from gradcheckd.errors import RequestError
 from gradcheckd.torch.module_arguments import ModuleArguments, name_outputs, select_outputs
+from gradcheckd.torch.module_parts import keep_buffers
 
 
 def run_backward(
@@ -52,7 +52,7 @@ def run_backward(
     leaves = dict(judged) | {
         name: copy for name, copy in zip(arguments.names, copies, strict=True) if copy.requires_grad
     }
-    with torch.enable_grad(), _keep_buffers(parts):
+    with torch.enable_grad(), keep_buffers(parts):
         args, kwargs = arguments.rebuild([_make_non_leaf(copy) for copy in copies])
         results = function(*args, **kwargs)
         outputs = select_outputs(name_outputs(results if loss is None else loss(results)), output)
@@ -73,18 +73,6 @@ def run_backward(
 def _make_non_leaf(tensor: Tensor) -> Tensor:
     """Return a view that a module may change in place, which it may not do to a leaf."""
     return tensor.view_as(tensor) if tensor.requires_grad else tensor
-
-
-@contextmanager
-def _keep_buffers(parts: Mapping[str, nn.Module]) -> Generator[None]:
-    buffers = [buffer for part in parts.values() for buffer in part.buffers()]
-    saved = [buffer.detach().clone() for buffer in buffers]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, numbers in zip(buffers, saved, strict=True):
-                buffer.copy_(numbers)
 
 
 def _make_upstream(cotangent: Tensor | None, output: Tensor) -> Tensor:

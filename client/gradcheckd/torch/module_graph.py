@@ -148,6 +148,7 @@ class _Walk:
             return compute_constant(node, args, kwargs)
         if not isinstance(node.target, OpOverload):
             raise UnsupportedError("control flow or an operation of higher order")
+        args, kwargs = pytree.tree_map(_move_to_processor, (args, kwargs))
         return self._convert(node, bind_arguments(node.target, args, kwargs))
 
     def _get_item(self, node: Any, values: Any, index: Any) -> Any:
@@ -229,6 +230,11 @@ class _Results(list[Any]):
     def __init__(self, results: Sequence[Any], arguments: dict[str, Any]) -> None:
         super().__init__(results)
         self.arguments = arguments
+
+
+def _move_to_processor(value: Any) -> Any:
+    """Return a constant on the processor, where the graph is computed."""
+    return value.cpu() if isinstance(value, Tensor) else value
 
 
 def _find_checkable(graph: Any, wrong_nodes: Sequence[Any]) -> list[str]:

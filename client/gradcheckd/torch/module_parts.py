@@ -1,8 +1,10 @@
 """The modules that a function reads, and their parameters and buffers by name."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 ROOT = "module"
@@ -61,3 +63,16 @@ def list_buffers(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 def strip_root(path: str) -> str:
     """Return a path without the name of the traced module."""
     return path.removeprefix(f"{ROOT}.")
+
+
+@contextmanager
+def keep_buffers(parts: Mapping[str, nn.Module]) -> Generator[None]:
+    """Give the buffers of modules their numbers back at the end of a block."""
+    buffers = [buffer for part in parts.values() for buffer in part.buffers()]
+    saved = [buffer.detach().clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, numbers in zip(buffers, saved, strict=True):
+                buffer.copy_(numbers)

@@ -19,7 +19,7 @@ from gradcheckd.torch.export_internals import aten, export, keep_stack_frames
 from gradcheckd.torch.gradient_stops import StopGradientMode
 from gradcheckd.torch.module_arguments import ModuleArguments, name_outputs, select_outputs
 from gradcheckd.torch.module_errors import ModuleImportError
-from gradcheckd.torch.module_parts import find_parts, list_parameters, strip_root
+from gradcheckd.torch.module_parts import find_parts, keep_buffers, list_parameters, strip_root
 
 TRACE_FILE = __file__
 """File whose frames are none of the caller."""
@@ -138,6 +138,7 @@ def trace_module(
 
     wrapper = _Wrapper(function, parts, arguments, loss, select)
     wrapper.training = any(part.training for part in parts.values())
+    _run_once(function, arguments, parts)
     inputs = tuple(tensor.detach() for tensor in arguments.tensors)
     _keep_frames(function)
     try:
@@ -148,6 +149,13 @@ def trace_module(
     except Exception as error:
         raise _explain_failure(error) from error
     return _read_program(program, wrapper, arguments, parts, tuple(output_names))
+
+
+def _run_once(function: Callable[..., Any], arguments: ModuleArguments, parts: Mapping[str, nn.Module]) -> None:
+    """Run a module, so that its own errors are raised as they are, and what it caches are numbers, not a trace."""
+    args, kwargs = arguments.rebuild([tensor.detach().clone() for tensor in arguments.tensors])
+    with torch.no_grad(), keep_buffers(parts):
+        function(*args, **kwargs)
 
 
 def _keep_frames(function: Any) -> None:

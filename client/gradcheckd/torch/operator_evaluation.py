@@ -97,7 +97,9 @@ def refuse_infinities(name: str, arguments: Mapping[str, Any]) -> None:
     if name in _KEEPS_MINUS_INFINITY:
         return
     for leaf in pytree.tree_leaves(dict(arguments)):
-        if isinstance(leaf, GraphTensor) and bool((leaf.value < MINUS_INFINITY_LIMIT).any()):
+        number = get_value(leaf)
+        is_tensor = isinstance(number, Tensor) and number.is_floating_point()
+        if is_tensor and bool((number.double() < MINUS_INFINITY_LIMIT).any()):
             raise UnsupportedError("minus infinity reaches it")
 
 

@@ -257,3 +257,27 @@ def test_masks_with_minus_infinity_are_those_of_large_numbers() -> None:
     assert check_module(attend, draw(3, 3)).passed
     with pytest.raises(ModuleImportError, match="minus infinity reaches it"):
         from_module(lambda x: x.masked_fill(hidden, float("-inf")).tanh(), draw(3, 3))
+
+
+class Caching(nn.Module):
+    """Keeps a table of its first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.tables = nn.Parameter(torch.ones(3)), dict[int, Tensor]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) not in self.tables:
+            self.tables[len(x)] = torch.arange(len(x), dtype=x.dtype).cos()
+        return self.weight * x * self.tables[len(x)][:, None]
+
+
+def test_caches_of_a_module_hold_numbers_after_a_check() -> None:
+    module = Caching().double()
+    assert check_module(module, draw(4, 3)).passed
+    torch.testing.assert_close(module.tables[4], torch.arange(4.0).double().cos())
+
+
+def test_errors_of_the_module_are_its_own() -> None:
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
+        check_module(nn.Linear(3, 2), torch.zeros(4, 5))
