@@ -35,6 +35,12 @@ export async function post(path, body, signal) {
   return (await answered(await fetch(path, options))).json();
 }
 
+/** The request that the service makes of an ONNX file, as the bytes of a safetensors file. */
+export async function importModel(bytes) {
+  const options = { method: "POST", headers: headers("application/onnx", "application/vnd.safetensors"), body: bytes };
+  return (await answered(await fetch("/v1/import", options))).arrayBuffer();
+}
+
 /** Check a request and tell of the progress: of JSON text, or of a safetensors file. */
 export async function check(body, progress, signal) {
   const type = typeof body === "string" ? "application/json" : "application/vnd.safetensors";

@@ -1,6 +1,6 @@
 // What happens when: choosing, editing, checking, planting, dropping.
 
-import { Problem, check, get, keyed, post } from "./api.js";
+import { Problem, check, get, importModel, keyed, post } from "./api.js";
 import { COPIES } from "./copies.js";
 import { draw, showCurve } from "./curve.js";
 import { byId, element } from "./dom.js";
@@ -188,8 +188,19 @@ async function plant(bug) {
   await run();
 }
 
+/** Take up the request that the service makes of an ONNX file. */
+async function imported(bytes) {
+  try {
+    await take(requestOf(await importModel(bytes)));
+  } catch (error) {
+    if (error instanceof Problem) refused("Refused.", error.document.errors ?? [], error.document.total_errors);
+    else throw error;
+  }
+}
+
 /** Take up a file; one that is not what its name says goes to the service as it is, which says what is wrong. */
 async function open(file) {
+  if (file.name.endsWith(".onnx")) return imported(await file.arrayBuffer());
   if (!file.name.endsWith(".safetensors")) {
     byId("text").value = await file.text();
     byId("json").open = true;

@@ -14,6 +14,7 @@ from service.settings import Settings
 from tests.application_server import serve_application
 from tests.browser.conftest import PageMonitor
 from tests.integration.conftest import ROOT, Server
+from tests.service.checks.importing.onnx_files import FLOAT, make_classifier, make_file, node
 
 AXE = (Path(__file__).parent / "vendor" / "axe.js").read_text()
 MINUS = "\N{MINUS SIGN}"
@@ -371,3 +372,14 @@ def test_page_monitor_records_errors_and_foreign_requests(chromium: Browser, ser
     assert "planted" in watch.problems
     assert any("Content Security Policy" in problem for problem in watch.problems)
     page.close()
+
+
+def test_a_dropped_model_of_onnx_is_imported_and_checked(page: Page) -> None:
+    page.evaluate(DROP, ["model.onnx", list(make_classifier())])
+    expect(page.locator("#verdict")).to_contain_text("pass")
+    assert '"fc1.bias"' in page.input_value("#text")
+
+
+def test_a_model_that_cannot_be_imported_says_why(page: Page) -> None:
+    page.evaluate(DROP, ["model.onnx", list(make_file([node("Frobnicate", "x")], {"x": (FLOAT, [2])}))])
+    expect(page.locator("#errors")).to_contain_text("Frobnicate is no operator of ONNX")
