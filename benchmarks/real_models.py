@@ -160,25 +160,34 @@ def _make_segmentation() -> tuple[nn.Module, dict[str, Any]]:
 
 
 TIMM_NAMES = (
-    "resnet10t", "mixer_s32_224", "deit_tiny_patch16_224", "ghostnet_050", "mobilenetv4_conv_small", "tinynet_e",
-    "poolformer_s12", "convmixer_768_32", "mobilevit_xxs", "edgenext_xx_small", "resmlp_12_224",
+    "resnet10t", "deit_tiny_patch16_224", "ghostnet_050", "mobilenetv4_conv_small", "tinynet_e", "poolformer_s12",
+    "mobilevit_xxs", "edgenext_xx_small",
 )  # fmt: skip
 _TIMM_OPTIONS: dict[str, dict[str, Any]] = {
-    "mixer_s32_224": {"img_size": 32, "num_blocks": 2, "embed_dim": 16},
     "deit_tiny_patch16_224": {"img_size": 32, "depth": 2, "embed_dim": 24, "num_heads": 2},
-    "convmixer_768_32": {"dim": 16, "depth": 2},
-    "resmlp_12_224": {"img_size": 32, "num_blocks": 2, "embed_dim": 16},
 }
+_TIMM_CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "MlpMixer": ("mlp_mixer", {"img_size": 32, "patch_size": 16, "num_blocks": 2, "embed_dim": 16}),
+    "ConvMixer": ("convmixer", {"dim": 16, "depth": 2, "kernel_size": 3, "patch_size": 4}),
+}
+"""Module and sizes of models that no option of their names reduces."""
 
 
 def _list_timm() -> Iterator[RealModel]:
     for name in TIMM_NAMES:
         yield RealModel(name, "timm", partial(_make_timm, name))
+    for name in _TIMM_CLASSES:
+        yield RealModel(name, "timm", partial(_make_timm_class, name))
 
 
 def _make_timm(name: str) -> tuple[nn.Module, dict[str, Any]]:
     timm: Any = importlib.import_module("timm")
     return timm.create_model(name, pretrained=False, num_classes=5, **_TIMM_OPTIONS.get(name, {})), {"x": draw_images()}
+
+
+def _make_timm_class(name: str) -> tuple[nn.Module, dict[str, Any]]:
+    file, sizes = _TIMM_CLASSES[name]
+    return getattr(importlib.import_module(f"timm.models.{file}"), name)(num_classes=5, **sizes), {"x": draw_images()}
 
 
 _DEPTH = {"num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 32}
@@ -219,8 +228,8 @@ def _make_transformer(name: str) -> tuple[nn.Module, dict[str, Any]]:
     configuration = getattr(transformers, f"{name}Config")(**TRANSFORMERS[name], **own)
     # Caches of keys are none of a training step.
     configuration.use_cache = False
-    # The experts of a mixture one by one: their grouped product is an operator of transformers alone.
-    configuration._experts_implementation = "eager"
+    # The grouped product of experts is an operator of transformers alone; one expert after the other branches on data.
+    configuration._experts_implementation = "batched_mm"
     model = getattr(transformers, f"{name}Model")(configuration)
     tokens = draw_tokens()
     return model, {"input_ids": tokens} | ({"decoder_input_ids": tokens.flip(1)} if name == "T5" else {})
