@@ -70,7 +70,7 @@ def measure_model(model: RealModel) -> ImportResult:
     torch.manual_seed(0)
     try:
         module, kwargs = model.make()
-        module = module.eval().double()
+        module = fill_zeros(module.eval().double())
         kwargs = {name: widen(value) for name, value in kwargs.items()}
         report = run_check(module, kwargs)
         weight = next(parameter for parameter in module.parameters() if parameter.requires_grad)
@@ -86,6 +86,15 @@ def measure_model(model: RealModel) -> ImportResult:
     seconds = time.process_time() - started
     note = "" if report.passed else report.summary
     return ImportResult(model.name, model.library, nodes, report.outcome, planted.outcome, note=note, seconds=seconds)
+
+
+def fill_zeros(module: torch.nn.Module) -> torch.nn.Module:
+    """Give parameters of zeros, as of some heads, random numbers: behind them all gradients would be 0."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.1)
+    return module
 
 
 def run_check(module: torch.nn.Module, kwargs: dict[str, Any]) -> Any:
