@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from schemas.model_text import TextNodes
 from schemas.problem_details import MAX_NAME_LENGTH
-from schemas.tensor import AnyTensor, Tensor
+from schemas.tensor import GradientTensor, OperandTensor
 
 DtypeName = Literal["float64", "float32", "float16", "bfloat16"]
 Arithmetic = Literal["FP64", "FP32", "TF32", "FP16", "BF16", "float64", "float32", "float16", "bfloat16"]
@@ -129,8 +129,8 @@ def _get_model_tag(value: object) -> str | None:
 class CheckRequest(StrictModel, Generic[NodeT]):
     """A model with its tensors and weights, and the gradients to check."""
 
-    tensors: dict[Name, Tensor] = Field(description="Inputs, targets and masks, by name.")
-    weights: dict[Name, Tensor] = Field(description="Trained tensors, by name; may be empty.")
+    tensors: dict[Name, OperandTensor] = Field(description="Inputs, targets and masks, by name.")
+    weights: dict[Name, OperandTensor] = Field(description="Trained tensors, by name; may be empty.")
     model: Annotated[
         Annotated[str, Tag("preset")]
         | Annotated[GraphSpec[NodeT], Tag("graph")]
@@ -149,7 +149,7 @@ class CheckRequest(StrictModel, Generic[NodeT]):
     with_respect_to: list[Name] | None = Field(
         default=None, description="Weights, float tensors or nodes; every weight if left out."
     )
-    candidate: dict[Name, AnyTensor] | None = Field(
+    candidate: dict[Name, GradientTensor] | None = Field(
         default=None,
         description="The client's own gradients, by name; each is judged in place of the two of the service.",
     )

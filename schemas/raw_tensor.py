@@ -37,24 +37,42 @@ class RawTensor:
         datatype = BY_SHORT_NAME.get(self.dtype)
         if datatype is None:
             raise make_tensor_error(f"dtype must be one of {', '.join(BY_SHORT_NAME)}; {self.dtype} was given")
-        return datatype, decode_bytes(self.raw, datatype, validate_shape(self.shape), "the body")
+        return datatype, decode_bytes(self.raw, datatype, read_shape(self.shape), "the body")
 
 
 def validate_shape(value: object) -> tuple[int, ...]:
-    """Read a shape.
+    """Read the shape of one element at least.
 
     Raises
     ------
     PydanticCustomError
         The value is no shape, has too many dimensions, or has no elements.
     """
+    shape = read_shape(value)
+    if 0 in shape:
+        raise make_tensor_error(f"empty: its shape is {format_shape(list(shape))}")
+    return shape
+
+
+_MAX_EMPTY_EXTENT = 2**31
+"""Most elements of an empty tensor without its dimensions of 0: NumPy counts the bytes of these."""
+
+
+def read_shape(value: object) -> tuple[int, ...]:
+    """Read a shape.
+
+    Raises
+    ------
+    PydanticCustomError
+        The value is no shape, has too many dimensions, or is that of an empty tensor of far too long axes.
+    """
     sizes = cast("list[Any]", value) if isinstance(value, list) else None
     if sizes is None or any(type(size) is not int or size < 0 for size in sizes):
         raise make_tensor_error("shape must be a list of sizes, like [2, 3]")
     if len(sizes) > MAX_DIMENSIONS:
         raise make_tensor_error(f"shape has {len(sizes)} dimensions; at most {MAX_DIMENSIONS} are taken")
-    if 0 in sizes:
-        raise make_tensor_error(f"empty: its shape is {format_shape(sizes)}")
+    if 0 in sizes and math.prod(size for size in sizes if size) > _MAX_EMPTY_EXTENT:
+        raise make_tensor_error(f"empty, and too long: its shape is {format_shape(sizes)}")
     return tuple(sizes)
 
 

@@ -217,10 +217,9 @@ class Cost(TypedDict):
 
 
 class Model(TypedDict):
-    """The graph: its nodes with every default spelled out, and its text, a node a line, without them."""
+    """The graph, with every default spelled out."""
 
     nodes: list[dict[str, Any]]
-    text: str
 
 
 class ChosenMethod(TypedDict):
@@ -242,6 +241,7 @@ class CheckReport(TypedDict):
     intermediates: dict[str, Intermediate]
     cost: Cost
     model: Model
+    model_text: Annotated[str, Field(description="The graph as text, a node a line, without the defaults.")]
     finite_difference: NotRequired[
         Annotated[ChosenMethod, Field(description="With the method auto: the settings that it chose.")]
     ]

@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from schemas.base64_text import encode_base64_text
 from schemas.datatype import BY_ANY_NAME, DATATYPES, Array, Datatype, round_to_bfloat16
 from schemas.problem_details import quote_name
-from schemas.raw_tensor import MAX_DIMENSIONS, RawTensor, decode_base64, format_shape, make_tensor_error, validate_shape
+from schemas.raw_tensor import MAX_DIMENSIONS, RawTensor, decode_base64, format_shape, make_tensor_error, read_shape
 
 Encoding = Literal["nested", "b64", "binary"]
 """Encodings of the tensors of an answer; `safetensors_body.py` writes binary ones."""
@@ -45,8 +45,13 @@ class Tensor:
 
     @classmethod
     def decode(cls, value: object) -> "Tensor":
-        """Read a tensor whose numbers must be finite."""
-        tensor = cls.decode_any(value)
+        """Read a tensor whose numbers must be finite, with one element at least."""
+        return refuse_empty(cls.decode_finite(value))
+
+    @classmethod
+    def decode_finite(cls, value: object) -> "Tensor":
+        """Read a tensor whose numbers must be finite; it may have none."""
+        tensor = cls.decode_all(value)
         if tensor.array.dtype.kind == "f" and not np.isfinite(tensor.array).all():
             index = _find_first_index(~np.isfinite(tensor.array))
             number = encode_number(float(tensor.array[tuple(index)]))
@@ -55,7 +60,12 @@ class Tensor:
 
     @classmethod
     def decode_any(cls, value: object) -> "Tensor":
-        """Read a tensor that may hold NaN and infinities, in JSON spelled as strings."""
+        """Read a tensor that may hold NaN and infinities, with one element at least."""
+        return refuse_empty(cls.decode_all(value))
+
+    @classmethod
+    def decode_all(cls, value: object) -> "Tensor":
+        """Read a tensor that may hold NaN and infinities, in JSON spelled as strings, or nothing."""
         if isinstance(value, RawTensor):
             datatype, array = value.decode()
             return cls(array, datatype, is_integral=False)
@@ -68,6 +78,13 @@ class Tensor:
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return make_tensor_schema(finite=True)
+
+
+def refuse_empty(tensor: Tensor) -> Tensor:
+    """Return a tensor, or refuse one without elements."""
+    if not tensor.array.size:
+        raise make_tensor_error(f"empty: its shape is {format_shape(list(tensor.array.shape))}")
+    return tensor
 
 
 class _AnyTensor:
@@ -85,7 +102,35 @@ class _AnyTensor:
 AnyTensor = Annotated[Tensor, _AnyTensor]
 
 
-def make_tensor_schema(*, finite: bool) -> dict[str, Any]:
+class _OperandTensor:
+    """Annotation: a tensor of a model, of finite numbers; a dimension may be 0."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(Tensor.decode_finite)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return make_tensor_schema(finite=True, may_be_empty=True)
+
+
+class _GradientTensor:
+    """Annotation: a gradient of a tensor of a model, of any numbers; a dimension may be 0."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(Tensor.decode_all)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return make_tensor_schema(finite=False, may_be_empty=True)
+
+
+OperandTensor = Annotated[Tensor, _OperandTensor]
+GradientTensor = Annotated[Tensor, _GradientTensor]
+
+
+def make_tensor_schema(*, finite: bool, may_be_empty: bool = False) -> dict[str, Any]:
     """Make the JSON Schema of a tensor on the wire."""
     number: dict[str, Any] = {"type": "number"}
     if not finite:
@@ -95,7 +140,8 @@ def make_tensor_schema(*, finite: bool) -> dict[str, Any]:
         "items": {},
         "description": "Numbers, nested to the shape; not ragged.",
     }
-    shape = {"type": "array", "items": {"type": "integer", "minimum": 1}, "maxItems": MAX_DIMENSIONS}
+    size_schema = {"type": "integer", "minimum": 0 if may_be_empty else 1}
+    shape = {"type": "array", "items": size_schema, "maxItems": MAX_DIMENSIONS}
     common = {"datatype": {"enum": list(BY_ANY_NAME)}, "shape": shape}
     return {
         "description": "A tensor: a number, nested lists of numbers, or an object with its datatype and shape.",
@@ -127,7 +173,8 @@ def _decode_bare(value: object) -> Tensor:
 def _parse_nested(value: object) -> tuple[Array, set[type]]:
     """Return the array of nested numbers or booleans, and the types of its elements."""
     shape, leaves = _flatten_nested(value)
-    types = set(map(type, leaves))
+    # No elements are of any datatype: as integers they become that of their slot.
+    types = set(map(type, leaves)) or {int}
     if not types <= {int, float}:
         _check_types(types, leaves, shape)
     if str in types:
@@ -153,8 +200,6 @@ def _flatten_nested(value: object) -> tuple[tuple[int, ...], list[Any]]:
             parts = ", ".join("a number" if size < 0 else f"a list of {size}" for size in sorted(sizes)[:4])
             raise make_tensor_error(f"ragged: dimension {len(shape)} has side by side {parts}")
         shape.append(sizes.pop())
-        if shape[-1] == 0:
-            raise make_tensor_error(f"empty: dimension {len(shape) - 1} has no elements")
         level = list(chain.from_iterable(level))
     return tuple(shape), level
 
@@ -201,7 +246,7 @@ def _decode_declared(value: dict[str, Any]) -> Tensor:
         raise make_tensor_error(f"{min(missing)} is missing; a tensor has datatype, shape, and data or b64")
     if ("data" in value) == ("b64" in value):
         raise make_tensor_error("a tensor has either data or b64")
-    datatype, shape = _find_datatype(value["datatype"]), validate_shape(value["shape"])
+    datatype, shape = _find_datatype(value["datatype"]), read_shape(value["shape"])
     read: Callable[[Any, Datatype, tuple[int, ...]], Array] = decode_base64 if "b64" in value else _decode_data
     array = read(value["b64"] if "b64" in value else value["data"], datatype, shape)
     return Tensor(array.reshape(shape), datatype, is_integral=False)

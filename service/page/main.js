@@ -138,7 +138,7 @@ function refused(words, errors, total) {
 function present(report) {
   showVerdict(report);
   showGraph(report, state.request);
-  byId("model-text").value = isText(state.request.model) ? state.request.model : report.model.text;
+  byId("model-text").value = isText(state.request.model) ? state.request.model : report.model_text;
   showGradients(report, curve);
   showWorst(report);
   byId("page").classList.add("shown");

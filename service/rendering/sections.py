@@ -122,7 +122,7 @@ def _describe_omitted_rows(count: int) -> Iterator[Paragraph]:
 
 def _build_model(report: CheckReport) -> Section:
     """List the text of the model; characters that a terminal would obey are escapes, which the text may have."""
-    lines = report["model"]["text"].split("\n")
+    lines = report["model_text"].split("\n")
     listed_lines = [escape_text(line) for line in lines[:MAX_NODES]]
     if len(lines) > MAX_NODES:
         listed_lines.append(f"# ... and {len(lines) - MAX_NODES} more")

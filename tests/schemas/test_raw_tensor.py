@@ -41,7 +41,7 @@ REFUSED = {
     "I8": (RawTensor("I8", [1], bytearray(1)), "I8 was given"),
     "U8": (RawTensor("U8", [1], bytearray(1)), "U8 was given"),
     "complex": (RawTensor("C64", [1], bytearray(8)), "C64 was given"),
-    "nothing": (RawTensor("F64", [0, 2**40], bytearray()), "empty: its shape is [0, 1099511627776]"),
+    "nothing": (RawTensor("F64", [0, 2**40], bytearray()), "empty, and too long: its shape is [0, 1099511627776]"),
     "deep": (RawTensor("F64", [1] * 33, bytearray(8)), "33 dimensions; at most 32"),
     "deep beyond measure": (RawTensor("F64", [1] * 10**5, bytearray(8)), "100000 dimensions; at most 32"),
     "too short": (RawTensor("F64", [3], bytearray(16)), "shape [3] of FP64 takes 24 bytes; the body holds 16"),

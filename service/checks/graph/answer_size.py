@@ -34,7 +34,7 @@ class AnswerSize(NamedTuple):
 
 def estimate_answer_size(problem: Problem, encoding: Encoding) -> AnswerSize:
     """Return the size of the answer to a check, at most."""
-    shapes, include = problem.graph.shapes, problem.request.include
+    shapes, include = problem.graph.all_shapes, problem.request.include
     tensors = [0]
     if "gradients" in include:
         tensors += [_estimate_gradient_bytes(problem, name, encoding) for name in problem.names]

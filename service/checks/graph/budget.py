@@ -58,7 +58,7 @@ def _check_dimensions(request: ParsedCheckRequest, limits: Limits) -> None:
 
 def check_model_size(problem: Problem, limits: Limits) -> None:
     """Refuse a model that is too large, or a node of too many dimensions."""
-    graph, shapes = problem.graph, problem.graph.shapes
+    graph, shapes = problem.graph, problem.graph.all_shapes
     if errors := [
         ModelError(
             f"its result would have {len(shapes[node.name])} dimensions; at most {limits.dimensions} are taken",

@@ -49,7 +49,7 @@ class Judge:
     def has_comparable_candidate(self, name: str) -> bool:
         """Return whether there is a candidate of the right shape."""
         tensor = self.problem.candidate.get(name)
-        return tensor is not None and tensor.array.shape == self.problem.graph.shapes[name]
+        return tensor is not None and tensor.array.shape == self.problem.graph.all_shapes[name]
 
     def find_wrong_elements(self, name: str) -> Array:
         """Return the wrong elements of a candidate, where our own sources agree.

@@ -24,6 +24,7 @@ from service.checks.common.request_validation import validate_request
 from service.checks.graph.text_form import expand_model_text, write_graph_text
 from service.numerics.core.bounded_cache import BoundedCache
 from service.numerics.core.precision import DTYPES, ComputeDtype
+from service.numerics.model.empty_tensors import remove_empty_tensors
 from service.numerics.model.graph import Graph, InvalidModelError, ModelError, Node, Operand
 from service.numerics.model.presets import PRESETS, Preset
 from service.numerics.ops import OP_REGISTRY, Op
@@ -166,7 +167,7 @@ def _connect_nodes(request: CheckRequest[NodeBase], nodes: Sequence[Node], kinds
     """Return the graph of some nodes at the leaves of a request, given those that are no floats."""
     dtype, leaves = DTYPES[request.dtype], request.tensors | request.weights
     graph = Graph(nodes, {name: tensor.array.shape for name, tensor in leaves.items()}, kinds).resolve_shape_defaults()
-    return graph.round_constants(dtype.precision.round_number) if dtype.is_narrow else graph
+    return remove_empty_tensors(graph.round_constants(dtype.precision.round_number) if dtype.is_narrow else graph)
 
 
 def _check_preset_shapes(graph: Graph, request: CheckRequest[NodeBase]) -> None:
@@ -181,13 +182,13 @@ def _check_preset_shapes(graph: Graph, request: CheckRequest[NodeBase]) -> None:
         return
     if errors := [
         error_at(
-            f"must have one element for each of node {quote_name(node)}, shape {list(graph.shapes[node])}; its shape "
-            f"is {list(graph.shapes[name])}",
+            f"must have one element for each of node {quote_name(node)}, shape {list(graph.all_shapes[node])}; its "
+            f"shape is {list(graph.all_shapes[name])}",
             "weights" if name in request.weights else "tensors",
             name,
         )
         for name, node in PRESETS[request.model].shaped_like.items()
-        if graph.shapes[name] != graph.shapes[node]
+        if graph.all_shapes[name] != graph.all_shapes[node]
     ]:
         raise InvalidRequestError(errors)
 

@@ -37,7 +37,9 @@ class Problem:
     dtype, leaves, float64_leaves
         The dtype, and every tensor and weight rounded to it, (1, ...): in the dtype, and widened to float64.
     names
-        Names to differentiate by.
+        Names to differentiate by, each of one element at least.
+    empty_names
+        Further names of the request, of tensors without elements: there is nothing to judge at them.
     method
         Method of the finite difference.
     sampled_elements
@@ -50,6 +52,7 @@ class Problem:
     leaves: NamedArrays
     float64_leaves: NamedArrays
     names: tuple[str, ...]
+    empty_names: tuple[str, ...]
     method: DifferenceMethod
     sampled_elements: Mapping[str, Array]
 
@@ -147,6 +150,7 @@ def build_problem(
         leaves = {
             name: add_batch_axis(_convert_leaf(tensor.array, graph.leaf_kinds.get(name), dtype))
             for name, tensor in iterate_interruptibly(tensors.items())
+            if name in graph.shapes
         }
     wide = {
         name: leaf if name in graph.leaf_kinds else leaf.astype(np.float64, copy=False) for name, leaf in leaves.items()
@@ -158,14 +162,21 @@ def build_problem(
     ]
     errors += _find_candidate_errors(request, graph)
     errors += _find_requested_name_errors(request, graph)
-    names = (choose_names or _choose_names)(request, graph, errors)
+    requested_names = (choose_names or _choose_names)(request, graph, errors)
     if errors:
         raise InvalidRequestError(errors)
+    names = tuple(name for name in requested_names if name not in graph.empty_shapes)
+    empty_names = tuple(name for name in requested_names if name in graph.empty_shapes)
+    if not names:
+        detail = (
+            f"nothing to judge: {', '.join(map(quote_name, empty_names[:20]))} has no elements; name another tensor"
+        )
+        raise InvalidRequestError([error_at(detail, "with_respect_to")])
     too_large = most is not None and graph.estimate_cost().largest_array > most
     elements: Mapping[str, Array] = (
         {} if too_large else sample_elements(request.finite_difference.sample, request.seed, graph, names)
     )
-    return Problem(request, graph, dtype, leaves, wide, names, _choose_method(request), elements)
+    return Problem(request, graph, dtype, leaves, wide, names, empty_names, _choose_method(request), elements)
 
 
 def sample_elements(count: int | None, seed: int, graph: Graph, names: tuple[str, ...]) -> Mapping[str, Array]:
@@ -208,8 +219,8 @@ def _find_candidate_errors(request: ParsedCheckRequest, graph: Graph) -> Iterato
 
 def why_not_differentiable(graph: Graph, name: str) -> str | None:
     """Return the reason why a name has no gradient; None if it has one."""
-    is_known = name in graph.shapes and graph.get_listed_name(name) == name
-    if is_known and name != graph.loss_name and name not in graph.leaf_kinds:
+    is_known = name in graph.all_shapes and graph.get_listed_name(name) == name
+    if is_known and name != graph.loss_name and name not in (graph.leaf_kinds | graph.empty_kinds):
         return None
     names = [
         public_name

@@ -33,7 +33,7 @@ from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.precision import Precision
 from service.numerics.diagnosis.explanation import BugExplanation
 from service.numerics.gradients.finite_difference import Difference
-from service.numerics.verdict import gradient_verdict, metrics
+from service.numerics.verdict import elementwise, gradient_verdict, metrics
 from service.numerics.verdict.disagreement import Partition
 from service.numerics.verdict.gradient_verdict import GradientVerdict
 from service.numerics.verdict.metrics import DistanceMetrics
@@ -64,15 +64,18 @@ def build_report(
     """Build the report, with its tensors in an encoding or deferred to the writer."""
     encode = partial(defer_tensor if defer_tensors else encode_now, encoding=encoding)
     include = problem.request.include
-    verdicts = results.verdicts
+    verdicts = {**results.verdicts, **{name: _judge_empty(problem, name) for name in problem.empty_names}}
     outcome = gradient_verdict.combine_outcomes([verdict.outcome for verdict in verdicts.values()])
     with stage_timer.time_stage("verdict"):
         discrepancies = {
             name: _build_discrepancies(problem, routes, judge, name) for name in iterate_interruptibly(problem.names)
         }
+        discrepancies |= {name: _build_empty_discrepancies(problem, name) for name in problem.empty_names}
     report: CheckReport = {
         "outcome": cast("Any", outcome.wire_name),
-        "summary": summarize_check(outcome, verdicts, results.disagreements, _list_names_without_candidate(problem)),
+        "summary": summarize_check(
+            outcome, _list_summed_verdicts(verdicts), results.disagreements, _list_names_without_candidate(problem)
+        ),
         "loss": {
             "analytic": encode_number(routes.analytic.values[problem.graph.loss_name].item()),
             "autograd": encode_number(routes.autograd.loss.item()),
@@ -89,10 +92,8 @@ def build_report(
             "seconds": stage_timer.elapsed_seconds,
             "stages": cast("Any", stage_timer.stage_seconds),
         },
-        "model": {
-            "nodes": model_language.graph_to_dict(problem.graph),
-            "text": model_language.write_graph_text(problem.graph),
-        },
+        "model": {"nodes": model_language.graph_to_dict(problem.graph)},
+        "model_text": model_language.write_graph_text(problem.graph),
     }
     if routes.joint is not None:
         names = list(routes.joint.names)
@@ -102,6 +103,11 @@ def build_report(
             name: [_build_dispute(partition) for partition in sides] for name, sides in results.disagreements.items()
         }
     return report
+
+
+def _list_summed_verdicts(verdicts: Mapping[str, GradientVerdict]) -> Mapping[str, GradientVerdict]:
+    """Return the verdicts that a summary speaks of: a tensor without elements is no more than of the wrong shape."""
+    return {name: each for name, each in verdicts.items() if each.element_count or each.outcome != Outcome.PASS}
 
 
 def _list_names_without_candidate(problem: Problem) -> list[str]:
@@ -121,9 +127,11 @@ def _build_gradients(
     problem: Problem, routes: GradientSources, judge: Judge, encode: TensorEncoder
 ) -> dict[str, Gradient]:
     gradients = {name: _build_gradient(problem, routes, name, encode) for name in iterate_interruptibly(problem.names)}
+    gradients |= {name: _build_empty_gradient(problem, name, encode) for name in problem.empty_names}
     if "allowances" in problem.request.include:
         for name, gradient in iterate_interruptibly(gradients.items()):
-            gradient["allowed"] = encode(judge.compute_allowed_error(name))
+            is_empty = name in problem.empty_names
+            gradient["allowed"] = gradient["error_bound"] if is_empty else encode(judge.compute_allowed_error(name))
     return gradients
 
 
@@ -143,14 +151,61 @@ def _build_gradient(problem: Problem, routes: GradientSources, name: str, encode
     return gradient
 
 
+def _judge_empty(problem: Problem, name: str) -> GradientVerdict:
+    """Return the verdict on the gradient of a tensor without elements: it has the right shape, or not."""
+    shape, candidate = problem.graph.empty_shapes[name], problem.candidate.get(name)
+    if candidate is not None and candidate.array.shape != shape:
+        return elementwise.judge_shape_mismatch(candidate.array.shape, shape)
+    return gradient_verdict.make_empty_verdict()
+
+
+def _build_empty_gradient(problem: Problem, name: str, encode: TensorEncoder) -> Gradient:
+    empty, datatype = np.zeros(problem.graph.empty_shapes[name]), BY_ANY_NAME[problem.dtype.name]
+    wide: Any = encode(empty)
+    gradient: Gradient = {
+        "analytic": encode(empty.astype(problem.dtype.storage_dtype), datatype=datatype),
+        "autograd": encode(empty.astype(problem.dtype.storage_dtype), datatype=datatype),
+        "finite_difference": wide,
+        "error_bound": wide,
+    }
+    candidate = problem.candidate.get(name)
+    if candidate is not None:
+        array = candidate.array.astype(np.float64) if candidate.datatype is None else candidate.array
+        gradient["candidate"] = encode(array, datatype=candidate.datatype)
+    return gradient
+
+
+def _build_empty_discrepancies(problem: Problem, name: str) -> Discrepancies:
+    none: Metrics = _encode_metrics(metrics.NO_DISTANCES, (0,) * len(problem.graph.empty_shapes[name]))
+    discrepancies: Discrepancies = {
+        "analytic_vs_autograd": none,
+        "analytic_vs_finite_difference": none,
+        "autograd_vs_finite_difference": none,
+    }
+    candidate = problem.candidate.get(name)
+    if candidate is not None and candidate.array.shape == problem.graph.empty_shapes[name]:
+        discrepancies["candidate_vs_analytic"] = none
+        discrepancies["candidate_vs_autograd"] = none
+        discrepancies["candidate_vs_finite_difference"] = none
+    return discrepancies
+
+
 def _build_intermediates(problem: Problem, routes: GradientSources, encode: TensorEncoder) -> dict[str, Intermediate]:
     datatype = BY_ANY_NAME[problem.dtype.name]
+    empty_shapes = problem.graph.empty_shapes
+
+    def encode_each(*arrays: Array) -> Intermediate:
+        value, by_hand, by_torch = (encode(array, datatype=datatype) for array in arrays)
+        return {"value": value, "analytic": by_hand, "autograd": by_torch}
+
     return {
-        node.name: {
-            "value": encode(routes.analytic.values[node.name], datatype=datatype),
-            "analytic": encode(routes.analytic.gradients[node.name], datatype=datatype),
-            "autograd": encode(routes.autograd.gradients[node.name], datatype=datatype),
-        }
+        node.name: encode_each(*[np.zeros(empty_shapes[node.name], problem.dtype.storage_dtype)] * 3)
+        if node.name in empty_shapes
+        else encode_each(
+            routes.analytic.values[node.name],
+            routes.analytic.gradients[node.name],
+            routes.autograd.gradients[node.name],
+        )
         for node in iterate_interruptibly(problem.graph.listed_nodes[:-1])
     }
 
@@ -217,10 +272,11 @@ def _build_verdict(
         "elements": report_entries.build_element_counts(verdict),
         "smallest_detectable_error": encode_number(verdict.smallest_detectable_error),
         "worst": [report_entries.build_worst_element(result) for result in verdict.worst_elements],
-        "kinks": _build_kinks(routes.differences[name]),
+        "kinks": _build_kinks(routes.differences[name]) if name in routes.differences else [],
         "diagnoses": report_entries.build_diagnoses(diagnoses),
     }
-    if verdict.outcome == Outcome.FAIL and (pattern := judge.describe_error_pattern(name)) is not None:
+    is_empty = name in problem.graph.empty_shapes
+    if verdict.outcome == Outcome.FAIL and not is_empty and (pattern := judge.describe_error_pattern(name)) is not None:
         report["pattern"] = pattern
     if name in routes.directional_differences:
         report["directions"] = [report_entries.build_direction(result) for result in verdict.direction_results or ()]

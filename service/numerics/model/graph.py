@@ -177,6 +177,9 @@ class Graph:
         self, nodes: Sequence[Node], leaves: Mapping[str, Shape], kinds: Mapping[str, str] | None = None
     ) -> None:
         self.leaf_kinds = dict(kinds or {})
+        self.empty_shapes: dict[str, Shape] = {}
+        """Shapes of the leaves and nodes without elements that were removed: see `empty_tensors.py`."""
+        self.empty_kinds: dict[str, str] = {}
         _check_names(nodes, leaves)
         self.loss_name = nodes[-1].name
         self.listed_nodes = tuple(nodes)
@@ -204,7 +207,7 @@ class Graph:
             if not isinstance(node.op, CompositeOp):
                 expanded_nodes.append(node)
                 continue
-            op = node.op.resolve_shape_defaults(*self._get_operand_shapes(node))
+            op = node.op.resolve_shape_defaults(*self.get_operand_shapes(node))
             assert isinstance(op, CompositeOp)
             make_name = partial(self._make_step_name, node.name)
             steps, step_shapes = list_steps(op, node.operands, self.shapes, node.name, make_name)
@@ -334,6 +337,8 @@ class Graph:
         for node in iterate_interruptibly(self.nodes):
             if type(node.op).check_values is Op.check_values:
                 continue
+            if any(name in self.empty_shapes for name in (node.name, *node.source_names)):
+                continue
             shapes = [_find_operand_shape(operand, self.shapes) for operand in node.operands]
             known = [
                 leaves.get(operand) if isinstance(operand, str) else _make_numeric_array(operand)
@@ -344,7 +349,7 @@ class Graph:
             except ShapeError as error:
                 leaf = next((name for name in node.source_names if self.leaf_kinds.get(name) == "index"), None)
                 position = self.find_position(node.name)
-                errors.append(ModelError(f"{self.describe_node(node, _quote_node_name)} takes {error}", position, leaf))
+                errors.append(ModelError(f"{self.describe_node(node, quote_node_name)} takes {error}", position, leaf))
         if errors:
             raise InvalidModelError(errors)
 
@@ -490,7 +495,12 @@ class Graph:
 
     def get_operand_shapes(self, node: Node) -> list[Shape | None]:
         """Return the shapes of a node's operands; None for one that is left out."""
-        return [_find_operand_shape(operand, self.shapes) for operand in node.operands]
+        return [_find_operand_shape(operand, self.all_shapes) for operand in node.operands]
+
+    @property
+    def all_shapes(self) -> Mapping[str, Shape]:
+        """Shapes of every leaf and node of the listed nodes, those without elements too."""
+        return {**self.shapes, **self.empty_shapes} if self.empty_shapes else self.shapes
 
     def get_loss_terms(self, values: Mapping[str, Array]) -> Array:
         """Return the terms of the loss, (K or 1, n), whose sum is the loss."""
@@ -667,7 +677,7 @@ def _compute_node_shapes(
     return {node.name: shapes[node.name] for node in order}
 
 
-def _quote_node_name(name: str) -> str:
+def quote_node_name(name: str) -> str:
     return f"node {quote_name(name)}"
 
 

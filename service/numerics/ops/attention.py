@@ -83,7 +83,7 @@ class ScaledDotProductAttention(Op):
     def resolve_shape_defaults(self, *shapes: Shape | None) -> Op:
         query = shapes[0]
         assert query is not None
-        return dataclasses.replace(self, scale=1 / math.sqrt(query[-1])) if self.scale is None else self
+        return dataclasses.replace(self, scale=1 / math.sqrt(max(1, query[-1]))) if self.scale is None else self
 
     def _check_mask(self, weights: Shape, mask: Shape) -> None:
         if self.is_causal:

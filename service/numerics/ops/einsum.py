@@ -128,7 +128,7 @@ class Einsum(Op):
                     length != known_length and 1 not in (length, known_length)
                 ):
                     raise ShapeError(f"axes of one length for {letter!r}, or of length 1")
-                lengths[letter] = max(known_length, length)
+                lengths[letter] = length if known_length == 1 else known_length
         return lengths
 
     def infer_output_shape(self, *shapes: Shape) -> Shape:

@@ -112,6 +112,8 @@ class Reshape(ReshapingOp):
     def infer_output_shape(self, input: Shape) -> Shape:
         known_count = count_elements(tuple(length for length in self.shape if length != -1))
         free_count = self.shape.count(-1)
+        if known_count == 0 and not free_count and count_elements(input) == 0:
+            return tuple(self.shape)
         if (
             free_count > 1
             or known_count == 0

@@ -170,6 +170,18 @@ class JudgedEntries:
         return unravel_index(flat, self.tensor_shape)
 
 
+def make_empty_verdict() -> GradientVerdict:
+    """Return the verdict on a gradient without elements: it passes, and has nothing that could be wrong."""
+    return GradientVerdict(
+        outcome=Outcome.PASS,
+        reason="The tensor has no elements: there is nothing to judge.",
+        element_count=0,
+        outcome_counts=dict.fromkeys(Outcome, 0),
+        smallest_detectable_error=np.inf,
+        worst_elements=(),
+    )
+
+
 def combine_outcomes(outcomes: list[Outcome]) -> Outcome:
     """Return the outcome of several gradients: fail over inconclusive over pass."""
     return max(outcomes)

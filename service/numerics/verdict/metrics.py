@@ -49,6 +49,10 @@ METRIC_NAMES = tuple(name for name in DistanceMetrics._fields if name != "worst_
 _INFINITE_BESIDE_INFINITY = ("max_abs", "rms", "max_ulp")
 
 
+NO_DISTANCES = DistanceMetrics(0.0, 0.0, 0.0, 0.0, 1.0, 0.0, ())
+"""Distances of two gradients without elements: they are equal."""
+
+
 def measure_distances(a: Array, b: Array, precision: Precision) -> DistanceMetrics:
     """Compare two arrays of one shape, at least one element, in float64.
 

@@ -83,7 +83,8 @@ def make_named_report(name: str) -> Any:
         "discrepancies": {name: report["discrepancies"]["w1"], "w": report["discrepancies"]["w2"]},
         "verdicts": {name: wrong | {"reason": f"Because of {name}.", "diagnoses": [diagnosis]}, "w": right},
         "intermediates": {name: {"value": 1.0, "analytic": "NaN", "autograd": 2.0}},
-        "model": {"nodes": [loss], "text": text},
+        "model": {"nodes": [loss]},
+        "model_text": text,
     }
 
 

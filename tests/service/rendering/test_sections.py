@@ -107,7 +107,7 @@ def test_node_is_written_as_a_call():
 
 
 def test_model_is_limited_to_the_first_nodes():
-    many = {"model": {"text": "\n".join(["n = tanh(x)"] * (MAX_NODES + 5))}}
+    many = {"model_text": "\n".join(["n = tanh(x)"] * (MAX_NODES + 5))}
     lines = list_model(make_report("pass") | many)
     assert len(lines) == MAX_NODES + 1
     assert lines[-1] == "# ... and 5 more"

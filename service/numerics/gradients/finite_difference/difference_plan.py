@@ -398,6 +398,7 @@ class _PlanKey:
         self._arguments = graph, leaves, names, method, elements
         self._key = (
             tuple((node.name, repr(node.op), repr(node.operands)) for node in graph.listed_nodes),
+            tuple(graph.empty_shapes.items()),
             tuple((name, leaves[name].shape) for name in leaves),
             tuple((name, leaves[name].tobytes()) for name in graph.leaf_kinds),
             tuple(names),
