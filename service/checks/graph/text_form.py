@@ -223,7 +223,7 @@ def _is_default(node: Node, name: str, value: object, default: object, graph: Gr
     if default is None and value is not None:
         op: Op = dataclasses.replace(cast("Any", node.op), **{name: None})
         return getattr(op.resolve_shape_defaults(*graph.get_operand_shapes(node)), name) == value
-    return type(value) is type(default) and value == default
+    return isinstance(value, bool) == isinstance(default, bool) and value == default
 
 
 def _group_operands(node: Node) -> dict[str, Any]:

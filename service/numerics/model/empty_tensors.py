@@ -21,7 +21,7 @@ from service.numerics.ops.op import DependencyLabels, Gradients, Op, OpBug, OpEx
 from service.numerics.ops.rounding_errors import Rounding
 
 _VALUES_OF_NOTHING = {"sum": 0.0, "mean": np.nan, "logsumexp": -np.inf, "matmul": 0.0, "einsum": 0.0}
-"""Values of ops over no elements, as in PyTorch. Of a loss they follow from its reduction."""
+"""Values of ops over no elements, as in PyTorch. The reduction of a loss gives its value."""
 _LOSSES_OF_NOTHING = {"sum": 0.0, "mean": np.nan}
 _LOSSES_BY_SAMPLE = ("cosine_embedding_loss", "cross_entropy", "nll_loss", "triplet_margin_loss")
 """Losses that sum up within a sample: of no features, a sample has a loss."""
