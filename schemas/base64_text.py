@@ -58,7 +58,10 @@ def _decode_piece(text: str) -> bytes:
 
 def encode_base64_text(raw: bytes | memoryview) -> str:
     """Return the text of contiguous bytes."""
-    content = memoryview(raw).cast("B")
+    view = memoryview(raw)
+    if not view.nbytes:  # A view without elements cannot be cast.
+        return ""
+    content = view.cast("B")
     if len(content) <= _SMALL_BYTES:
         return str(binascii.b2a_base64(content, newline=False), "ascii")
     text = np.empty(-(-len(content) // 3) * 4, np.uint8)

@@ -678,6 +678,7 @@ def _compute_node_shapes(
 
 
 def quote_node_name(name: str) -> str:
+    """Quote the name of a node, for a message."""
     return f"node {quote_name(name)}"
 
 

@@ -69,6 +69,7 @@ class PoissonNllLoss(ElementPairLoss):
     """
 
     numpy_calls = 6
+    positional = ("input", "target", "log_input")
     log_input: bool = True
     eps: Annotated[float, Gt(0)] = 1e-8
     reduction: LossReduction = "mean"

@@ -53,6 +53,7 @@ class Addmm(CompositeOp):
     """
 
     inputs = ("input", "mat1", "mat2")
+    positional = inputs
     examples = (
         OpExample(((2, 4), (2, 3), (3, 4))),
         OpExample(((4,), (2, 3), (3, 4)), {"beta": 0.5, "alpha": -2.0}),
@@ -94,6 +95,7 @@ class Baddbmm(CompositeOp):
     """
 
     inputs = ("input", "batch1", "batch2")
+    positional = inputs
     examples = (
         OpExample(((2, 3, 5), (2, 3, 4), (2, 4, 5))),
         OpExample(((3, 1), (2, 3, 4), (2, 4, 5)), {"beta": -0.5, "alpha": 2.0}),
@@ -118,6 +120,7 @@ class Addbmm(CompositeOp):
     """
 
     inputs = ("input", "batch1", "batch2")
+    positional = inputs
     examples = (
         OpExample(((3, 5), (2, 3, 4), (2, 4, 5))),
         OpExample(((5,), (2, 3, 4), (2, 4, 5)), {"beta": -0.5, "alpha": 2.0}),
@@ -142,6 +145,7 @@ class Addmv(CompositeOp):
     """
 
     inputs = ("input", "mat", "vec")
+    positional = inputs
     examples = (OpExample(((2,), (2, 3), (3,))), OpExample(((1,), (2, 3), (3,)), {"beta": 0.5, "alpha": -2.0}))
     beta: float = 1.0
     alpha: float = 1.0
@@ -179,6 +183,7 @@ class Addr(CompositeOp):
     """
 
     inputs = ("input", "vec1", "vec2")
+    positional = inputs
     examples = (
         OpExample(((3, 4), (3,), (4,))),
         OpExample(((4,), (3,), (4,)), {"beta": 0.5, "alpha": -2.0}),

@@ -323,7 +323,7 @@ class LogSoftmax(AxiswiseOp, FormulaOp):
             ),
             "input:term_missing:g": (
                 "missing_one_hot",
-                "the direct share of each element was left out: -p sum(g) was used for g - p sum(g)",
+                "the share of the element itself was left out: -p sum(g) was used for g - p sum(g)",
             ),
         },
         # It equals the incoming gradient, handed on.

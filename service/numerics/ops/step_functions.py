@@ -115,6 +115,7 @@ class Round(StepFunction):
     """
 
     numpy_calls = 4
+    positional = ("input",)
     decimals: int = 0
 
     examples = (
