@@ -253,7 +253,7 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
     "a candidate that is an array": ({"candidate": np.ones(2)}, r"candidate is a mapping .* \(ndarray\) was given"),
     "weights in a list": ({"weights": [np.ones(2)]}, r'weights=\{"w": array\}; .* \(list\) was given'),
     "a name that is none": ({"weights": {1: np.ones(2)}}, "as a name 1 was given"),
-    "a model that is a function": ({"model": abs}, "model is the name of a preset, a graph"),
+    "a model that is a function": ({"model": abs}, "model is the name of a preset, a text with a node a line, a graph"),
     "a name instead of names": ({"with_respect_to": "w1"}, "with_respect_to is a list of names"),
     "a number instead of names": ({"include": 1}, "include is a list of names"),
     "a datatype that is none": ({"dtype": abs}, "datatype is a name, as 'float32'"),

@@ -215,6 +215,9 @@ def _find_candidate_errors(request: ParsedCheckRequest, graph: Graph) -> Iterato
             yield error_at(reason, "candidate", name)
         elif tensor.datatype is not None and tensor.datatype.kind != "float":
             yield error_at(f"a gradient is of floats; datatype {tensor.datatype.name} was given", "candidate", name)
+        elif not tensor.array.size and name not in graph.empty_shapes:
+            detail = f"empty; {quote_name(name)} has shape {list(graph.shapes[name])}: send a gradient of that shape"
+            yield error_at(detail, "candidate", name)
 
 
 def why_not_differentiable(graph: Graph, name: str) -> str | None:

@@ -18,7 +18,9 @@ def test_every_op_is_listed_with_its_derivation():
 @pytest.mark.parametrize("number", range(len(PRESETS)))
 def test_every_preset_can_be_posted_as_it_is_and_passes(number):
     model = CLIENT.get("/v1/models").json["models"][number]
-    assert set(model) == {"name", "description", "request"}
+    assert set(model) == {"name", "description", "request", "text"}
     report = CLIENT.post("/v1/check", json=model["request"]).json
     assert report["outcome"] == "pass", report["summary"]
     assert report["model"]["nodes"]
+    again = CLIENT.post("/v1/check", json=model["request"] | {"model": model["text"]}).json
+    assert again["gradients"] == report["gradients"]

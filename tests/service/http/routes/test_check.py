@@ -49,8 +49,8 @@ TENSORS = {
     "infinite": ("-Infinity", "not a finite number"),
     "a boolean": ([1, True], "true or false among numbers"),
     "booleans": ([True, False], "a mask is declared"),
-    "empty": ([], "empty"),
-    "empty inside": ([[], []], "empty"),
+    "empty": ([], "shape [0]"),
+    "empty inside": ([[], []], "shape [2, 0]"),
     "an object inside": ([{}], "an object among numbers"),
     "deep": (json.loads("[" * 40 + "1" + "]" * 40), "nested deeper"),
     "a huge integer": ([10**400], "not a finite number at index [0]"),
@@ -62,7 +62,7 @@ TENSORS = {
     "unknown field": ({"datatype": "FP64", "shape": [1], "data": [1], "strides": 1}, "unknown field 'strides'"),
     "unknown datatype": ({"datatype": "FP8", "shape": [1], "data": [1]}, "datatype must be one of"),
     "shape of another size": ({"datatype": "FP64", "shape": [2, 2], "data": [1]}, "shape [2, 2] does not fit"),
-    "shape of nothing": ({"datatype": "FP64", "shape": [0], "data": []}, "empty"),
+    "shape of nothing": ({"datatype": "FP64", "shape": [0], "data": []}, "shape [0]"),
     "negative shape": ({"datatype": "FP64", "shape": [-1], "data": [1]}, "shape must be"),
     "not base64": ({"datatype": "FP64", "shape": [1], "b64": "!"}, "not base64"),
     "too few bytes": ({"datatype": "FP64", "shape": [1], "b64": "AAAA"}, "takes 8 bytes; b64 holds 3"),
@@ -85,7 +85,7 @@ def test_a_bad_tensor_is_one_error_at_the_tensor(change_example, where, tensor, 
 
 def test_each_bad_tensor_has_its_error(change_example):
     errors = collect_errors(
-        post_check(change_example(tensors={"x": [[1], 2], "y": None}, weights={"w1": "a", "w2": []}))
+        post_check(change_example(tensors={"x": [[1], 2], "y": None}, weights={"w1": "a", "w2": [[], 1]}))
     )
     assert set(errors) == {"/tensors/x", "/tensors/y", "/weights/w1", "/weights/w2"}
 
@@ -101,12 +101,13 @@ FIELDS = {
     "unknown dtype": ({"dtype": "int8"}, "/dtype", "'float64'"),
     "unknown candidate": ({"candidate": {"w3": 1}}, "/candidate/w3", "no tensor, weight or node 'w3'"),
     "bad candidate": ({"candidate": {"w1": [["x"]]}}, "/candidate/w1", "a string among numbers"),
-    "empty candidate": ({"candidate": {"w1": []}}, "/candidate/w1", "empty"),
+    "empty candidate": ({"candidate": {"w1": []}}, "/candidate/w1", "empty; 'w1' has shape [2, 2]"),
     "unknown name": ({"with_respect_to": ["w1", "q"]}, "/with_respect_to/1", "'q'"),
     "nothing to judge": ({"with_respect_to": []}, "/with_respect_to", "nothing to judge"),
     "unknown model": ({"model": "nothing"}, "/model", "no preset is named"),
-    "model null": ({"model": None}, "/model", "the name of a preset, or an object with nodes; null was given"),
-    "model of another type": ({"model": []}, "/model", "the name of a preset, or an object with nodes; a list was"),
+    "model null": ({"model": None}, "/model", "a list of nodes, or an object with nodes; null was given"),
+    "model of another type": ({"model": 1}, "/model", "a list of nodes, or an object with nodes; 1 was given"),
+    "model without a node": ({"model": []}, "/model", "must have at least 1 item"),
     "model without nodes": ({"model": {"nodes": []}}, "/model/nodes", "must have at least 1 item"),
     "unknown field of the model": ({"model": {"nodes": [TANH], "node": 1}}, "/model/node", "did you mean 'nodes'?"),
     "unknown field of a tolerance": ({"tolerance": {"tol": 1}}, "/tolerance/tol", "did you mean 'rtol'?"),
