@@ -4,7 +4,6 @@ NO_GRADIENT = frozenset(
     {
         "aten._adaptive_avg_pool2d_backward.default",
         "aten.arange.start_step",
-        "aten.atan2.out",
         "aten.avg_pool2d_backward.default",
         "aten.bitwise_and.Scalar",
         "aten.bitwise_and.Tensor",
@@ -37,22 +36,12 @@ A quotient with a rounding mode, `div.Tensor_mode`, stays fixed at the point.
 
 NOT_YET_CONVERTED = frozenset(
     {
-        "aten._adaptive_avg_pool3d.default",
         "aten._cdist_forward.default",
         "aten._fft_c2r.default",
         "aten._fft_r2c.default",
         "aten._pdist_forward.default",
-        "aten.acos.default",
-        "aten.acosh.default",
-        "aten.asin.default",
-        "aten.asinh.default",
-        "aten.atan.default",
-        "aten.atan2.default",
-        "aten.atanh.default",
-        "aten.avg_pool3d.default",
         "aten.col2im.default",
         "aten.grid_sampler_2d.default",
-        "aten.max_pool3d_with_indices.default",
         "aten.prod.default",
         "aten.prod.dim_int",
     }

@@ -16,8 +16,8 @@ class OperatorCase(NamedTuple):
     kwargs: Mapping[str, Any] = MappingProxyType({})
     twin: Callable[..., Any] | None = None
     """The same function, where torch has no derivative for this overload."""
-    rtol: float | None = None
-    """Relative error of torch's own gradient, where that is not float64's."""
+    rtol: float = 1e-8
+    """Relative error of torch's own gradient, which the allowance of the op covers."""
 
 
 def draw(*shape: int, low: float = -2.0, high: float = 2.0, seed: int = 0) -> Tensor:
@@ -59,16 +59,23 @@ TABLE, WORDS = draw(6, 3), torch.tensor([[1, 4, 1], [0, 5, 4]])
 NORMS = ("layer_norm", "native_layer_norm")
 PADS = ("reflection", "replication")
 NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
+VOLUME = draw(1, 2, 2, 3, 4)
 BOX, TARGETS = draw(1, 2, 2, 3), draw(3, 4, low=0, high=1).detach()
 PLANES, PLANE_LABELS = draw(1, 3, 2, 2), torch.tensor([[[0, 2], [1, 1]]])
 LABELS, PROBABILITIES = pick(1, 0, 3), draw(3, 4, low=0.1, high=0.9)
 
 UNARY = "abs cos erf exp expm1 neg relu sigmoid silu sin tanh gelu leaky_relu softplus elu selu celu relu6"
+OTHER_UNARY = "asinh atan digamma erfc sinc"
 MORE_UNARY = "hardswish mish log_sigmoid exp2 tan sinh cosh hardtanh glu clone alias frac t numpy_T mT"
-ON_POSITIVE = "log log1p rsqrt sqrt reciprocal log2 log10"
+ON_POSITIVE = "lgamma log log1p rsqrt sqrt reciprocal log2 log10"
+
+INSIDE, ABOVE_ONE = draw(3, 4, low=-0.9, high=0.9), draw(3, 4, low=1.1, high=3.0)
 
 CASES = [
-    *(OperatorCase(f"{name}.default", (X,)) for name in f"{UNARY} {MORE_UNARY}".split()),
+    *(OperatorCase(f"{name}.default", (INSIDE,)) for name in ("acos", "asin", "atanh", "erfinv")),
+    OperatorCase("acosh.default", (ABOVE_ONE,)),
+    *(OperatorCase(f"{name}.default", (X, POSITIVE)) for name in ("atan2", "hypot", "logaddexp", "logaddexp2")),
+    *(OperatorCase(f"{name}.default", (X,)) for name in f"{UNARY} {MORE_UNARY} {OTHER_UNARY}".split()),
     *(OperatorCase(f"{name}.default", (POSITIVE,)) for name in ON_POSITIVE.split()),
     OperatorCase("gelu.default", (X,), {"approximate": "tanh"}),
     OperatorCase("elu.default", (X, 1.2, 1.5, 0.7)),
@@ -300,6 +307,11 @@ CASES = [
     OperatorCase("adaptive_avg_pool3d.default", (draw(1, 2, 2, 2, 2), [1, 1, 1])),
     OperatorCase("adaptive_max_pool2d.default", (draw(1, 2, 4, 6), [2, 3])),
     OperatorCase("adaptive_max_pool1d.default", (draw(1, 2, 6), [3])),
+    OperatorCase("adaptive_max_pool3d.default", (VOLUME, [1, 2, 3])),
+    OperatorCase("_adaptive_avg_pool3d.default", (VOLUME, [1, 2, 2])),
+    OperatorCase("avg_pool3d.default", (VOLUME, [1, 2, 2], [], [0, 1, 0], True, False)),
+    OperatorCase("max_pool3d.default", (VOLUME, [2, 2, 1])),
+    OperatorCase("max_pool3d_with_indices.default", (VOLUME, [1, 2, 3])),
     *(OperatorCase(f"{name}.default", (X, Y, 1)) for name in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")),
     OperatorCase("smooth_l1_loss.default", (X, Y, 2, 0.5)),
     OperatorCase("huber_loss.default", (X, Y, 0, 0.5)),

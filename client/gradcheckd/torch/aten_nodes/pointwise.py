@@ -12,23 +12,22 @@ from gradcheckd.torch.aten_nodes.operator_call import (
     register_converter,
 )
 
-for _name in (
-    *("abs", "cos", "erf", "exp", "expm1", "log", "log1p", "neg", "relu", "rsqrt", "sigmoid", "silu", "sin", "sqrt"),
-    "tanh",
-):
+_SAME_NAMES = (
+    "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "digamma", "erf", "erfc", "erfinv",
+    "exp", "exp2", "expm1", "hardsigmoid", "hardswish", "lgamma", "log", "log10", "log1p", "log2", "mish", "neg",
+    "reciprocal", "relu", "relu6", "rsqrt", "selu", "sigmoid", "silu", "sin", "sinc", "sinh", "sqrt", "tan", "tanh",
+)  # fmt: skip
+for _name in _SAME_NAMES:
     map_operator(_name, _name, "self")
+for _name in ("atan2", "hypot", "logaddexp", "logaddexp2", "maximum", "minimum", "mul"):
+    map_operator(_name, _name, "self", "other")
+map_operator("celu", "celu", "self", alpha="alpha")
 map_operator("gelu", "gelu", "self", approximate="approximate")
 map_operator("leaky_relu", "leaky_relu", "self", negative_slope="negative_slope")
 map_operator("softplus", "softplus", "self", beta="beta", threshold="threshold")
-map_operator("mul", "mul", "self", "other")
 map_operator("div.Tensor", "div", "self", "other")
 map_operator("div.Scalar", "div", "self", "other")
-map_operator("maximum", "maximum", "self", "other")
-map_operator("minimum", "minimum", "self", "other")
 map_operator("hardtanh", "clamp", "self", min="min_val", max="max_val")
-
-_SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
-_LN_2, _LN_10 = 0.69314718055994530942, 2.3025850929940456840
 
 
 @register_converter("add")
@@ -51,40 +50,6 @@ def _get_factor(call: OperatorCall) -> Any:
     return None if factor == 1 else factor
 
 
-@register_converter("reciprocal")
-def _convert_reciprocal(call: OperatorCall) -> Converted:
-    return call.add_node("div", 1.0, call["self"])
-
-
-@register_converter("log2", "log10")
-def _convert_logarithm(call: OperatorCall) -> Converted:
-    base = _LN_2 if call.operator_name == "aten.log2" else _LN_10
-    return call.add_node("mul", call.add_node("log", call["self"]), 1.0 / base)
-
-
-@register_converter("exp2")
-def _convert_exp2(call: OperatorCall) -> Converted:
-    return call.add_node("exp", call.add_node("mul", call["self"], _LN_2))
-
-
-@register_converter("tan")
-def _convert_tan(call: OperatorCall) -> Converted:
-    return call.add_node("div", call.add_node("sin", call["self"]), call.add_node("cos", call["self"]))
-
-
-@register_converter("sinh")
-def _convert_sinh(call: OperatorCall) -> Converted:
-    """Convert sinh(x) = (expm1(x) - expm1(-x)) / 2, which does not cancel beside 0."""
-    negative = call.add_node("expm1", call.add_node("neg", call["self"]))
-    return call.add_node("mul", call.add_node("sub", call.add_node("expm1", call["self"]), negative), 0.5)
-
-
-@register_converter("cosh")
-def _convert_cosh(call: OperatorCall) -> Converted:
-    negative = call.add_node("exp", call.add_node("neg", call["self"]))
-    return call.add_node("mul", call.add_node("add", call.add_node("exp", call["self"]), negative), 0.5)
-
-
 @register_converter("elu")
 def _convert_elu(call: OperatorCall) -> Converted:
     """Convert scale * (x > 0 ? x : alpha * (exp(input_scale * x) - 1)); SELU and CELU are this, too."""
@@ -99,47 +64,9 @@ def _convert_elu(call: OperatorCall) -> Converted:
     return result if scale == 1 else call.add_node("mul", result, scale)
 
 
-@register_converter("selu")
-def _convert_selu(call: OperatorCall) -> Converted:
-    return call.add_node("mul", call.add_node("elu", call["self"], alpha=_SELU_ALPHA), _SELU_SCALE)
-
-
-@register_converter("celu")
-def _convert_celu(call: OperatorCall) -> Converted:
-    """Convert alpha * elu(x / alpha), whose branch above 0 is x."""
-    alpha = call.get("alpha", 1.0)
-    if alpha == 1:
-        return call.add_node("elu", call["self"])
-    return call.add_node("mul", call.add_node("elu", call.add_node("mul", call["self"], 1.0 / alpha)), alpha)
-
-
-@register_converter("relu6")
-def _convert_relu6(call: OperatorCall) -> Converted:
-    return call.add_node("clamp", call["self"], min=0.0, max=6.0)
-
-
-@register_converter("hardsigmoid")
-def _convert_hardsigmoid(call: OperatorCall) -> Converted:
-    return call.add_node("mul", _add_gate(call), 1.0 / 6.0)
-
-
-@register_converter("hardswish")
-def _convert_hardswish(call: OperatorCall) -> Converted:
-    return call.add_node("mul", call.add_node("mul", call["self"], _add_gate(call)), 1.0 / 6.0)
-
-
-def _add_gate(call: OperatorCall) -> str:
-    return call.add_node("clamp", call.add_node("add", call["self"], 3.0), min=0.0, max=6.0)
-
-
-@register_converter("mish")
-def _convert_mish(call: OperatorCall) -> Converted:
-    return call.add_node("mul", call["self"], call.add_node("tanh", call.add_node("softplus", call["self"])))
-
-
 @register_converter("log_sigmoid", "log_sigmoid_forward")
 def _convert_log_sigmoid(call: OperatorCall) -> Converted:
-    result = call.add_node("neg", call.add_node("softplus", call.add_node("neg", call["self"])))
+    result = call.add_node("logsigmoid", call["self"])
     return result if call.operator_name == "aten.log_sigmoid" else [result, None]
 
 
