@@ -121,6 +121,9 @@ PLANTED = [
     ("service/numerics/blackbox/noise.py", "import service.numerics.blackbox.lines"),
     ("service/numerics/ops/windows.py", "import service.numerics.ops.conv"),
     ("service/helper_processes/child.py", "import service.helper_processes.pool"),
+    ("service/checks/importing/values.py", "import service.checks.importing.graph_writer"),
+    ("service/checks/importing/operators/shape.py", "import service.checks.importing.operators.windows"),
+    ("client/gradcheckd/torch/module_errors.py", "import gradcheckd.torch.module_check"),
 ]
 
 
@@ -164,6 +167,7 @@ def test_every_package_is_tested_where_it_lies() -> None:
     plain = {"__init__.py"}
     exempt = {
         "schemas/bugs.py",  # types alone; tests/service/http/routes/test_openapi.py holds real answers against them
+        "schemas/imports.py",  # types alone; tests/service/http/routes/test_importing.py posts real answers as requests
         "schemas/progress.py",  # types alone; test_ndjson_stream.py holds real lines against them
         "schemas/report.py",  # types alone; tests/service/http/routes/test_openapi.py holds a real report against them
         "service/checks/common/stage_timer.py",

@@ -13,6 +13,8 @@ from tests.service.checks.importing.onnx_files import FLOAT, INT64, make_classif
 # What lines this runs others count; to count them takes as long again.
 pytestmark = pytest.mark.no_cover
 
+_MOST_FILES = 300
+"""Files of one run: each takes some 10 ms, of which a long run of the other fuzz tests has too many."""
 IMAGE = {"x": (FLOAT, [1, 2, 6, 6])}
 BODY = helper.make_graph(
     [node("Identity", "go", "on"), node("Exp", "s", "t")],
@@ -63,9 +65,12 @@ def test_a_damaged_file_is_no_error_of_the_service(counting_application: Countin
     client = counting_application.app.test_client()
     statuses = set[int]()
 
-    count = RAW_REQUEST_COUNT // 3
-
-    @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=min(RAW_REQUEST_COUNT // 3, _MOST_FILES),
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(draw_damaged_file())
     def send(content: bytes) -> None:
         answer = client.post("/v1/import", data=content, content_type="application/onnx")

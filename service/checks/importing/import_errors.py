@@ -39,7 +39,7 @@ class UnsupportedOperatorError(ModelFileError):
 
 
 @dataclass
-class _UnsupportedOperator:
+class _OperatorNodes:
     """The nodes of one operator that is not taken."""
 
     path: Path
@@ -58,7 +58,7 @@ class ErrorList:
     """
 
     placed: list[PlacedError] = field(default_factory=list[PlacedError])
-    _operators: dict[str, _UnsupportedOperator] = field(default_factory=dict[str, _UnsupportedOperator])
+    _operators: dict[str, _OperatorNodes] = field(default_factory=dict[str, _OperatorNodes])
 
     def __bool__(self) -> bool:
         return bool(self.placed or self._operators)
@@ -66,7 +66,7 @@ class ErrorList:
     def add(self, error: ModelFileError, path: Path, node_name: str = "") -> None:
         """Add an error of a node; the nodes of one unsupported operator become one error."""
         if isinstance(error, UnsupportedOperatorError):
-            entry = self._operators.setdefault(str(error), _UnsupportedOperator(path, str(error)))
+            entry = self._operators.setdefault(str(error), _OperatorNodes(path, str(error)))
             entry.node_names.append(node_name)
         else:
             self.placed.append(error_at(str(error), *path))

@@ -27,7 +27,7 @@ from service.checks.importing.model_file import ModelFile, read_model_file
 from service.checks.importing.model_inputs import DrawnElements, draw_input
 from service.checks.importing.naming import clean_name
 from service.checks.importing.random_values import ValueSource
-from service.checks.importing.scope import Place, Scope
+from service.checks.importing.scope import NodePlace, ValueScope
 from service.checks.importing.values import Known, Missing, Value
 
 assert operators  # its modules register the operators
@@ -136,7 +136,7 @@ class _ModelImport:
         self._writer = GraphWriter(limits)
         self._interpreter = Interpreter(file, self._writer)
         self._source = ValueSource(options.seed)
-        self._scope = Scope()
+        self._scope = ValueScope()
 
     def run(self) -> ImportedModel:
         """Return the request.
@@ -151,7 +151,7 @@ class _ModelImport:
         try:
             self._define_leaves(targets)
             if not errors:
-                self._interpreter.run_nodes(self._graph.node, targets, Place(self._scope, self._file.opset))
+                self._interpreter.run_nodes(self._graph.node, targets, NodePlace(self._scope, self._file.opset))
             if errors:
                 raise errors.to_request_error(self._advise())
             return self._finish(targets)

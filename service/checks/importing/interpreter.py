@@ -21,8 +21,8 @@ from service.checks.importing.import_errors import (
     UnsupportedOperatorError,
 )
 from service.checks.importing.model_file import DEFAULT_DOMAINS, ModelFile, find_function_opset
-from service.checks.importing.operator_registry import Call, Handler, as_list, find_handler
-from service.checks.importing.scope import Place, Scope, Slot
+from service.checks.importing.operator_registry import Handler, OperatorCall, as_list, find_handler
+from service.checks.importing.scope import NodePlace, Slot, ValueScope
 from service.checks.importing.stored_tensors import read_tensor
 from service.checks.importing.values import MISSING, Known, Missing, Origin, Symbol, Value
 from service.numerics.core.interrupts import check_interrupt
@@ -56,13 +56,13 @@ class Interpreter:
         """Return the limits of the request."""
         return self.writer.limits
 
-    def run_nodes(self, nodes: Sequence[onnx.NodeProto], outputs: Iterable[str], place: Place) -> None:
+    def run_nodes(self, nodes: Sequence[onnx.NodeProto], outputs: Iterable[str], place: NodePlace) -> None:
         """Run the nodes that some outputs need, in their order; errors are collected."""
         for position in list_needed_nodes(nodes, outputs):
             node = nodes[position]
             self._run_node(node, place if place.is_inner else replace(place, path=(*place.path, "node", position)))
 
-    def _run_node(self, node: onnx.NodeProto, place: Place) -> None:
+    def _run_node(self, node: onnx.NodeProto, place: NodePlace) -> None:
         check_interrupt()
         self._steps += 1
         if self._steps > _STEPS_PER_NODE * self.limits.nodes:
@@ -79,7 +79,7 @@ class Interpreter:
             for name in filter(None, node.output):
                 place.scope.values.setdefault(name, MISSING)
 
-    def _record_error(self, error: ModelFileError, node: onnx.NodeProto, place: Place) -> None:
+    def _record_error(self, error: ModelFileError, node: onnx.NodeProto, place: NodePlace) -> None:
         inside = f", inside the function {place.functions[-1][1]}" if place.functions else ""
         name = node.name or next(iter(node.output), "")
         if isinstance(error, UnsupportedOperatorError):
@@ -88,7 +88,7 @@ class Interpreter:
             text = f"{node.op_type} {quote_name(name)} {error}" if isinstance(error, OperatorUseError) else str(error)
             self.errors.add(ModelFileError(f"{text}{inside}"), place.path)
 
-    def _compute(self, node: onnx.NodeProto, place: Place) -> Sequence[Slot]:
+    def _compute(self, node: onnx.NodeProto, place: NodePlace) -> Sequence[Slot]:
         """Return the values of the outputs of a node."""
         inputs = [place.scope.find(name) if name else None for name in node.input]
         attributes = self.read_attributes(node.attribute, place)
@@ -106,7 +106,7 @@ class Interpreter:
                 return [MISSING] * len(node.output)
             values = cast("list[Value | None]", list(inputs))
             self.writer.base_name = _make_base_name(node, place)
-            call = Call(node.op_type, values, attributes, len(node.output), place.opset, self.writer)
+            call = OperatorCall(node.op_type, values, attributes, len(node.output), place.opset, self.writer)
             first_node = self.writer.node_count
             results = _call_control(self, call, place)
             self._name_results(node.output, results, first_node, place)
@@ -114,7 +114,7 @@ class Interpreter:
         return self._compute_operator(node, inputs, attributes, place)
 
     def _compute_operator(
-        self, node: onnx.NodeProto, inputs: Sequence[Slot], attributes: Mapping[str, Any], place: Place
+        self, node: onnx.NodeProto, inputs: Sequence[Slot], attributes: Mapping[str, Any], place: NodePlace
     ) -> Sequence[Slot]:
         handler, folder = find_handler(node.op_type, place.opset), folding.find_folder(node.op_type)
         if _any_missing(inputs):
@@ -122,7 +122,7 @@ class Interpreter:
                 raise UnsupportedOperatorError(node.op_type, _describe_unknown(node.op_type))
             return [MISSING] * len(node.output)
         values = cast("list[Value | None]", list(inputs))
-        call = Call(node.op_type, values, attributes, len(node.output), place.opset, self.writer)
+        call = OperatorCall(node.op_type, values, attributes, len(node.output), place.opset, self.writer)
         if folder is not None and _is_foldable(values):
             return self._fold(call, folder)
         if handler is not None:
@@ -139,7 +139,7 @@ class Interpreter:
             raise UnsupportedOperatorError(node.op_type, reason)
         return self._run_function(function, inputs, attributes, node, place)
 
-    def _fold(self, call: Call, folder: folding.Folder) -> Sequence[Value]:
+    def _fold(self, call: OperatorCall, folder: folding.Folder) -> Sequence[Value]:
         """Compute constants by NumPy."""
         known = [value for value in call.inputs if isinstance(value, Known)]
         for value in known:
@@ -163,7 +163,7 @@ class Interpreter:
         inputs: Sequence[Slot],
         attributes: Mapping[str, Any],
         node: onnx.NodeProto,
-        place: Place,
+        place: NodePlace,
     ) -> Sequence[Slot]:
         key = function.domain, function.name
         if key in place.functions:
@@ -173,10 +173,10 @@ class Interpreter:
         if len(inputs) > len(function.input):
             raise OperatorUseError(f"has {len(inputs)} inputs; the function takes {len(function.input)}")
         padded = [*inputs, *[None] * (len(function.input) - len(inputs))]
-        scope = Scope(dict(zip(function.input, padded, strict=True)))
+        scope = ValueScope(dict(zip(function.input, padded, strict=True)))
         defaults = self.read_attributes(function.attribute_proto, place)
         opset = find_function_opset(function, place.opset)
-        inner = Place(scope, opset, place.path, (*place.functions, key), {**defaults, **attributes}, is_inner=True)
+        inner = NodePlace(scope, opset, place.path, (*place.functions, key), {**defaults, **attributes}, is_inner=True)
         first_node = self.writer.node_count
         wanted = [formal for formal, name in zip(function.output, node.output, strict=False) if name]
         self.run_nodes(function.node, wanted, inner)
@@ -184,13 +184,13 @@ class Interpreter:
         self._name_results(node.output, results, first_node, place)
         return results
 
-    def _name_results(self, names: Iterable[str], results: Iterable[Slot], first_node: int, place: Place) -> None:
+    def _name_results(self, names: Iterable[str], results: Iterable[Slot], first_node: int, place: NodePlace) -> None:
         """Name the results of the nodes since a position after the outputs of a node of the file."""
         for name, value in zip(names, results, strict=False):
             if name and isinstance(value, Symbol):
                 self.writer.rename(value, place.make_name(name), first_node)
 
-    def read_attributes(self, attributes: Iterable[onnx.AttributeProto], place: Place) -> dict[str, Any]:
+    def read_attributes(self, attributes: Iterable[onnx.AttributeProto], place: NodePlace) -> dict[str, Any]:
         """Return attributes by name; those that refer to a function's own have its values."""
         found: dict[str, Any] = {}
         for attribute in attributes:
@@ -217,11 +217,11 @@ class Interpreter:
             return list(getattr(attribute, lists[attribute.type]))
         raise OperatorUseError(f"has the attribute {quote_name(attribute.name)} of a type that is not taken")
 
-    def run_graph(self, graph: onnx.GraphProto, inputs: Sequence[Slot], place: Place) -> list[Slot]:
+    def run_graph(self, graph: onnx.GraphProto, inputs: Sequence[Slot], place: NodePlace) -> list[Slot]:
         """Run a graph inside a node, and return its outputs."""
         if len(inputs) != len(graph.input):
             raise OperatorUseError(f"has a graph with {len(graph.input)} inputs, which gets {len(inputs)}")
-        scope = Scope(parent=place.scope)
+        scope = ValueScope(parent=place.scope)
         self.define_initialisers(graph, scope, origin="constant")
         for formal, value in zip(graph.input, inputs, strict=True):
             scope.define(formal.name, value)
@@ -230,7 +230,7 @@ class Interpreter:
         return [scope.find(name) for name in names]
 
     def define_initialisers(
-        self, graph: onnx.GraphProto, scope: Scope, origin: Origin, needed: Collection[str] | None = None
+        self, graph: onnx.GraphProto, scope: ValueScope, origin: Origin, needed: Collection[str] | None = None
     ) -> None:
         """Define the initialisers of a graph: floats are weights, or constants in a graph inside a node.
 
@@ -250,7 +250,7 @@ class Interpreter:
                 scope.values.setdefault(tensor.name, MISSING)
 
 
-def _call_handler(handler: Handler, call: Call) -> list[Value | None]:
+def _call_handler(handler: Handler, call: OperatorCall) -> list[Value | None]:
     try:
         return as_list(handler(call))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
@@ -258,7 +258,7 @@ def _call_handler(handler: Handler, call: Call) -> list[Value | None]:
         raise OperatorUseError("has attributes, inputs and outputs that do not fit one another") from None
 
 
-def _call_control(runner: GraphRunner, call: Call, place: Place) -> Sequence[Slot]:
+def _call_control(runner: GraphRunner, call: OperatorCall, place: NodePlace) -> Sequence[Slot]:
     try:
         return CONTROL_OPERATORS[call.operator](runner, call, place)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
@@ -309,7 +309,7 @@ def _name_value(value: Slot, name: str) -> Slot:
     return value
 
 
-def _make_base_name(node: onnx.NodeProto, place: Place) -> str:
+def _make_base_name(node: onnx.NodeProto, place: NodePlace) -> str:
     return place.make_name(next(filter(None, node.output), node.op_type))
 
 

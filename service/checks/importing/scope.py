@@ -12,11 +12,11 @@ Slot = Value | Missing | None
 
 
 @dataclass
-class Scope:
+class ValueScope:
     """Values by name; a graph within another one knows those of that one too."""
 
     values: dict[str, Slot] = field(default_factory=dict[str, Slot])
-    parent: "Scope | None" = None
+    parent: "ValueScope | None" = None
 
     def find(self, name: str) -> Slot:
         """Return a value.
@@ -26,7 +26,7 @@ class Scope:
         OperatorUseError
             There is none of that name.
         """
-        scope: Scope | None = self
+        scope: ValueScope | None = self
         while scope is not None:
             if name in scope.values:
                 return scope.values[name]
@@ -49,7 +49,7 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class Place:
+class NodePlace:
     """The place of a node.
 
     Attributes
@@ -68,7 +68,7 @@ class Place:
         True if the node lies in a function, or in a graph of another node.
     """
 
-    scope: Scope
+    scope: ValueScope
     opset: int
     path: Path = ("graph",)
     functions: tuple[tuple[str, str], ...] = ()

@@ -1,37 +1,22 @@
 """An ONNX file becomes a request whose loss and gradients are those of the file."""
 
-import json
-
 import numpy as np
 import onnx
 import pytest
 from onnx import helper
 
-from schemas.problem_details import InvalidRequestError
 from service.checks.common.limits import Limits
-from service.checks.graph import model_language
 from service.checks.graph.check import check
-from service.checks.graph.parse import parse_problem
-from service.checks.importing.import_model import import_model
-from service.checks.importing.import_options import ImportOptions, parse_options
-from tests.service.checks.importing.onnx_files import BOOL, FLOAT, INT64, make_classifier, make_file, node
-
-
-def run_import(content, limits=None, **options):
-    return import_model(content, ImportOptions(**options), limits)
-
-
-def evaluate(imported):
-    """Return the values of all tensors and nodes of a request, by name."""
-    _, problem = parse_problem(json.loads(json.dumps(imported.document)), Limits(), model_language.parse_check_request)
-    values = dict(problem.float64_leaves) | dict(problem.graph.forward(problem.float64_leaves))
-    return {name: array[0] for name, array in values.items()}
-
-
-def list_errors(content, limits=None, **options):
-    with pytest.raises(InvalidRequestError) as caught:
-        run_import(content, limits, **options)
-    return {entry["pointer"]: entry["detail"] for entry in caught.value.errors}
+from tests.service.checks.importing.onnx_files import (
+    FLOAT,
+    INT64,
+    list_errors,
+    make_classifier,
+    make_file,
+    make_graph,
+    node,
+    run_import,
+)
 
 
 def test_a_classifier_passes_a_check():
@@ -41,31 +26,6 @@ def test_a_classifier_passes_a_check():
         *("embedding", "mean", "linear", "relu", "matmul", "cross_entropy"),
     ]
     assert check(imported.document)["outcome"] == "pass"
-
-
-def test_indices_lie_in_the_range_of_the_axis_that_they_index():
-    imported = run_import(make_classifier())
-    ids, labels = (imported.tensors[name].array for name in ("ids", "labels"))
-    assert ids.min() >= 0
-    assert 1 < ids.max() < 11
-    assert set(labels.tolist()) <= {0, 1, 2}
-
-
-def test_the_values_of_inputs_follow_from_the_seed_and_the_name_alone():
-    content = make_file([node("Add", "a b")], {"a": (FLOAT, [3]), "b": (FLOAT, [3])})
-    first, again, other = (run_import(content, seed=seed).tensors["a"].array for seed in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
-    alone = run_import(make_file([node("Relu", "a")], {"a": (FLOAT, [3])}), seed=1).tensors["a"].array
-    np.testing.assert_array_equal(first, alone)
-
-
-def test_an_output_is_contracted_with_random_numbers():
-    imported = run_import(make_file([node("Exp", "x")], {"x": (FLOAT, [2, 3])}))
-    values = evaluate(imported)
-    np.testing.assert_allclose(values["loss"], (np.exp(values["x"]) * values["y_cotangent"]).sum(), rtol=1e-14)
-    assert "random cotangents" in imported.note
-    assert imported.fields["with_respect_to"] == ["x"]
 
 
 def test_the_loss_may_be_a_value_of_the_model():
@@ -82,83 +42,6 @@ def test_the_loss_may_be_a_value_of_the_model():
             "sum",
         ]
     assert "did you mean '/a/Exp'?" in list_errors(content, loss="/a/Exq")[""]
-
-
-def test_several_outputs_are_added():
-    nodes = [node("Exp", "x", "a"), node("Sin", "x", "b")]
-    values = evaluate(run_import(make_file(nodes, {"x": (FLOAT, [2])}, ["a", "b"])))
-    parts = [(values[name] * values[f"{name}_cotangent"]).sum() for name in ("a", "b")]
-    np.testing.assert_allclose(values["loss"], sum(parts), rtol=1e-14)
-
-
-def test_names_follow_the_rule():
-    nodes = [node("Exp", "x/1", "/m/Exp"), node("Sin", "/m/Exp", "m_Exp"), node("Cos", "m_Exp", "3")]
-    imported = run_import(make_file(nodes, {"x/1": (FLOAT, [1])}, ["3"]))
-    assert [entry["name"] for entry in imported.fields["model"]["nodes"]] == ["m_Exp", "m_Exp_2", "_3"]
-    assert list(imported.tensors) == ["x_1"]
-
-
-def test_arithmetic_of_shapes_is_computed_at_the_import():
-    nodes = [
-        node("Shape", "x", "shape"),
-        node("Gather", "shape zero", "batch"),
-        node("Unsqueeze", "batch axes", "first"),
-        node("Concat", "first minus", "target", axis=0),
-        node("Reshape", "x target"),
-    ]
-    known = {"zero": np.array(0), "axes": np.array([0]), "minus": np.array([-1])}
-    imported = run_import(make_file(nodes, {"x": (FLOAT, [2, 3, 5])}, initialisers=known))
-    assert imported.fields["model"]["nodes"][0] == {"name": "y", "op": "reshape", "inputs": ["x"], "shape": [2, 15]}
-
-
-def test_a_function_of_the_file_is_written_out():
-    body = [node("Mul", "a a", "square"), node("Add", "square b", "c")]
-    square = helper.make_function("own", "SquareAdd", ["a", "b"], ["c"], body, [helper.make_opsetid("", 21)])
-    call = helper.make_node("SquareAdd", ["x", "x"], ["y"], domain="own")
-    values = evaluate(run_import(make_file([call], {"x": (FLOAT, [3])}, functions=[square])))
-    np.testing.assert_allclose(values["y"], values["x"] ** 2 + values["x"], rtol=1e-15)
-
-
-def make_graph(nodes, inputs, outputs):
-    values = [[helper.make_tensor_value_info(name, FLOAT, None) for name in names] for names in (inputs, outputs)]
-    return helper.make_graph(nodes, "body", *values)
-
-
-def test_a_loop_of_a_constant_number_is_unrolled():
-    body = make_graph([node("Identity", "go", "on"), node("Mul", "s x", "t")], ["i", "go", "s"], ["on", "t"])
-    loop = helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)
-    values = evaluate(run_import(make_file([loop], {"x": (FLOAT, [3])}, initialisers={"n": np.array(3)})))
-    np.testing.assert_allclose(values["y"], values["x"] ** 4, rtol=1e-14)
-
-
-def test_a_constant_condition_chooses_a_branch():
-    branches = [make_graph([node(op, "x", "r")], [], ["r"]) for op in ("Exp", "Sin")]
-    choice = helper.make_node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1])
-    for condition, function in ((True, np.exp), (False, np.sin)):
-        content = make_file([choice], {"x": (FLOAT, [3])}, initialisers={"c": np.array(condition)})
-        values = evaluate(run_import(content))
-        np.testing.assert_allclose(values["y"], function(values["x"]), rtol=1e-15)
-    assert (
-        "needs a constant condition"
-        in list_errors(make_file([choice], {"x": (FLOAT, [3]), "c": (BOOL, [])}))["/graph/node/0"]
-    )
-
-
-def test_a_mask_of_minus_infinity_hides_scores():
-    nodes = [node("Add", "x mask", "scores"), node("Softmax", "scores", "p"), node("IsNaN", "p", "nan"),
-             node("Where", "nan zero p", "y")]  # fmt: skip
-    known = {"mask": np.array([[0, -np.inf, 1], [0, 0, -np.inf]], np.float32), "zero": np.zeros((), np.float32)}
-    values = evaluate(run_import(make_file(nodes, {"x": (FLOAT, [2, 3])}, initialisers=known)))
-    exponentials = np.exp(values["x"] + known["mask"])
-    np.testing.assert_allclose(values["y"], exponentials / exponentials.sum(1, keepdims=True), rtol=1e-14)
-
-
-def test_a_search_for_infinities_behind_a_hidden_row_is_refused():
-    nodes = [node("Add", "x mask", "scores"), node("Softmax", "scores", "p"), node("IsNaN", "p", "nan"),
-             node("Where", "nan zero p", "y")]  # fmt: skip
-    known = {"mask": np.full((2, 3), -np.inf, np.float32), "zero": np.zeros((), np.float32)}
-    errors = list_errors(make_file(nodes, {"x": (FLOAT, [2, 3])}, initialisers=known))
-    assert "hides all of a row" in errors["/graph/node/2"]
 
 
 X = {"x": (FLOAT, [2, 3])}
@@ -244,20 +127,6 @@ def test_a_file_that_cannot_be_imported_gets_one_clear_error(content, pointer, w
     assert words in errors[pointer]
 
 
-def test_every_unsupported_operator_is_listed_once_with_its_nodes():
-    nodes = [
-        node("GridSample", "x x", "a"),
-        node("GridSample", "a x", "b"),
-        node("TopK", "b k", "c i"),
-        node("Exp", "c"),
-    ]
-    errors = list_errors(make_file(nodes, X, initialisers={"k": np.array([1])}))
-    assert {pointer: detail.split(".")[0] for pointer, detail in errors.items()} == {
-        "/graph/node/0": "GridSample is not among the operators that are taken (2 nodes: 'a', 'b')",
-        "/graph/node/2": "TopK is not among the operators that are taken",
-    }
-
-
 LIMITED = {
     "nodes": (Limits(nodes=3), "more than 3 nodes"),
     "elements": (Limits(elements=40), "more than 40"),
@@ -268,19 +137,3 @@ LIMITED = {
 @pytest.mark.parametrize(("limits", "words"), LIMITED.values(), ids=LIMITED)
 def test_the_limits_of_a_request_hold(limits, words):
     assert any(words in detail for detail in list_errors(make_classifier(), limits).values())
-
-
-def test_a_file_of_many_empty_parts_is_refused_before_it_is_parsed():
-    # A million empty nodes: two bytes each in the file.
-    graph = b"\x0a\x00" * 10**6
-    length = bytes(
-        [len(graph) & 127 | 128, len(graph) >> 7 & 127 | 128, len(graph) >> 14 & 127 | 128, len(graph) >> 21]
-    )
-    assert "more than 220000 parts" in list_errors(b"\x3a" + length + graph)[""]
-
-
-@pytest.mark.parametrize("query", [{"seed": "-1"}, {"seed": "1e3"}, {"seed": str(2**63)}, {"loss": ""}, {"lss": "y"}])
-def test_wrong_options_are_refused(query):
-    with pytest.raises(InvalidRequestError):
-        parse_options(query)
-    assert parse_options({"seed": "7", "loss": "y"}) == ImportOptions("y", 7)

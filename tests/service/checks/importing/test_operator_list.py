@@ -4,7 +4,7 @@ from pathlib import Path
 
 from service.checks.importing import operators
 from service.checks.importing.control_flow import CONTROL_OPERATORS
-from service.checks.importing.operator_registry import find_handler, list_operators
+from service.checks.importing.operator_registry import list_operators
 
 PAGE = Path(__file__).parents[4] / "docs" / "onnx.md"
 
@@ -14,9 +14,3 @@ def test_the_documentation_lists_the_operators():
     _, _, rest = PAGE.read_text().partition("<!-- operators: tested -->\n")
     listed = rest.partition("<!-- end of operators -->")[0].replace("`", "").split()
     assert listed == sorted({*list_operators(), *CONTROL_OPERATORS})
-
-
-def test_an_operator_has_a_function_by_its_version():
-    assert find_handler("DFT", 17) is not None
-    assert find_handler("DFT", 16) is None
-    assert find_handler("Frobnicate", 21) is None

@@ -1,0 +1,51 @@
+"""Pools have the values of ONNX's reference evaluator."""
+
+import numpy as np
+import pytest
+
+from tests.service.checks.importing.onnx_files import draw, evaluate_operator, find_refusal, measure_operator_error
+
+CASES = {
+    "maximum": ("MaxPool", [draw(2, 3, 6, 7)], {"kernel_shape": [2, 3], "strides": [2, 1]}),
+    "maximum, padded": (
+        "MaxPool",
+        [draw(2, 3, 6, 7)],
+        {"kernel_shape": [3, 3], "pads": [1, 0, 0, 1], "ceil_mode": 1, "strides": [2, 2]},
+    ),
+    "maximum, one axis": ("MaxPool", [draw(2, 3, 9)], {"kernel_shape": [3]}),
+    "maximum, three axes": ("MaxPool", [draw(1, 2, 4, 5, 4)], {"kernel_shape": [2, 2, 2]}),
+    "mean": ("AveragePool", [draw(2, 3, 6, 7)], {"kernel_shape": [2, 3]}),
+    "mean with pads": (
+        "AveragePool",
+        [draw(2, 3, 6, 7)],
+        {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1},
+    ),
+    "mean without pads": ("AveragePool", [draw(2, 3, 6, 7)], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+    "uneven mean": ("AveragePool", [draw(2, 3, 6, 7)], {"kernel_shape": [3, 2], "pads": [1, 0, 0, 1]}),
+    "norm": ("LpPool", [draw(2, 3, 6, 7)], {"kernel_shape": [2, 2], "p": 2}),
+}
+
+
+@pytest.mark.parametrize(("operator", "arrays", "options"), CASES.values(), ids=CASES)
+def test_an_operator_has_the_values_of_the_reference(operator, arrays, options):
+    assert measure_operator_error(operator, *arrays, **options) < 1e-10
+
+
+REFUSED = {
+    "indices": ("MaxPool", [draw(2, 3, 6, 7)], {"kernel_shape": [2, 2], "output_count": 2}, "second output"),
+    "axes": ("AveragePool", [draw(2, 3)], {"kernel_shape": [2]}, "takes an input (N, C, ...)"),
+    "large windows": ("MaxPool", [draw(2, 3, 4)], {"kernel_shape": [5]}, "windows larger than"),
+}
+
+
+@pytest.mark.parametrize(("operator", "arrays", "options", "words"), REFUSED.values(), ids=REFUSED)
+def test_a_form_that_is_not_taken_is_refused(operator, arrays, options, words):
+    assert words in find_refusal(operator, *arrays, **options)
+
+
+def test_a_response_is_normalised_by_its_neighbours():
+    x = draw(2, 5, 3, 3)
+    neighbours = np.pad(x**2, [(0, 0), (1, 1), (0, 0), (0, 0)])
+    total = neighbours[:, :-2] + neighbours[:, 1:-1] + neighbours[:, 2:]
+    value = evaluate_operator("LRN", x, size=3, alpha=0.5, beta=0.75, bias=2.0)
+    np.testing.assert_allclose(value, x / (2 + 0.5 / 3 * total) ** 0.75, rtol=1e-12)

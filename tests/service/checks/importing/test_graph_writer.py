@@ -1,0 +1,56 @@
+"""Nodes are written within the limits, and those that the loss needs alone."""
+
+import numpy as np
+import pytest
+
+from service.checks.common.limits import Limits
+from service.checks.importing.graph_writer import GraphWriter, flatten_operands, to_number
+from service.checks.importing.import_errors import LimitError, OperatorUseError
+from service.checks.importing.values import Known, Symbol
+
+
+def test_only_what_the_loss_needs_is_written():
+    writer = GraphWriter(Limits())
+    weight = Known(np.ones(3), "w", origin="weight")
+    used = writer.emit("exp", [weight])
+    writer.emit("sin", [Known(np.ones(4), "unused", origin="weight")])
+    parts = writer.finish(writer.emit("sum", [used]))
+    assert [entry["op"] for entry in parts.nodes] == ["exp", "sum"]
+    assert (list(parts.weights), list(parts.tensors)) == (["w"], [])
+
+
+def test_a_constant_is_a_number_a_drawn_value_a_tensor():
+    writer = GraphWriter(Limits())
+    drawn = Known(np.ones(3), "x", origin="drawn")
+    parts = writer.finish(writer.emit("mul", [drawn, Known(np.array(2.5), "c")]))
+    assert parts.nodes[0]["inputs"] == ["x", 2.5]
+    assert parts.drawn_names == ["x"]
+    assert to_number(Known(np.array(2.5), "c", origin="weight")) is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "error", "words"),
+    [
+        ({"nodes": 1}, LimitError, "more than 1 nodes"),
+        ({"elements": 8}, LimitError, "more than 8 elements at once"),
+        ({"names": 1}, LimitError, "more than 1 tensors"),
+    ],
+)
+def test_the_limits_hold(limits, error, words):
+    writer = GraphWriter(Limits(**limits))
+    writer.emit("exp", [Known(np.ones(3), "w", origin="weight")])
+    with pytest.raises(error, match=words):
+        writer.emit("exp", [Known(np.ones(3), "w", origin="weight")])
+
+
+@pytest.mark.parametrize(
+    ("array", "words"), [(np.ones((0, 3)), "no elements"), (np.array([np.inf]), "an infinity"), (np.ones(2), "takes")]
+)
+def test_operands_that_no_node_takes_are_refused(array, words):
+    with pytest.raises(OperatorUseError, match=words):
+        GraphWriter(Limits()).emit("add", [Known(array, "w"), Symbol("x", (3,))])
+
+
+def test_operands_of_several_slots_are_one_list():
+    symbol = Symbol("x", ())
+    assert flatten_operands([[symbol, 1.0], None, symbol]) == [symbol, 1.0, None, symbol]
