@@ -3,7 +3,8 @@
 import numpy as np
 
 from service.checks.importing.import_errors import ErrorList, ModelFileError, UnsupportedOperatorError
-from tests.service.checks.importing.onnx_files import FLOAT, (
+from tests.service.checks.importing.onnx_files import (
+    FLOAT,
     list_errors,
     make_file,
     node,
