@@ -8,7 +8,7 @@ import onnx
 
 from service.checks.importing.graph_writer import GraphWriter
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, normalize_axis
+from service.checks.importing.operator_registry import NodeCall, normalize_axis
 from service.checks.importing.scope import NodePlace, Slot
 from service.checks.importing.values import MISSING, Known, Missing, Value
 
@@ -23,10 +23,10 @@ class GraphRunner(Protocol):
         ...
 
 
-ControlHandler = Callable[[GraphRunner, OperatorCall, NodePlace], Sequence[Slot]]
+ControlHandler = Callable[[GraphRunner, NodeCall, NodePlace], Sequence[Slot]]
 
 
-def _run_if(runner: GraphRunner, call: OperatorCall, place: NodePlace) -> Sequence[Slot]:
+def _run_if(runner: GraphRunner, call: NodeCall, place: NodePlace) -> Sequence[Slot]:
     condition = call.get_constant(0, "condition")
     if condition is None or condition.size != 1:
         raise OperatorUseError("needs one constant truth value as its condition")
@@ -34,7 +34,7 @@ def _run_if(runner: GraphRunner, call: OperatorCall, place: NodePlace) -> Sequen
     return runner.run_graph(branch, [], place)
 
 
-def _run_loop(runner: GraphRunner, call: OperatorCall, place: NodePlace) -> Sequence[Slot]:
+def _run_loop(runner: GraphRunner, call: NodeCall, place: NodePlace) -> Sequence[Slot]:
     count, condition = call.get_constant(0, "number of repetitions"), call.get_constant(1, "condition")
     if count is None and condition is None:
         raise OperatorUseError("has neither a number of repetitions nor a condition: it never ends")
@@ -68,7 +68,7 @@ def _append(stacks: Sequence[list[Value]], outputs: Sequence[Slot]) -> None:
         stack.append(output)
 
 
-def _stack(call: OperatorCall, values: Sequence[Value], axis: int) -> Value:
+def _stack(call: NodeCall, values: Sequence[Value], axis: int) -> Value:
     """Return the values of all repetitions along a new axis."""
     if not values:
         raise OperatorUseError("collects the outputs of no repetition; that is not taken")
@@ -78,7 +78,7 @@ def _stack(call: OperatorCall, values: Sequence[Value], axis: int) -> Value:
     return call.emit("stack", [values], dim=normalize_axis(axis, len(values[0].shape) + 1))
 
 
-def _run_scan(runner: GraphRunner, call: OperatorCall, place: NodePlace) -> Sequence[Slot]:
+def _run_scan(runner: GraphRunner, call: NodeCall, place: NodePlace) -> Sequence[Slot]:
     if call.opset < 9:
         raise OperatorUseError("of an opset below 9 is not taken")
     scanned = call.attributes["num_scan_inputs"]
@@ -118,14 +118,14 @@ def _run_scan(runner: GraphRunner, call: OperatorCall, place: NodePlace) -> Sequ
     ]
 
 
-def _get_list(call: OperatorCall, name: str, count: int) -> list[int]:
+def _get_list(call: NodeCall, name: str, count: int) -> list[int]:
     values = call.attributes.get(name) or [0] * count
     if len(values) != count:
         raise OperatorUseError(f"has {len(values)} entries in {name}; it must have {count}")
     return values
 
 
-def take_slice(call: OperatorCall, value: Value, axis: int, index: int) -> Value:
+def take_slice(call: NodeCall, value: Value, axis: int, index: int) -> Value:
     """Return the part of a value at an index of an axis, without that axis."""
     if isinstance(value, Known) and not value.is_float:
         return Known(np.take(value.array, index, axis), value.name, origin=value.origin)

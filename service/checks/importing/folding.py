@@ -13,11 +13,11 @@ import onnx
 
 from schemas.datatype import Array, round_to_bfloat16
 from service.checks.importing.import_errors import LimitError, OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, normalize_axes, normalize_axis
+from service.checks.importing.operator_registry import NodeCall, normalize_axes, normalize_axis
 from service.checks.importing.stored_tensors import FLOAT_TYPES, INTEGER_TYPES, get_type_name
 
 Arrays = Sequence[Array | None]
-Folder = Callable[[OperatorCall, Any], Sequence[Array]]
+Folder = Callable[[NodeCall, Any], Sequence[Array]]
 _FOLDERS: dict[str, Folder] = {}
 
 
@@ -35,7 +35,7 @@ def find_folder(operator: str) -> Folder | None:
     return _FOLDERS.get(operator)
 
 
-def check_result_size(call: OperatorCall, *shapes: Sequence[int]) -> None:
+def check_result_size(call: NodeCall, *shapes: Sequence[int]) -> None:
     """Refuse a result that is too large, before it is made.
 
     Raises
@@ -51,7 +51,7 @@ def check_result_size(call: OperatorCall, *shapes: Sequence[int]) -> None:
             )
 
 
-def _broadcast(call: OperatorCall, *arrays: Array) -> None:
+def _broadcast(call: NodeCall, *arrays: Array) -> None:
     try:
         check_result_size(call, np.broadcast_shapes(*(array.shape for array in arrays)))
     except ValueError:
@@ -82,19 +82,19 @@ _UNARY: dict[str, Callable[[Array], Array]] = {
 
 
 @_fold(*_BINARY)
-def _fold_binary(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_binary(call: NodeCall, arrays: Any) -> Sequence[Array]:
     a, b = arrays
     _broadcast(call, a, b)
     return [_BINARY[call.operator](a, b)]
 
 
 @_fold(*_UNARY)
-def _fold_unary(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_unary(call: NodeCall, arrays: Any) -> Sequence[Array]:
     return [_UNARY[call.operator](arrays[0])]
 
 
 @_fold("Mod")
-def _fold_mod(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_mod(call: NodeCall, arrays: Any) -> Sequence[Array]:
     a, b = arrays
     _broadcast(call, a, b)
     if a.dtype.kind != "f" and not np.all(b):
@@ -103,7 +103,7 @@ def _fold_mod(call: OperatorCall, arrays: Any) -> Sequence[Array]:
 
 
 @_fold("Min", "Max", "Sum")
-def _fold_joined(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_joined(call: NodeCall, arrays: Any) -> Sequence[Array]:
     join = {"Min": np.minimum, "Max": np.maximum, "Sum": np.add}[call.operator]
     result = arrays[0]
     for array in arrays[1:]:
@@ -118,27 +118,27 @@ def _choose(condition: Array, chosen: Any, other: Any) -> Array:
 
 
 @_fold("Where")
-def _fold_where(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_where(call: NodeCall, arrays: Any) -> Sequence[Array]:
     _broadcast(call, *arrays)
     condition, chosen, other = arrays
     return [_choose(condition, chosen, other)]
 
 
 @_fold("Clip")
-def _fold_clip(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_clip(call: NodeCall, arrays: Any) -> Sequence[Array]:
     low, high = [*arrays[1:], None, None][:2]
     result = arrays[0] if low is None else np.maximum(arrays[0], low)
     return [result if high is None else np.minimum(result, high)]
 
 
 @_fold("Concat")
-def _fold_concat(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_concat(call: NodeCall, arrays: Any) -> Sequence[Array]:
     check_result_size(call, [sum(array.size for array in arrays)])
     return [np.concatenate(arrays, axis=call.get_axis("axis", arrays[0].ndim))]
 
 
 @_fold("Gather")
-def _fold_gather(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_gather(call: NodeCall, arrays: Any) -> Sequence[Array]:
     data, indices = arrays
     axis = call.get_axis("axis", data.ndim, 0)
     check_result_size(call, (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]))
@@ -146,13 +146,13 @@ def _fold_gather(call: OperatorCall, arrays: Any) -> Sequence[Array]:
 
 
 @_fold("GatherElements")
-def _fold_gather_elements(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_gather_elements(call: NodeCall, arrays: Any) -> Sequence[Array]:
     data, indices = arrays
     return [np.take_along_axis(data, indices, axis=call.get_axis("axis", data.ndim, 0))]
 
 
 @_fold("Range")
-def _fold_range(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_range(call: NodeCall, arrays: Any) -> Sequence[Array]:
     start, limit, delta = (array.reshape(()) for array in arrays)
     if delta == 0 or not np.isfinite((float(start), float(limit), float(delta))).all():
         raise OperatorUseError("has a step of 0, or an end that is not finite")
@@ -162,7 +162,7 @@ def _fold_range(call: OperatorCall, arrays: Any) -> Sequence[Array]:
 
 
 @_fold("ConstantOfShape")
-def _fold_constant_of_shape(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_constant_of_shape(call: NodeCall, arrays: Any) -> Sequence[Array]:
     shape = [int(length) for length in arrays[0].ravel()]
     value = call.attributes.get("value")
     check_result_size(call, shape)
@@ -170,7 +170,7 @@ def _fold_constant_of_shape(call: OperatorCall, arrays: Any) -> Sequence[Array]:
 
 
 @_fold("EyeLike")
-def _fold_eye(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_eye(call: NodeCall, arrays: Any) -> Sequence[Array]:
     rows, columns = arrays[0].shape
     data_type = call.attributes.get("dtype")
     eye = np.eye(rows, columns, call.attributes.get("k", 0), dtype=arrays[0].dtype)
@@ -195,7 +195,7 @@ def cast_array(array: Array, data_type: int) -> Array:
 
 
 @_fold("Constant")
-def _fold_constant(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_constant(call: NodeCall, arrays: Any) -> Sequence[Array]:
     types = {"value": None, "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64}
     for name, dtype in (types | {"value_ints": np.int64}).items():
         if name in call.attributes:
@@ -204,7 +204,7 @@ def _fold_constant(call: OperatorCall, arrays: Any) -> Sequence[Array]:
 
 
 @_fold("Reshape")
-def _fold_reshape(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_reshape(call: NodeCall, arrays: Any) -> Sequence[Array]:
     sizes = resolve_shape(arrays[0].shape, arrays[1].ravel().tolist(), bool(call.attributes.get("allowzero")))
     return [arrays[0].reshape(sizes)]
 
@@ -229,7 +229,7 @@ def resolve_shape(shape: Sequence[int], sizes: Sequence[int], allow_zero: bool) 
 
 
 @_fold("Flatten")
-def _fold_flatten(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_flatten(call: NodeCall, arrays: Any) -> Sequence[Array]:
     axis = call.attributes.get("axis", 1)
     axis = axis + arrays[0].ndim if axis < 0 else axis
     return [arrays[0].reshape(math.prod(arrays[0].shape[:axis]), -1)]
@@ -252,62 +252,62 @@ def find_squeezed_shape(shape: Sequence[int], axes: Sequence[int] | None) -> lis
     return [length for axis, length in enumerate(shape) if axis not in dropped]
 
 
-def get_axes(call: OperatorCall, position: int = 1) -> list[int] | None:
+def get_axes(call: NodeCall, position: int = 1) -> list[int] | None:
     """Return axes, an attribute of old versions and an input of new ones; None if there are none."""
     axes = call.attributes.get("axes")
     return list(axes) if axes is not None else call.get_integers(position, "axes")
 
 
 @_fold("Unsqueeze")
-def _fold_unsqueeze(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_unsqueeze(call: NodeCall, arrays: Any) -> Sequence[Array]:
     return [arrays[0].reshape(find_unsqueezed_shape(arrays[0].shape, get_axes(call) or []))]
 
 
 @_fold("Squeeze")
-def _fold_squeeze(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_squeeze(call: NodeCall, arrays: Any) -> Sequence[Array]:
     return [arrays[0].reshape(find_squeezed_shape(arrays[0].shape, get_axes(call)))]
 
 
 @_fold("Transpose")
-def _fold_transpose(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_transpose(call: NodeCall, arrays: Any) -> Sequence[Array]:
     return [np.transpose(arrays[0], call.attributes.get("perm"))]
 
 
 @_fold("Expand")
-def _fold_expand(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_expand(call: NodeCall, arrays: Any) -> Sequence[Array]:
     shape = np.broadcast_shapes(arrays[0].shape, tuple(arrays[1].ravel().tolist()))
     check_result_size(call, shape)
     return [np.broadcast_to(arrays[0], shape)]
 
 
 @_fold("Tile")
-def _fold_tile(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_tile(call: NodeCall, arrays: Any) -> Sequence[Array]:
     repeats = arrays[1].ravel().tolist()
     check_result_size(call, [length * count for length, count in zip(arrays[0].shape, repeats, strict=True)])
     return [np.tile(arrays[0], repeats)]
 
 
 @_fold("Trilu")
-def _fold_trilu(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_trilu(call: NodeCall, arrays: Any) -> Sequence[Array]:
     offset = call.get_number(1, "offset") or 0
     return [(np.triu if call.attributes.get("upper", 1) else np.tril)(arrays[0], int(offset))]
 
 
 @_fold("CumSum")
-def _fold_cumsum(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_cumsum(call: NodeCall, arrays: Any) -> Sequence[Array]:
     if call.attributes.get("exclusive") or call.attributes.get("reverse"):
         raise OperatorUseError("has constants with exclusive or reverse; that is not taken")
     return [np.cumsum(arrays[0], axis=int(arrays[1].reshape(()))).astype(arrays[0].dtype)]
 
 
 @_fold("NonZero")
-def _fold_nonzero(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_nonzero(call: NodeCall, arrays: Any) -> Sequence[Array]:
     check_result_size(call, [arrays[0].size * max(1, arrays[0].ndim)])
     return [np.array(np.nonzero(arrays[0]), dtype=np.int64)]
 
 
 @_fold("OneHot")
-def _fold_one_hot(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_one_hot(call: NodeCall, arrays: Any) -> Sequence[Array]:
     indices: Array = arrays[0]
     depth: Array = arrays[1]
     values: Array = arrays[2]
@@ -325,7 +325,7 @@ _REDUCTIONS: dict[str, Any] = {
 
 
 @_fold(*_REDUCTIONS)
-def _fold_reduction(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_reduction(call: NodeCall, arrays: Any) -> Sequence[Array]:
     axes = get_axes(call)
     if not axes and call.attributes.get("noop_with_empty_axes"):
         return [arrays[0]]
@@ -335,7 +335,7 @@ def _fold_reduction(call: OperatorCall, arrays: Any) -> Sequence[Array]:
 
 
 @_fold("ArgMax", "ArgMin")
-def _fold_extremum(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_extremum(call: NodeCall, arrays: Any) -> Sequence[Array]:
     if call.attributes.get("select_last_index"):
         raise OperatorUseError("has constants with select_last_index; that is not taken")
     find = np.argmax if call.operator == "ArgMax" else np.argmin
@@ -343,7 +343,7 @@ def _fold_extremum(call: OperatorCall, arrays: Any) -> Sequence[Array]:
     return [np.asarray(find(arrays[0], axis=axis, keepdims=bool(call.attributes.get("keepdims", 1))))]
 
 
-def find_slices(call: OperatorCall, shape: Sequence[int]) -> list[slice]:
+def find_slices(call: NodeCall, shape: Sequence[int]) -> list[slice]:
     """Return the slices of a Slice, whose bounds are attributes in old versions and inputs in new ones."""
     if call.opset < 10:
         starts, ends, axes = (call.attributes.get(name) for name in ("starts", "ends", "axes"))
@@ -366,11 +366,11 @@ def find_slices(call: OperatorCall, shape: Sequence[int]) -> list[slice]:
 
 
 @_fold("Slice")
-def _fold_slice(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_slice(call: NodeCall, arrays: Any) -> Sequence[Array]:
     return [arrays[0][tuple(find_slices(call, arrays[0].shape))]]
 
 
-def find_split_lengths(call: OperatorCall, length: int) -> list[int]:
+def find_split_lengths(call: NodeCall, length: int) -> list[int]:
     """Return the lengths of the parts of a Split along its axis."""
     lengths = call.attributes.get("split") if call.opset < 13 else call.get_integers(1, "split")
     if lengths is None:
@@ -383,7 +383,7 @@ def find_split_lengths(call: OperatorCall, length: int) -> list[int]:
 
 
 @_fold("Split")
-def _fold_split(call: OperatorCall, arrays: Any) -> Sequence[Array]:
+def _fold_split(call: NodeCall, arrays: Any) -> Sequence[Array]:
     axis = call.get_axis("axis", arrays[0].ndim, 0)
     ends = np.cumsum(find_split_lengths(call, arrays[0].shape[axis]))[:-1]
     return list(np.split(arrays[0], ends, axis=axis))

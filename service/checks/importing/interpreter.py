@@ -21,7 +21,7 @@ from service.checks.importing.import_errors import (
     UnsupportedOperatorError,
 )
 from service.checks.importing.model_file import DEFAULT_DOMAINS, ModelFile, find_function_opset
-from service.checks.importing.operator_registry import Handler, OperatorCall, as_list, find_handler
+from service.checks.importing.operator_registry import Handler, NodeCall, as_list, find_handler
 from service.checks.importing.scope import NodePlace, Slot, ValueScope
 from service.checks.importing.stored_tensors import read_tensor
 from service.checks.importing.values import MISSING, Known, Missing, Origin, Symbol, Value
@@ -106,7 +106,7 @@ class Interpreter:
                 return [MISSING] * len(node.output)
             values = cast("list[Value | None]", list(inputs))
             self.writer.base_name = _make_base_name(node, place)
-            call = OperatorCall(node.op_type, values, attributes, len(node.output), place.opset, self.writer)
+            call = NodeCall(node.op_type, values, attributes, len(node.output), place.opset, self.writer)
             first_node = self.writer.node_count
             results = _call_control(self, call, place)
             self._name_results(node.output, results, first_node, place)
@@ -122,7 +122,7 @@ class Interpreter:
                 raise UnsupportedOperatorError(node.op_type, _describe_unknown(node.op_type))
             return [MISSING] * len(node.output)
         values = cast("list[Value | None]", list(inputs))
-        call = OperatorCall(node.op_type, values, attributes, len(node.output), place.opset, self.writer)
+        call = NodeCall(node.op_type, values, attributes, len(node.output), place.opset, self.writer)
         if folder is not None and _is_foldable(values):
             return self._fold(call, folder)
         if handler is not None:
@@ -139,7 +139,7 @@ class Interpreter:
             raise UnsupportedOperatorError(node.op_type, reason)
         return self._run_function(function, inputs, attributes, node, place)
 
-    def _fold(self, call: OperatorCall, folder: folding.Folder) -> Sequence[Value]:
+    def _fold(self, call: NodeCall, folder: folding.Folder) -> Sequence[Value]:
         """Compute constants by NumPy."""
         known = [value for value in call.inputs if isinstance(value, Known)]
         for value in known:
@@ -250,7 +250,7 @@ class Interpreter:
                 scope.values.setdefault(tensor.name, MISSING)
 
 
-def _call_handler(handler: Handler, call: OperatorCall) -> list[Value | None]:
+def _call_handler(handler: Handler, call: NodeCall) -> list[Value | None]:
     try:
         return as_list(handler(call))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
@@ -258,7 +258,7 @@ def _call_handler(handler: Handler, call: OperatorCall) -> list[Value | None]:
         raise OperatorUseError("has attributes, inputs and outputs that do not fit one another") from None
 
 
-def _call_control(runner: GraphRunner, call: OperatorCall, place: NodePlace) -> Sequence[Slot]:
+def _call_control(runner: GraphRunner, call: NodeCall, place: NodePlace) -> Sequence[Slot]:
     try:
         return CONTROL_OPERATORS[call.operator](runner, call, place)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):

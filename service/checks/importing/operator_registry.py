@@ -1,6 +1,6 @@
 """The operators of ONNX that are taken: one function each, found by name and version.
 
-A function becomes an operator by `register_operator`. It gets an `OperatorCall`, appends nodes by `call.emit`, and
+A function becomes an operator by `register_operator`. It gets a `NodeCall`, appends nodes by `call.emit`, and
 returns the value of its output, or a list of the values of several.
 """
 
@@ -21,7 +21,7 @@ Results = Value | Sequence[Value | None]
 
 
 @dataclass(frozen=True)
-class OperatorCall:
+class NodeCall:
     """One use of an operator.
 
     Attributes
@@ -173,7 +173,7 @@ def normalize_axes(axes: Sequence[int], rank: int) -> list[int]:
     return normalized
 
 
-Handler = Callable[[OperatorCall], Results]
+Handler = Callable[[NodeCall], Results]
 
 
 class _Entry(NamedTuple):

@@ -4,7 +4,7 @@ import math
 
 from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import (
-    OperatorCall,
+    NodeCall,
     Results,
     normalize_axis,
     register_operator,
@@ -19,67 +19,67 @@ _EXACT_SOFTPLUS_THRESHOLD = 700.0
 
 
 @register_operator("Softplus")
-def _import_softplus(call: OperatorCall) -> Results:
+def _import_softplus(call: NodeCall) -> Results:
     return apply_softplus(call, call.get(0))
 
 
-def apply_softplus(call: OperatorCall, value: Value) -> Value:
+def apply_softplus(call: NodeCall, value: Value) -> Value:
     """Return log(1 + exp(x)), without the line that PyTorch takes from 20 on."""
     return call.emit("softplus", [value], threshold=_EXACT_SOFTPLUS_THRESHOLD)
 
 
 @register_operator("LeakyRelu")
-def _import_leaky_relu(call: OperatorCall) -> Results:
+def _import_leaky_relu(call: NodeCall) -> Results:
     return call.emit("leaky_relu", [call.get(0)], negative_slope=float(call.attributes["alpha"]))
 
 
 @register_operator("PRelu")
-def _import_prelu(call: OperatorCall) -> Results:
+def _import_prelu(call: NodeCall) -> Results:
     return apply_prelu(call, call.get(0), call.get(1))
 
 
-def apply_prelu(call: OperatorCall, value: Value, slope: Value | float) -> Value:
+def apply_prelu(call: NodeCall, value: Value, slope: Value | float) -> Value:
     """Return max(x, 0) + slope min(x, 0)."""
     negative = call.emit("mul", [slope, call.emit("minimum", [value, 0.0])])
     return call.emit("add", [call.emit("relu", [value]), negative])
 
 
 @register_operator("Elu")
-def _import_elu(call: OperatorCall) -> Results:
+def _import_elu(call: NodeCall) -> Results:
     return call.emit("elu", [call.get(0)], alpha=float(call.attributes["alpha"]))
 
 
 @register_operator("Celu")
-def _import_celu(call: OperatorCall) -> Results:
+def _import_celu(call: NodeCall) -> Results:
     # alpha elu(x / alpha) is x above zero and alpha (exp(x / alpha) - 1) below it.
     alpha = float(call.attributes["alpha"])
     return call.emit("mul", [call.emit("elu", [call.emit("div", [call.get(0), alpha])]), alpha])
 
 
 @register_operator("Selu")
-def _import_selu(call: OperatorCall) -> Results:
+def _import_selu(call: NodeCall) -> Results:
     inner = call.emit("elu", [call.get(0)], alpha=float(call.attributes["alpha"]))
     return call.emit("mul", [inner, float(call.attributes["gamma"])])
 
 
 @register_operator("HardSigmoid")
-def _import_hard_sigmoid(call: OperatorCall) -> Results:
+def _import_hard_sigmoid(call: NodeCall) -> Results:
     return apply_hard_sigmoid(call, call.get(0), float(call.attributes["alpha"]), float(call.attributes["beta"]))
 
 
-def apply_hard_sigmoid(call: OperatorCall, value: Value, alpha: float, beta: float) -> Value:
+def apply_hard_sigmoid(call: NodeCall, value: Value, alpha: float, beta: float) -> Value:
     """Return alpha x + beta, held between 0 and 1."""
     line = call.emit("add", [call.emit("mul", [value, alpha]), beta])
     return call.emit("clamp", [line], min=0.0, max=1.0)
 
 
 @register_operator("HardSwish")
-def _import_hard_swish(call: OperatorCall) -> Results:
+def _import_hard_swish(call: NodeCall) -> Results:
     return call.emit("mul", [call.get(0), apply_hard_sigmoid(call, call.get(0), 1 / 6, 0.5)])
 
 
 @register_operator("Swish")
-def _import_swish(call: OperatorCall) -> Results:
+def _import_swish(call: NodeCall) -> Results:
     value, alpha = call.get(0), float(call.attributes["alpha"])
     if alpha == 1:
         return call.emit("silu", [value])
@@ -87,27 +87,27 @@ def _import_swish(call: OperatorCall) -> Results:
 
 
 @register_operator("Mish")
-def _import_mish(call: OperatorCall) -> Results:
+def _import_mish(call: NodeCall) -> Results:
     return call.emit("mul", [call.get(0), call.emit("tanh", [apply_softplus(call, call.get(0))])])
 
 
 @register_operator("Gelu")
-def _import_gelu(call: OperatorCall) -> Results:
+def _import_gelu(call: NodeCall) -> Results:
     return call.emit("gelu", [call.get(0)], approximate=call.attributes.get("approximate", "none"))
 
 
 @register_operator("Softsign")
-def _import_softsign(call: OperatorCall) -> Results:
+def _import_softsign(call: NodeCall) -> Results:
     return apply_softsign(call, call.get(0))
 
 
-def apply_softsign(call: OperatorCall, value: Value) -> Value:
+def apply_softsign(call: NodeCall, value: Value) -> Value:
     """Return x / (1 + |x|)."""
     return call.emit("div", [value, call.emit("add", [call.emit("abs", [value]), 1.0])])
 
 
 @register_operator("Softmax", "LogSoftmax")
-def _import_softmax(call: OperatorCall) -> Results:
+def _import_softmax(call: NodeCall) -> Results:
     value, op_name = call.get(0), "softmax" if call.operator == "Softmax" else "log_softmax"
     rank = len(value.shape)
     axis = normalize_axis(call.attributes.get("axis", -1), rank)
@@ -119,19 +119,19 @@ def _import_softmax(call: OperatorCall) -> Results:
 
 
 @register_operator("Sinh", "Cosh")
-def _import_hyperbolic(call: OperatorCall) -> Results:
+def _import_hyperbolic(call: NodeCall) -> Results:
     value = call.get(0)
     grown, shrunk = call.emit("exp", [value]), call.emit("exp", [call.emit("neg", [value])])
     return call.emit("div", [call.emit("sub" if call.operator == "Sinh" else "add", [grown, shrunk]), 2.0])
 
 
 @register_operator("Tan")
-def _import_tan(call: OperatorCall) -> Results:
+def _import_tan(call: NodeCall) -> Results:
     return call.emit("div", [call.emit("sin", [call.get(0)]), call.emit("cos", [call.get(0)])])
 
 
 @register_operator("Atanh")
-def _import_atanh(call: OperatorCall) -> Results:
+def _import_atanh(call: NodeCall) -> Results:
     # (log(1 + x) - log(1 - x)) / 2
     value = call.get(0)
     grown, shrunk = call.emit("log1p", [value]), call.emit("log1p", [call.emit("neg", [value])])
@@ -139,7 +139,7 @@ def _import_atanh(call: OperatorCall) -> Results:
 
 
 @register_operator("Acosh")
-def _import_acosh(call: OperatorCall) -> Results:
+def _import_acosh(call: NodeCall) -> Results:
     # log(x + sqrt(x^2 - 1)), as x is 1 or more
     value = call.get(0)
     root = call.emit("sqrt", [call.emit("sub", [call.emit("mul", [value, value]), 1.0])])
@@ -147,7 +147,7 @@ def _import_acosh(call: OperatorCall) -> Results:
 
 
 @register_operator("Asinh")
-def _import_asinh(call: OperatorCall) -> Results:
+def _import_asinh(call: NodeCall) -> Results:
     # log1p(x + x^2 / (1 + sqrt(x^2 + 1))) cancels for a large negative x alone, where a check shows it.
     value = call.get(0)
     square = call.emit("mul", [value, value])
@@ -157,7 +157,7 @@ def _import_asinh(call: OperatorCall) -> Results:
 
 
 @register_operator("Shrink")
-def _import_shrink(call: OperatorCall) -> Results:
+def _import_shrink(call: NodeCall) -> Results:
     bias, bound = float(call.attributes["bias"]), float(call.attributes["lambd"])
     if bias != bound:
         raise OperatorUseError("jumps where its bias is not its lambd; that is not taken")

@@ -8,7 +8,7 @@ import numpy as np
 from service.checks.importing.folding import cast_array, check_result_size
 from service.checks.importing.graph_writer import to_number
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, Results, register_operator, register_pointwise
+from service.checks.importing.operator_registry import NodeCall, Results, register_operator, register_pointwise
 from service.checks.importing.stored_tensors import FLOAT_TYPES
 from service.checks.importing.values import Known, Symbol, Value
 
@@ -33,7 +33,7 @@ def require_floats(*values: Value) -> None:
 
 
 @register_operator(*_BINARY)
-def _import_binary(call: OperatorCall) -> Results:
+def _import_binary(call: NodeCall) -> Results:
     a, b = call.get(0), call.get(1)
     require_floats(a, b)
     if call.operator == "Add":
@@ -43,7 +43,7 @@ def _import_binary(call: OperatorCall) -> Results:
     return call.emit(_BINARY[call.operator], [a, b])
 
 
-def _add_mask(call: OperatorCall, value: Value, mask: Known) -> Value:
+def _add_mask(call: NodeCall, value: Value, mask: Known) -> Value:
     """Return the sum of scores and a mask, whose minus infinities become low scores."""
     shown = ~np.isneginf(mask.array)
     call.writer.hides_rows |= not shown.any(-1).all()
@@ -54,7 +54,7 @@ def _add_mask(call: OperatorCall, value: Value, mask: Known) -> Value:
 
 
 @register_operator(*_VARIADIC)
-def _import_variadic(call: OperatorCall) -> Results:
+def _import_variadic(call: NodeCall) -> Results:
     values = call.get_all()
     require_floats(*values)
     result = values[0]
@@ -66,12 +66,12 @@ def _import_variadic(call: OperatorCall) -> Results:
 
 
 @register_operator("Reciprocal")
-def _import_reciprocal(call: OperatorCall) -> Results:
+def _import_reciprocal(call: NodeCall) -> Results:
     return call.emit("div", [1.0, call.get(0)])
 
 
 @register_operator("Pow")
-def _import_pow(call: OperatorCall) -> Results:
+def _import_pow(call: NodeCall) -> Results:
     base, exponent = call.get(0), call.get(1)
     if isinstance(exponent, Known) and exponent.origin != "drawn" and exponent.array.size:
         first = exponent.array.reshape(-1)[0]
@@ -86,7 +86,7 @@ def _import_pow(call: OperatorCall) -> Results:
 
 
 @register_operator("Clip")
-def _import_clip(call: OperatorCall) -> Results:
+def _import_clip(call: NodeCall) -> Results:
     names = ("min", "max")
     bounds = [
         cast("float | None", call.attributes.get(name)) if call.opset < 11 else call.get_number(position, name)
@@ -103,7 +103,7 @@ def _import_clip(call: OperatorCall) -> Results:
 
 
 @register_operator("Where")
-def _import_where(call: OperatorCall) -> Results:
+def _import_where(call: NodeCall) -> Results:
     condition = call.get(0)
     if not isinstance(condition, Known) or condition.array.dtype.kind != "b":
         raise OperatorUseError("needs a condition that the file gives, or that is an input of truth values")
@@ -121,7 +121,7 @@ def _replace_masked(value: Value) -> Value | float:
     return value
 
 
-def select(call: OperatorCall, condition: Known, a: Value | float, b: Value | float) -> Value:
+def select(call: NodeCall, condition: Known, a: Value | float, b: Value | float) -> Value:
     """Return `a` where a condition holds, and else `b`."""
     if condition.array.ndim == 0:
         condition = Known(condition.array.reshape(1), condition.name, origin=condition.origin)
@@ -129,7 +129,7 @@ def select(call: OperatorCall, condition: Known, a: Value | float, b: Value | fl
 
 
 @register_operator("Equal", "IsNaN", "IsInf")
-def _import_finite_test(call: OperatorCall) -> Results:
+def _import_finite_test(call: NodeCall) -> Results:
     """Return false truth values: a check refuses a model with values that are not finite."""
     values = call.get_all()
     is_test = call.operator != "Equal" or any(
@@ -145,12 +145,12 @@ def _import_finite_test(call: OperatorCall) -> Results:
 
 
 @register_operator("Identity", "OptionalGetElement")
-def _import_identity(call: OperatorCall) -> Results:
+def _import_identity(call: NodeCall) -> Results:
     return call.get(0)
 
 
 @register_operator("Cast", "CastLike")
-def _import_cast(call: OperatorCall) -> Results:
+def _import_cast(call: NodeCall) -> Results:
     value = call.get(0)
     if call.operator == "Cast":
         target = int(call.attributes["to"])
@@ -178,7 +178,7 @@ def _get_data_type(value: Known) -> int:
 
 
 @register_operator("Dropout")
-def _import_dropout(call: OperatorCall) -> Results:
+def _import_dropout(call: NodeCall) -> Results:
     is_training = call.get_constant(2, "training_mode") if call.opset >= 12 else None
     ratio = call.get_number(1, "ratio") if call.opset >= 12 else 0.0
     if is_training is not None and is_training.any() and ratio != 0:
@@ -188,12 +188,12 @@ def _import_dropout(call: OperatorCall) -> Results:
 
 
 @register_operator("Shape")
-def _import_shape(call: OperatorCall) -> Results:
+def _import_shape(call: NodeCall) -> Results:
     shape = call.get(0).shape
     start, end = call.attributes.get("start", 0), call.attributes.get("end")
     return Known(np.array(shape[slice(start, end)], dtype=np.int64), "constant")
 
 
 @register_operator("Size")
-def _import_size(call: OperatorCall) -> Results:
+def _import_size(call: NodeCall) -> Results:
     return Known(np.array(math.prod(call.get(0).shape), dtype=np.int64), "constant")

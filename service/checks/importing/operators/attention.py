@@ -6,7 +6,7 @@ import numpy as np
 
 from schemas.datatype import Array
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, Results, register_operator
+from service.checks.importing.operator_registry import NodeCall, Results, register_operator
 from service.checks.importing.operators.arithmetic import MASKED_SCORE
 from service.checks.importing.operators.shape import take
 from service.checks.importing.values import Known, Value
@@ -32,7 +32,7 @@ class _Mask:
 
 
 @register_operator("Attention")
-def _import_attention(call: OperatorCall) -> Results:
+def _import_attention(call: NodeCall) -> Results:
     is_flat = len(call.get(0).shape) == 3
     query, key, value = (
         _split_heads(call, 0, "q_num_heads"),
@@ -66,12 +66,12 @@ def _import_attention(call: OperatorCall) -> Results:
     return results[: call.output_count]
 
 
-def _make_known(call: OperatorCall, array: Array, mask: _Mask) -> Known:
+def _make_known(call: NodeCall, array: Array, mask: _Mask) -> Known:
     array = array if array.ndim else array.reshape(1)
     return Known(array, f"{call.writer.base_name}_mask", origin="drawn" if mask.is_drawn else "constant")
 
 
-def _split_heads(call: OperatorCall, position: int, attribute: str) -> Value:
+def _split_heads(call: NodeCall, position: int, attribute: str) -> Value:
     """Return an input as (batch, heads, length, size)."""
     part, heads = call.get(position), call.attributes.get(attribute)
     if len(part.shape) == 4:
@@ -83,7 +83,7 @@ def _split_heads(call: OperatorCall, position: int, attribute: str) -> Value:
     return call.emit("permute", [split], dims=[0, 2, 1, 3])
 
 
-def _repeat_heads(call: OperatorCall, part: Value, heads: int) -> Value:
+def _repeat_heads(call: NodeCall, part: Value, heads: int) -> Value:
     """Return keys or values with each head for all queries that share it."""
     if part.shape[1] == heads:
         return part
@@ -92,7 +92,7 @@ def _repeat_heads(call: OperatorCall, part: Value, heads: int) -> Value:
     return take(call, part, 1, np.repeat(np.arange(part.shape[1]), heads // part.shape[1]))
 
 
-def _compute_scores(call: OperatorCall, query: Value, key: Value) -> tuple[Value, list[Value]]:
+def _compute_scores(call: NodeCall, query: Value, key: Value) -> tuple[Value, list[Value]]:
     """Return the scores without masks, and those before and after the softcap."""
     scale = call.attributes.get("scale")
     factor = float(scale) if scale is not None else 1 / float(np.sqrt(query.shape[3]))
@@ -104,7 +104,7 @@ def _compute_scores(call: OperatorCall, query: Value, key: Value) -> tuple[Value
     return scores, [raw, scores]
 
 
-def _read_mask(call: OperatorCall, queries: int, keys: int, past: int) -> _Mask:
+def _read_mask(call: NodeCall, queries: int, keys: int, past: int) -> _Mask:
     lengths = call.get_constant(6, "numbers of keys")
     offset: Array = np.array(past).reshape(1, 1, 1, 1)
     mask = _Mask(np.ones((queries, keys), dtype=np.bool_))
@@ -125,7 +125,7 @@ def _read_mask(call: OperatorCall, queries: int, keys: int, past: int) -> _Mask:
     return mask
 
 
-def _add_given_mask(call: OperatorCall, mask: _Mask, keys: int) -> None:
+def _add_given_mask(call: NodeCall, mask: _Mask, keys: int) -> None:
     """Add the mask of the inputs: truth values, or floats of which minus infinity hides a key."""
     given = call.get_optional(3)
     if given is None:

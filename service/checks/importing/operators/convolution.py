@@ -1,14 +1,14 @@
 """Convolutions and transposed convolutions over one or two axes."""
 
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, Results, register_operator
+from service.checks.importing.operator_registry import NodeCall, Results, register_operator
 from service.checks.importing.operators.shape import narrow, pad, reshape
 from service.checks.importing.operators.windows import get_list, read_windows
 from service.checks.importing.values import Value
 
 
 @register_operator("Conv")
-def _import_conv(call: OperatorCall) -> Results:
+def _import_conv(call: NodeCall) -> Results:
     value, weight, bias = call.get(0), call.get(1), call.get_optional(2)
     _check_axes(value, weight)
     windows = read_windows(call, weight.shape[2:], value.shape[2:])
@@ -34,7 +34,7 @@ def _check_axes(value: Value, weight: Value) -> None:
 
 
 @register_operator("ConvTranspose")
-def _import_conv_transpose(call: OperatorCall) -> Results:
+def _import_conv_transpose(call: NodeCall) -> Results:
     value, weight, bias = call.get(0), call.get(1), call.get_optional(2)
     _check_axes(value, weight)
     rank = len(value.shape) - 2
@@ -68,7 +68,7 @@ def _import_conv_transpose(call: OperatorCall) -> Results:
 
 
 def _find_output(
-    call: OperatorCall, value: Value, full: list[int], strides: list[int], extra: list[int]
+    call: NodeCall, value: Value, full: list[int], strides: list[int], extra: list[int]
 ) -> tuple[list[int], list[int]]:
     """Return the start and the length of the result along each axis, within the full one."""
     rank = len(full)

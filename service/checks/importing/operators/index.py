@@ -7,13 +7,13 @@ import numpy as np
 from schemas.datatype import Array
 from service.checks.importing.folding import check_result_size
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, Results, normalize_axis, register_operator
+from service.checks.importing.operator_registry import NodeCall, Results, normalize_axis, register_operator
 from service.checks.importing.operators.shape import narrow, pad, reshape
 from service.checks.importing.values import Known, Value
 
 
 @register_operator("Gather")
-def _import_gather(call: OperatorCall) -> Results:
+def _import_gather(call: NodeCall) -> Results:
     data = call.get(0)
     axis = call.get_axis("axis", len(data.shape), 0)
     indices = call.get_indices(1, data.shape[axis] if data.shape else 1)
@@ -27,14 +27,14 @@ def _import_gather(call: OperatorCall) -> Results:
 
 
 @register_operator("GatherElements")
-def _import_gather_elements(call: OperatorCall) -> Results:
+def _import_gather_elements(call: NodeCall) -> Results:
     data = call.get(0)
     axis = call.get_axis("axis", len(data.shape), 0)
     return call.emit("gather", [data, call.get_indices(1, data.shape[axis])], dim=axis)
 
 
 @register_operator("GatherND")
-def _import_gather_nd(call: OperatorCall) -> Results:
+def _import_gather_nd(call: NodeCall) -> Results:
     data, indices, batch = call.get(0), call.get_constant(1, "indices"), call.attributes.get("batch_dims", 0)
     if indices is None or indices.ndim == 0:
         raise OperatorUseError("needs indices with one axis or more")
@@ -72,7 +72,7 @@ def find_flat_positions(shape: tuple[int, ...], indices: Array, batch: int = 0) 
     return (base + grids * math.prod(shape[batch:]))[..., None] + np.arange(inner)
 
 
-def select_elements(call: OperatorCall, sources: list[Value], positions: Array, shape: list[int]) -> Value:
+def select_elements(call: NodeCall, sources: list[Value], positions: Array, shape: list[int]) -> Value:
     """Return the elements at flat positions in some tensors, one behind the other, in a shape."""
     check_result_size(call, shape)
     flat = [reshape(call, source, [math.prod(source.shape)]) for source in sources]
@@ -84,7 +84,7 @@ def select_elements(call: OperatorCall, sources: list[Value], positions: Array, 
 
 
 @register_operator("Compress")
-def _import_compress(call: OperatorCall) -> Results:
+def _import_compress(call: NodeCall) -> Results:
     data, condition, axis = call.get(0), call.get_constant(1, "condition"), call.attributes.get("axis")
     if condition is None:
         raise OperatorUseError("lacks its condition")
@@ -99,7 +99,7 @@ def _import_compress(call: OperatorCall) -> Results:
 
 
 @register_operator("OneHot")
-def _import_one_hot(call: OperatorCall) -> Results:
+def _import_one_hot(call: NodeCall) -> Results:
     depth, values = call.get_number(1, "depth"), call.get(2)
     indices = call.get_constant(0, "indices")
     if indices is None or depth is None or values.shape != (2,) or not values.is_float:
@@ -112,7 +112,7 @@ def _import_one_hot(call: OperatorCall) -> Results:
 
 
 @register_operator("ReverseSequence")
-def _import_reverse_sequence(call: OperatorCall) -> Results:
+def _import_reverse_sequence(call: NodeCall) -> Results:
     value, lengths = call.get(0), call.get_integers(1, "sequence lengths")
     batch_axis, time_axis = call.attributes["batch_axis"], call.attributes["time_axis"]
     if lengths is None or {batch_axis, time_axis} != {0, 1} or len(lengths) != value.shape[batch_axis]:
@@ -125,7 +125,7 @@ def _import_reverse_sequence(call: OperatorCall) -> Results:
 
 
 @register_operator("CenterCropPad")
-def _import_center_crop_pad(call: OperatorCall) -> Results:
+def _import_center_crop_pad(call: NodeCall) -> Results:
     value, sizes = call.get(0), call.get_integers(1, "shape")
     axes = call.attributes.get("axes") or list(range(len(value.shape)))
     if sizes is None or len(sizes) != len(axes):

@@ -1,14 +1,14 @@
 """Losses of classes."""
 
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, Results, register_operator
+from service.checks.importing.operator_registry import NodeCall, Results, register_operator
 from service.checks.importing.values import Known, Value
 
 _NOTHING_IGNORED = -100
 """Value of no class, which the service ignores by default."""
 
 
-def _read_labels(call: OperatorCall, scores: Value) -> tuple[Known, int]:
+def _read_labels(call: NodeCall, scores: Value) -> tuple[Known, int]:
     """Return the labels and the value that is ignored."""
     if len(scores.shape) < 2:
         raise OperatorUseError(f"takes scores (N, C, ...); the shape is {list(scores.shape)}")
@@ -20,7 +20,7 @@ def _read_labels(call: OperatorCall, scores: Value) -> tuple[Known, int]:
 
 
 @register_operator("SoftmaxCrossEntropyLoss")
-def _import_cross_entropy(call: OperatorCall) -> Results:
+def _import_cross_entropy(call: NodeCall) -> Results:
     scores = call.get(0)
     labels, ignored = _read_labels(call, scores)
     reduction = call.attributes.get("reduction", "mean")
@@ -30,7 +30,7 @@ def _import_cross_entropy(call: OperatorCall) -> Results:
 
 
 @register_operator("NegativeLogLikelihoodLoss")
-def _import_nll(call: OperatorCall) -> Results:
+def _import_nll(call: NodeCall) -> Results:
     scores = call.get(0)
     labels, ignored = _read_labels(call, scores)
     reduction = call.attributes.get("reduction", "mean")

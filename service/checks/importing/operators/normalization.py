@@ -3,18 +3,18 @@
 import math
 
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, Results, normalize_axis, register_operator
+from service.checks.importing.operator_registry import NodeCall, Results, normalize_axis, register_operator
 from service.checks.importing.operators.shape import reshape
 from service.checks.importing.values import Value
 
 
-def _along_channels(call: OperatorCall, value: Value, rank: int) -> Value:
+def _along_channels(call: NodeCall, value: Value, rank: int) -> Value:
     """Return a value of one element for each channel as (C, 1, ...)."""
     return reshape(call, value, [math.prod(value.shape), *[1] * (rank - 2)])
 
 
 @register_operator("BatchNormalization")
-def _import_batch_norm(call: OperatorCall) -> Results:
+def _import_batch_norm(call: NodeCall) -> Results:
     value, scale, bias = call.get(0), call.get(1), call.get(2)
     mean, variance = (call.writer.mark_as_tensor(call.get(position)) for position in (3, 4))
     epsilon, rank = float(call.attributes["epsilon"]), len(value.shape)
@@ -28,7 +28,7 @@ def _import_batch_norm(call: OperatorCall) -> Results:
     return call.emit("add", [scaled, _along_channels(call, bias, rank)])
 
 
-def _import_batch_statistics(call: OperatorCall, mean: Value, variance: Value, epsilon: float) -> Results:
+def _import_batch_statistics(call: NodeCall, mean: Value, variance: Value, epsilon: float) -> Results:
     """Return the normalisation by the statistics of the batch, and the running statistics."""
     value, momentum = call.get(0), float(call.attributes["momentum"])
     result = call.emit("batch_norm", [value, call.get(1), call.get(2)], eps=epsilon)
@@ -44,7 +44,7 @@ def _import_batch_statistics(call: OperatorCall, mean: Value, variance: Value, e
 
 
 @register_operator("LayerNormalization", "RMSNormalization")
-def _import_layer_norm(call: OperatorCall) -> Results:
+def _import_layer_norm(call: NodeCall) -> Results:
     value, scale, bias = call.get(0), call.get(1), call.get_optional(2)
     axis = normalize_axis(call.attributes.get("axis", -1), len(value.shape))
     shape, epsilon = list(value.shape[axis:]), float(call.attributes["epsilon"])
@@ -60,7 +60,7 @@ def _import_layer_norm(call: OperatorCall) -> Results:
     return [result, *_make_statistics(call, value, axis, epsilon)] if call.output_count > 1 else result
 
 
-def _make_statistics(call: OperatorCall, value: Value, axis: int, epsilon: float) -> list[Value]:
+def _make_statistics(call: NodeCall, value: Value, axis: int, epsilon: float) -> list[Value]:
     """Return the mean and the inverse standard deviation of a layer normalisation."""
     axes = list(range(axis, len(value.shape)))
     variance = call.emit("var", [value], dim=axes, correction=0, keepdim=True)
@@ -69,7 +69,7 @@ def _make_statistics(call: OperatorCall, value: Value, axis: int, epsilon: float
 
 
 @register_operator("InstanceNormalization")
-def _import_instance_norm(call: OperatorCall) -> Results:
+def _import_instance_norm(call: NodeCall) -> Results:
     value = call.get(0)
     if len(value.shape) < 3:
         raise OperatorUseError(f"takes an input (N, C, ...); the shape is {list(value.shape)}")
@@ -78,7 +78,7 @@ def _import_instance_norm(call: OperatorCall) -> Results:
 
 
 @register_operator("GroupNormalization")
-def _import_group_norm(call: OperatorCall) -> Results:
+def _import_group_norm(call: NodeCall) -> Results:
     value, scale, bias, groups = call.get(0), call.get(1), call.get(2), int(call.attributes["num_groups"])
     epsilon = float(call.attributes["epsilon"])
     if call.opset >= 21 or math.prod(scale.shape) == value.shape[1]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from schemas.datatype import Array
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, Results, register_operator
+from service.checks.importing.operator_registry import NodeCall, Results, register_operator
 from service.checks.importing.operators.shape import narrow, pad, reshape
 from service.checks.importing.operators.windows import Windows, read_windows
 from service.checks.importing.values import Value
@@ -15,14 +15,14 @@ _LOWEST = -3.0e38
 """Padding below all numbers that a model computes with: float32 has none below -3.41e38."""
 
 
-def _read_pool(call: OperatorCall) -> Windows:
+def _read_pool(call: NodeCall) -> Windows:
     value = call.get(0)
     if len(value.shape) < 3:
         raise OperatorUseError(f"takes an input (N, C, ...); the shape is {list(value.shape)}")
     return read_windows(call, tuple(call.attributes["kernel_shape"]), value.shape[2:])
 
 
-def _count_windows(call: OperatorCall, windows: Windows, lengths: tuple[int, ...]) -> list[int]:
+def _count_windows(call: NodeCall, windows: Windows, lengths: tuple[int, ...]) -> list[int]:
     """Return the number of windows along each axis: with ceil_mode the last may end outside."""
     counts: list[int] = []
     for axis, length in enumerate(lengths):
@@ -37,7 +37,7 @@ def _count_windows(call: OperatorCall, windows: Windows, lengths: tuple[int, ...
     return counts
 
 
-def _pad_to_windows(call: OperatorCall, value: Value, windows: Windows, counts: list[int], fill: float) -> Value:
+def _pad_to_windows(call: NodeCall, value: Value, windows: Windows, counts: list[int], fill: float) -> Value:
     """Return an input that the windows fill exactly."""
     widths: dict[int, tuple[int, int]] = {}
     for axis, count in enumerate(counts):
@@ -48,7 +48,7 @@ def _pad_to_windows(call: OperatorCall, value: Value, windows: Windows, counts: 
 
 
 @register_operator("MaxPool")
-def _import_max_pool(call: OperatorCall) -> Results:
+def _import_max_pool(call: NodeCall) -> Results:
     if call.output_count > 1:
         raise OperatorUseError("with indices as a second output is not taken")
     value, windows = call.get(0), _read_pool(call)
@@ -73,7 +73,7 @@ def _is_plain(windows: Windows) -> bool:
 
 
 def _pool_axis(
-    call: OperatorCall, value: Value, axis: int, count: int, windows: Windows, op_name: str, **attributes: list[int]
+    call: NodeCall, value: Value, axis: int, count: int, windows: Windows, op_name: str, **attributes: list[int]
 ) -> Value:
     """Return the pool of a padded input along one axis."""
     shape = value.shape
@@ -91,7 +91,7 @@ def _pool_axis(
 
 
 @register_operator("AveragePool")
-def _import_average_pool(call: OperatorCall) -> Results:
+def _import_average_pool(call: NodeCall) -> Results:
     value, windows = call.get(0), _read_pool(call)
     counts = _count_windows(call, windows, value.shape[2:])
     includes_pads = bool(call.attributes.get("count_include_pad"))
@@ -112,7 +112,7 @@ def _import_average_pool(call: OperatorCall) -> Results:
     return call.emit("div", [total, call.make_constant(elements, "count")])
 
 
-def _sum_windows(call: OperatorCall, value: Value, windows: Windows, counts: list[int]) -> Value:
+def _sum_windows(call: NodeCall, value: Value, windows: Windows, counts: list[int]) -> Value:
     """Return the sums of all windows, each axis a convolution with ones."""
     value = _pad_to_windows(call, value, windows, counts, 0.0)
     for axis, count in enumerate(counts):
@@ -144,7 +144,7 @@ def _count_elements(windows: Windows, lengths: tuple[int, ...], counts: list[int
 
 
 @register_operator("LpPool")
-def _import_lp_pool(call: OperatorCall) -> Results:
+def _import_lp_pool(call: NodeCall) -> Results:
     value, windows, order = call.get(0), _read_pool(call), float(call.attributes["p"])
     counts = _count_windows(call, windows, value.shape[2:])
     powers = call.emit("pow", [call.emit("abs", [value])], exponent=order)
@@ -153,7 +153,7 @@ def _import_lp_pool(call: OperatorCall) -> Results:
 
 
 @register_operator("LRN")
-def _import_lrn(call: OperatorCall) -> Results:
+def _import_lrn(call: NodeCall) -> Results:
     value, size = call.get(0), call.attributes["size"]
     alpha, beta, bias = (float(call.attributes[name]) for name in ("alpha", "beta", "bias"))
     if len(value.shape) < 2 or size < 1:

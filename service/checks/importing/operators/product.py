@@ -3,17 +3,17 @@
 import numpy as np
 
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, Results, register_operator
+from service.checks.importing.operator_registry import NodeCall, Results, register_operator
 from service.checks.importing.values import Value
 
 
 @register_operator("MatMul")
-def _import_matmul(call: OperatorCall) -> Results:
+def _import_matmul(call: NodeCall) -> Results:
     return call.emit("matmul", [call.get(0), call.get(1)])
 
 
 @register_operator("Gemm")
-def _import_gemm(call: OperatorCall) -> Results:
+def _import_gemm(call: NodeCall) -> Results:
     a, b, c = call.get(0), call.get(1), call.get_optional(2)
     alpha, beta = float(call.attributes["alpha"]), float(call.attributes["beta"])
     if len(a.shape) != 2 or len(b.shape) != 2:
@@ -34,7 +34,7 @@ def _import_gemm(call: OperatorCall) -> Results:
 
 
 @register_operator("Einsum")
-def _import_einsum(call: OperatorCall) -> Results:
+def _import_einsum(call: NodeCall) -> Results:
     values = call.get_all()
     equation = _make_explicit(call.attributes["equation"], values)
     return call.emit("einsum", [values], equation=equation)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, Results, register_operator
+from service.checks.importing.operator_registry import NodeCall, Results, register_operator
 from service.checks.importing.operators.activation import apply_hard_sigmoid, apply_softplus, apply_softsign
 from service.checks.importing.operators.shape import narrow, reshape
 from service.checks.importing.values import Value
@@ -14,7 +14,7 @@ from service.checks.importing.values import Value
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _DEFAULT_ACTIVATIONS = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
 
-_ACTIVATIONS: dict[str, Callable[[OperatorCall, Value, float | None, float | None], Value]] = {
+_ACTIVATIONS: dict[str, Callable[[NodeCall, Value, float | None, float | None], Value]] = {
     "relu": lambda call, value, alpha, beta: call.emit("relu", [value]),
     "tanh": lambda call, value, alpha, beta: call.emit("tanh", [value]),
     "sigmoid": lambda call, value, alpha, beta: call.emit("sigmoid", [value]),
@@ -53,7 +53,7 @@ class _Direction:
         Length H of the state.
     """
 
-    call: OperatorCall
+    call: NodeCall
     recurrence: Value
     recurrence_bias: Value | None
     peepholes: list[Value]
@@ -133,7 +133,7 @@ _STEPS = {"RNN": _step_rnn, "GRU": _step_gru, "LSTM": _step_lstm}
 
 
 @register_operator("RNN", "GRU", "LSTM")
-def _import_recurrent(call: OperatorCall) -> Results:
+def _import_recurrent(call: NodeCall) -> Results:
     value, is_batch_first = call.get(0), bool(call.attributes.get("layout"))
     if len(value.shape) != 3 or len(call.get(1).shape) != 3 or len(call.get(2).shape) != 3:
         raise OperatorUseError("takes an input, W and R of three axes each")
@@ -164,7 +164,7 @@ def _import_recurrent(call: OperatorCall) -> Results:
     return [result, *lasts][: 3 if call.operator == "LSTM" else 2][: call.output_count]
 
 
-def _run_direction(call: OperatorCall, value: Value, index: int, *, is_backward: bool) -> tuple[list[Value], State]:
+def _run_direction(call: NodeCall, value: Value, index: int, *, is_backward: bool) -> tuple[list[Value], State]:
     """Return the states of all steps, in the order of the input, and the last one."""
 
     def take(position: int) -> Value | None:
@@ -195,17 +195,17 @@ def _run_direction(call: OperatorCall, value: Value, index: int, *, is_backward:
     return states[::-1] if is_backward else states, state
 
 
-def _take_direction(call: OperatorCall, value: Value, index: int) -> Value:
+def _take_direction(call: NodeCall, value: Value, index: int) -> Value:
     return reshape(call, narrow(call, value, 0, index, 1), list(value.shape[1:]))
 
 
-def _list_peepholes(call: OperatorCall, peepholes: Value | None, hidden: int) -> list[Value]:
+def _list_peepholes(call: NodeCall, peepholes: Value | None, hidden: int) -> list[Value]:
     if call.operator != "LSTM" or peepholes is None:
         return []
     return [narrow(call, peepholes, 0, part * hidden, hidden) for part in range(3)]
 
 
-def _find_initial(call: OperatorCall, index: int, position: int, batch: int, hidden: int) -> Value:
+def _find_initial(call: NodeCall, index: int, position: int, batch: int, hidden: int) -> Value:
     initial = call.get_optional(position) if position == 5 or call.operator == "LSTM" else None
     if initial is None:
         return call.make_constant(np.zeros((batch, hidden)), "initial")
@@ -214,7 +214,7 @@ def _find_initial(call: OperatorCall, index: int, position: int, batch: int, hid
     return _take_direction(call, initial, index)
 
 
-def _list_activations(call: OperatorCall, index: int) -> list[Activation]:
+def _list_activations(call: NodeCall, index: int) -> list[Activation]:
     """Return the functions of one direction."""
     defaults = _DEFAULT_ACTIVATIONS[call.operator]
     count = len(defaults)
@@ -225,7 +225,7 @@ def _list_activations(call: OperatorCall, index: int) -> list[Activation]:
     return [_make_activation(call, name, alphas, betas) for name in names]
 
 
-def _make_activation(call: OperatorCall, name: str, alphas: Iterator[float], betas: Iterator[float]) -> Activation:
+def _make_activation(call: NodeCall, name: str, alphas: Iterator[float], betas: Iterator[float]) -> Activation:
     function = _ACTIVATIONS.get(name.lower())
     if function is None:
         raise OperatorUseError(f"has the activation {name!r:.40}; taken are {', '.join(_ACTIVATIONS)}")

@@ -4,32 +4,32 @@ from collections.abc import Callable
 
 from service.checks.importing.folding import get_axes
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, Results, normalize_axes, register_operator
+from service.checks.importing.operator_registry import NodeCall, Results, normalize_axes, register_operator
 from service.checks.importing.values import Value
 
 _MAX_FACTORS = 64
 """Elements of a product that is written factor by factor."""
 
-Reduction = Callable[[OperatorCall, Value, list[int], bool], Value]
+Reduction = Callable[[NodeCall, Value, list[int], bool], Value]
 
 
 def _reduce(op_name: str, **attributes: float) -> Reduction:
     return lambda call, value, axes, keep: call.emit(op_name, [value], dim=axes, keepdim=keep, **attributes)
 
 
-def _reduce_square(call: OperatorCall, value: Value, axes: list[int], keep: bool) -> Value:
+def _reduce_square(call: NodeCall, value: Value, axes: list[int], keep: bool) -> Value:
     return call.emit("sum", [call.emit("mul", [value, value])], dim=axes, keepdim=keep)
 
 
-def _reduce_log_sum(call: OperatorCall, value: Value, axes: list[int], keep: bool) -> Value:
+def _reduce_log_sum(call: NodeCall, value: Value, axes: list[int], keep: bool) -> Value:
     return call.emit("log", [call.emit("sum", [value], dim=axes, keepdim=keep)])
 
 
-def _reduce_min(call: OperatorCall, value: Value, axes: list[int], keep: bool) -> Value:
+def _reduce_min(call: NodeCall, value: Value, axes: list[int], keep: bool) -> Value:
     return call.emit("neg", [call.emit("amax", [call.emit("neg", [value])], dim=axes, keepdim=keep)])
 
 
-def _reduce_product(call: OperatorCall, value: Value, axes: list[int], keep: bool) -> Value:
+def _reduce_product(call: NodeCall, value: Value, axes: list[int], keep: bool) -> Value:
     result = value
     for axis in axes:
         length = result.shape[axis]
@@ -58,7 +58,7 @@ _REDUCTIONS: dict[str, Reduction] = {
 
 
 @register_operator(*_REDUCTIONS)
-def _import_reduction(call: OperatorCall) -> Results:
+def _import_reduction(call: NodeCall) -> Results:
     value, axes = call.get(0), get_axes(call)
     if not value.is_float:
         raise OperatorUseError("gets integers or truth values where it must get floats")
@@ -72,7 +72,7 @@ def _import_reduction(call: OperatorCall) -> Results:
     return _REDUCTIONS[call.operator](call, value, normalize_axes(axes, len(value.shape)), keep)
 
 
-def _apply_without_axes(call: OperatorCall, value: Value) -> Value:
+def _apply_without_axes(call: NodeCall, value: Value) -> Value:
     """Return the reduction of each element by itself."""
     if call.operator in ("ReduceL1", "ReduceL2"):
         return call.emit("abs", [value])
@@ -82,7 +82,7 @@ def _apply_without_axes(call: OperatorCall, value: Value) -> Value:
 
 
 @register_operator("CumSum")
-def _import_cumsum(call: OperatorCall) -> Results:
+def _import_cumsum(call: NodeCall) -> Results:
     value, axis = call.get(0), call.get_number(1, "axis")
     dim = normalize_axes([int(axis or 0)], len(value.shape))[0]
     is_reverse = bool(call.attributes["reverse"])
@@ -94,7 +94,7 @@ def _import_cumsum(call: OperatorCall) -> Results:
 
 
 @register_operator("CumProd")
-def _import_cumprod(call: OperatorCall) -> Results:
+def _import_cumprod(call: NodeCall) -> Results:
     value, axis = call.get(0), call.get_number(1, "axis")
     dim = normalize_axes([int(axis or 0)], len(value.shape))[0]
     length = value.shape[dim]
@@ -113,7 +113,7 @@ def _import_cumprod(call: OperatorCall) -> Results:
 
 
 @register_operator("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
-def _import_global_pool(call: OperatorCall) -> Results:
+def _import_global_pool(call: NodeCall) -> Results:
     value = call.get(0)
     axes = list(range(2, len(value.shape)))
     if not axes:
@@ -124,7 +124,7 @@ def _import_global_pool(call: OperatorCall) -> Results:
 
 
 @register_operator("LpNormalization")
-def _import_lp_normalization(call: OperatorCall) -> Results:
+def _import_lp_normalization(call: NodeCall) -> Results:
     value = call.get(0)
     axis = call.get_axis("axis", len(value.shape))
     norm = call.emit("vector_norm", [value], ord=float(call.attributes["p"]), dim=[axis], keepdim=True)

@@ -10,7 +10,7 @@ import numpy as np
 from schemas.datatype import Array
 from service.checks.importing.folding import check_result_size
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, Results, normalize_axes, register_operator
+from service.checks.importing.operator_registry import NodeCall, Results, normalize_axes, register_operator
 from service.checks.importing.operators.shape import take
 from service.checks.importing.values import Value
 
@@ -37,7 +37,7 @@ class _AxisResize:
 
 
 @register_operator("Upsample")
-def _import_upsample(call: OperatorCall) -> Results:
+def _import_upsample(call: NodeCall) -> Results:
     scales = call.attributes.get("scales") if call.opset < 9 else call.get_constant(1, "scales")
     if scales is None:
         raise OperatorUseError("lacks its scales")
@@ -46,7 +46,7 @@ def _import_upsample(call: OperatorCall) -> Results:
 
 
 @register_operator("Resize")
-def _import_resize(call: OperatorCall) -> Results:
+def _import_resize(call: NodeCall) -> Results:
     rank = len(call.get(0).shape)
     if call.opset < 11:
         attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
@@ -65,7 +65,7 @@ def _to_floats(array: Array | None) -> list[float]:
 
 
 def _resize(
-    call: OperatorCall,
+    call: NodeCall,
     attributes: Any,
     scales: Sequence[float],
     sizes: Sequence[int] | None,
@@ -105,7 +105,7 @@ def _find_scales(lengths: Sequence[int], sizes: Sequence[int], policy: str) -> l
     return [common] * len(scales)
 
 
-def _resize_axis(call: OperatorCall, value: Value, step: _AxisResize, attributes: Any) -> Value:
+def _resize_axis(call: NodeCall, value: Value, step: _AxisResize, attributes: Any) -> Value:
     """Return a value with one axis resized."""
     mode = attributes.get("mode", "nearest")
     is_whole = attributes.get("coordinate_transformation_mode") != "tf_crop_and_resize"

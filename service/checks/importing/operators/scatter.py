@@ -7,7 +7,7 @@ import numpy as np
 from schemas.datatype import Array
 from service.checks.importing.folding import check_result_size
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, Results, normalize_axis, register_operator
+from service.checks.importing.operator_registry import NodeCall, Results, normalize_axis, register_operator
 from service.checks.importing.operators.index import find_flat_positions, select_elements
 from service.checks.importing.operators.windows import get_list
 from service.checks.importing.values import Value
@@ -18,7 +18,7 @@ _JOINS = {"add": "add", "mul": "mul", "max": "maximum", "min": "minimum"}
 
 
 @register_operator("Scatter", "ScatterElements")
-def _import_scatter_elements(call: OperatorCall) -> Results:
+def _import_scatter_elements(call: NodeCall) -> Results:
     data, indices, updates = call.get(0), call.get_constant(1, "indices"), call.get(2)
     if indices is None or indices.shape != updates.shape or indices.ndim != len(data.shape):
         raise OperatorUseError("needs constant indices of the shape of its updates")
@@ -30,7 +30,7 @@ def _import_scatter_elements(call: OperatorCall) -> Results:
 
 
 @register_operator("ScatterND")
-def _import_scatter_nd(call: OperatorCall) -> Results:
+def _import_scatter_nd(call: NodeCall) -> Results:
     data, indices, updates = call.get(0), call.get_constant(1, "indices"), call.get(2)
     if indices is None or indices.ndim == 0:
         raise OperatorUseError("needs indices with one axis or more")
@@ -40,7 +40,7 @@ def _import_scatter_nd(call: OperatorCall) -> Results:
     return scatter(call, data, updates, positions, call.attributes.get("reduction", "none"))
 
 
-def scatter(call: OperatorCall, data: Value, updates: Value, positions: Array, reduction: str) -> Value:
+def scatter(call: NodeCall, data: Value, updates: Value, positions: Array, reduction: str) -> Value:
     """Return a tensor with updates at flat positions, one for each update.
 
     Updates of one element are joined in rounds, of which each has at most one for an element.
@@ -84,7 +84,7 @@ def _list_rounds(positions: Array, size: int) -> list[Array]:
 
 
 @register_operator("Col2Im")
-def _import_col2im(call: OperatorCall) -> Results:
+def _import_col2im(call: NodeCall) -> Results:
     value = call.get(0)
     image, block = (call.get_integers(position, name) for position, name in ((1, "image_shape"), (2, "block_shape")))
     if not image or not block or len(image) != len(block) or len(value.shape) != 3 or min(block) < 1:

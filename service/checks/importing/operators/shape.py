@@ -16,17 +16,17 @@ from service.checks.importing.folding import (
     resolve_shape,
 )
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, Results, normalize_axes, register_operator
+from service.checks.importing.operator_registry import NodeCall, Results, normalize_axes, register_operator
 from service.checks.importing.values import Known, Value
 
 
-def reshape(call: OperatorCall, value: Value, shape: list[int]) -> Value:
+def reshape(call: NodeCall, value: Value, shape: list[int]) -> Value:
     """Return a value in another shape; the value itself where that is its own."""
     return value if list(value.shape) == shape else call.emit("reshape", [value], shape=shape)
 
 
 @register_operator("Reshape")
-def _import_reshape(call: OperatorCall) -> Results:
+def _import_reshape(call: NodeCall) -> Results:
     sizes = call.get_integers(1, "shape")
     if sizes is None:
         raise OperatorUseError("lacks its shape")
@@ -35,7 +35,7 @@ def _import_reshape(call: OperatorCall) -> Results:
 
 
 @register_operator("Flatten")
-def _import_flatten(call: OperatorCall) -> Results:
+def _import_flatten(call: NodeCall) -> Results:
     value = call.get(0)
     axis = call.attributes["axis"]
     axis = axis + len(value.shape) if axis < 0 else axis
@@ -43,18 +43,18 @@ def _import_flatten(call: OperatorCall) -> Results:
 
 
 @register_operator("Unsqueeze")
-def _import_unsqueeze(call: OperatorCall) -> Results:
+def _import_unsqueeze(call: NodeCall) -> Results:
     axes = get_axes(call) or []
     return reshape(call, call.get(0), find_unsqueezed_shape(call.get(0).shape, axes))
 
 
 @register_operator("Squeeze")
-def _import_squeeze(call: OperatorCall) -> Results:
+def _import_squeeze(call: NodeCall) -> Results:
     return reshape(call, call.get(0), find_squeezed_shape(call.get(0).shape, get_axes(call)))
 
 
 @register_operator("Transpose")
-def _import_transpose(call: OperatorCall) -> Results:
+def _import_transpose(call: NodeCall) -> Results:
     value = call.get(0)
     rank = len(value.shape)
     dims = call.attributes.get("perm") or list(range(rank))[::-1]
@@ -62,7 +62,7 @@ def _import_transpose(call: OperatorCall) -> Results:
 
 
 @register_operator("Expand")
-def _import_expand(call: OperatorCall) -> Results:
+def _import_expand(call: NodeCall) -> Results:
     value, sizes = call.get(0), call.get_integers(1, "shape")
     try:
         shape = list(np.broadcast_shapes(value.shape, tuple(sizes or ())))
@@ -71,13 +71,13 @@ def _import_expand(call: OperatorCall) -> Results:
     return expand(call, value, shape)
 
 
-def expand(call: OperatorCall, value: Value, shape: list[int]) -> Value:
+def expand(call: NodeCall, value: Value, shape: list[int]) -> Value:
     """Return a value repeated to a shape."""
     return value if list(value.shape) == shape else call.emit("expand", [value], size=shape)
 
 
 @register_operator("Concat")
-def _import_concat(call: OperatorCall) -> Results:
+def _import_concat(call: NodeCall) -> Results:
     values = call.get_all()
     parts = [value for value in values if math.prod(value.shape)]
     if not parts:
@@ -86,7 +86,7 @@ def _import_concat(call: OperatorCall) -> Results:
 
 
 @register_operator("Split")
-def _import_split(call: OperatorCall) -> Results:
+def _import_split(call: NodeCall) -> Results:
     value = call.get(0)
     axis = call.get_axis("axis", len(value.shape), 0)
     results, start = list[Value](), 0
@@ -96,7 +96,7 @@ def _import_split(call: OperatorCall) -> Results:
     return results
 
 
-def narrow(call: OperatorCall, value: Value, axis: int, start: int, length: int) -> Value:
+def narrow(call: NodeCall, value: Value, axis: int, start: int, length: int) -> Value:
     """Return a part of a value along an axis; the value itself where that is all of it."""
     if length == value.shape[axis]:
         return value
@@ -108,7 +108,7 @@ def narrow(call: OperatorCall, value: Value, axis: int, start: int, length: int)
 
 
 @register_operator("Slice")
-def _import_slice(call: OperatorCall) -> Results:
+def _import_slice(call: NodeCall) -> Results:
     value = call.get(0)
     for axis, part in enumerate(find_slices(call, value.shape)):
         positions = range(value.shape[axis])[part]
@@ -121,7 +121,7 @@ def _import_slice(call: OperatorCall) -> Results:
     return value
 
 
-def take(call: OperatorCall, value: Value, axis: int, indices: Array) -> Value:
+def take(call: NodeCall, value: Value, axis: int, indices: Array) -> Value:
     """Return the parts of a value at constant indices along an axis."""
     if indices.size == 0:
         raise OperatorUseError("makes a tensor without elements; that is not taken")
@@ -129,7 +129,7 @@ def take(call: OperatorCall, value: Value, axis: int, indices: Array) -> Value:
 
 
 @register_operator("Tile")
-def _import_tile(call: OperatorCall) -> Results:
+def _import_tile(call: NodeCall) -> Results:
     value, repeats = call.get(0), call.get_integers(1, "repeats")
     if repeats is None or len(repeats) != len(value.shape) or min(repeats, default=1) < 1:
         raise OperatorUseError("needs a positive number of repeats for each axis")
@@ -141,7 +141,7 @@ def _import_tile(call: OperatorCall) -> Results:
 
 
 @register_operator("Pad")
-def _import_pad(call: OperatorCall) -> Results:
+def _import_pad(call: NodeCall) -> Results:
     value, mode = call.get(0), call.attributes["mode"]
     rank = len(value.shape)
     pads = call.attributes["pads"] if call.opset < 11 else call.get_integers(1, "pads")
@@ -159,7 +159,7 @@ def _import_pad(call: OperatorCall) -> Results:
     return value
 
 
-def pad(call: OperatorCall, value: Value, widths: dict[int, tuple[int, int]], fill: float = 0.0) -> Value:
+def pad(call: NodeCall, value: Value, widths: dict[int, tuple[int, int]], fill: float = 0.0) -> Value:
     """Return a value with a number before and behind some axes; negative widths cut it."""
     if not any(any(width) for width in widths.values()):
         return value
@@ -171,7 +171,7 @@ def pad(call: OperatorCall, value: Value, widths: dict[int, tuple[int, int]], fi
 _PAD_MODES = ("reflect", "edge", "wrap")
 
 
-def _pad_by_index(call: OperatorCall, value: Value, axis: int, width: tuple[int, int], mode: str) -> Value:
+def _pad_by_index(call: NodeCall, value: Value, axis: int, width: tuple[int, int], mode: str) -> Value:
     """Return a value with copies of its own elements before and behind an axis."""
     if mode not in _PAD_MODES:
         raise OperatorUseError(f"has the mode {mode!r:.40}, which is not taken")
@@ -183,7 +183,7 @@ def _pad_by_index(call: OperatorCall, value: Value, axis: int, width: tuple[int,
 
 
 @register_operator("DepthToSpace")
-def _import_depth_to_space(call: OperatorCall) -> Results:
+def _import_depth_to_space(call: NodeCall) -> Results:
     value, size = call.get(0), call.attributes["blocksize"]
     if len(value.shape) != 4 or size < 1 or value.shape[1] % (size * size):
         raise OperatorUseError(f"takes an input (N, C, H, W) with C divisible by {size * size}")
@@ -198,7 +198,7 @@ def _import_depth_to_space(call: OperatorCall) -> Results:
 
 
 @register_operator("SpaceToDepth")
-def _import_space_to_depth(call: OperatorCall) -> Results:
+def _import_space_to_depth(call: NodeCall) -> Results:
     value, size = call.get(0), call.attributes["blocksize"]
     if len(value.shape) != 4 or size < 1 or value.shape[2] % size or value.shape[3] % size:
         raise OperatorUseError(f"takes an input (N, C, H, W) with H and W divisible by {size}")
@@ -210,7 +210,7 @@ def _import_space_to_depth(call: OperatorCall) -> Results:
 
 
 @register_operator("Trilu")
-def _import_trilu(call: OperatorCall) -> Results:
+def _import_trilu(call: NodeCall) -> Results:
     value = call.get(0)
     offset = int(call.get_number(1, "offset") or 0)
     ones = np.ones(value.shape[-2:], dtype=np.bool_)

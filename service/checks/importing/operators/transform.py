@@ -3,13 +3,13 @@
 import numpy as np
 
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall, Results, normalize_axis, register_operator
+from service.checks.importing.operator_registry import NodeCall, Results, normalize_axis, register_operator
 from service.checks.importing.operators.shape import narrow, pad, reshape
 from service.checks.importing.values import Value
 
 
 @register_operator("DFT", since=17)
-def _import_dft(call: OperatorCall) -> Results:
+def _import_dft(call: NodeCall) -> Results:
     value = call.get(0)
     rank = len(value.shape)
     if rank < 2 or value.shape[-1] not in (1, 2):
@@ -37,14 +37,14 @@ def _import_dft(call: OperatorCall) -> Results:
     return _move_axis_back(call, back, axis, rank)
 
 
-def _move_axis(call: OperatorCall, value: Value, axis: int, rank: int) -> Value:
+def _move_axis(call: NodeCall, value: Value, axis: int, rank: int) -> Value:
     """Return a value whose axis stands before the last one."""
     dims = [k for k in range(rank) if k not in (axis, rank - 1)]
     dims = [*dims, axis, rank - 1]
     return value if dims == list(range(rank)) else call.emit("permute", [value], dims=dims)
 
 
-def _move_axis_back(call: OperatorCall, value: Value, axis: int, rank: int) -> Value:
+def _move_axis_back(call: NodeCall, value: Value, axis: int, rank: int) -> Value:
     dims = [k for k in range(rank) if k not in (axis, rank - 1)]
     order = [*dims, axis, rank - 1]
     return value if order == list(range(rank)) else call.emit("permute", [value], dims=np.argsort(order).tolist())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.operator_registry import OperatorCall
+from service.checks.importing.operator_registry import NodeCall
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Windows:
         return {2 + axis: pair for axis, pair in enumerate(zip(self.before, self.behind, strict=True))}
 
 
-def read_windows(call: OperatorCall, kernel: tuple[int, ...], lengths: tuple[int, ...]) -> Windows:
+def read_windows(call: NodeCall, kernel: tuple[int, ...], lengths: tuple[int, ...]) -> Windows:
     """Read the windows of a call.
 
     Parameters
@@ -68,7 +68,7 @@ def read_windows(call: OperatorCall, kernel: tuple[int, ...], lengths: tuple[int
     return Windows(list(kernel), strides, dilations, before, behind)
 
 
-def get_list(call: OperatorCall, name: str, rank: int, default: int) -> list[int]:
+def get_list(call: NodeCall, name: str, rank: int, default: int) -> list[int]:
     """Return an attribute with a number for each axis."""
     values = call.attributes.get(name)
     if values is None or values == []:
@@ -79,7 +79,7 @@ def get_list(call: OperatorCall, name: str, rank: int, default: int) -> list[int
 
 
 def _find_padding(
-    call: OperatorCall, kernel: tuple[int, ...], lengths: tuple[int, ...], strides: list[int], dilations: list[int]
+    call: NodeCall, kernel: tuple[int, ...], lengths: tuple[int, ...], strides: list[int], dilations: list[int]
 ) -> tuple[list[int], list[int]]:
     mode = call.attributes.get("auto_pad", "NOTSET") or "NOTSET"
     rank = len(lengths)

@@ -17,7 +17,7 @@ from service.checks.graph.parse import parse_problem
 from service.checks.importing.graph_writer import GraphWriter
 from service.checks.importing.import_model import ImportedModel, import_model
 from service.checks.importing.import_options import ImportOptions
-from service.checks.importing.operator_registry import OperatorCall
+from service.checks.importing.operator_registry import NodeCall
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
@@ -99,9 +99,9 @@ def make_graph(nodes: Sequence[onnx.NodeProto], inputs: Sequence[str], outputs: 
 
 def make_call(
     operator: str, *inputs: Any, opset: int = 21, output_count: int = 1, limits: Limits | None = None, **attributes: Any
-) -> OperatorCall:
+) -> NodeCall:
     """Return one use of an operator with a writer of its own."""
-    return OperatorCall(operator, inputs, attributes, output_count, opset, GraphWriter(limits or Limits()))
+    return NodeCall(operator, inputs, attributes, output_count, opset, GraphWriter(limits or Limits()))
 
 
 def draw(*shape: int, low: float | None = None, seed: int = 0) -> Any:
