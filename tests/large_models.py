@@ -177,7 +177,7 @@ def _build_norm_models(n: int) -> Iterator[tuple[str, Request]]:
 
 
 def _build_shape_models(n: int) -> Iterator[tuple[str, Request]]:
-    half = n // 16
+    half, side = n // 16, int(n**0.5) // 2
     yield "cat", build_model("cat", choose_table_shape(n // 2), choose_table_shape(n // 2))
     yield "stack", build_model("stack", choose_table_shape(n // 2), choose_table_shape(n // 2))
     yield "embedding", build_model("embedding", draw_indices(half, half), (half, 8))
@@ -189,6 +189,7 @@ def _build_shape_models(n: int) -> Iterator[tuple[str, Request]]:
         "index_select",
         build_model("index_select", choose_table_shape(n // 2), draw_indices(half, half), attributes={"dim": 0}),
     )
+    yield from _build_placement_models(n)
     simple: Mapping[str, tuple[tuple[int, ...], Mapping[str, Any]]] = {
         "expand": ((half, 1), {"size": [half, 16]}),
         "flatten": (choose_table_shape(n), {}),
@@ -199,6 +200,10 @@ def _build_shape_models(n: int) -> Iterator[tuple[str, Request]]:
         "reshape": (choose_table_shape(n), {"shape": [n]}),
         "squeeze": ((n, 1), {"dim": 1}),
         "transpose": (choose_table_shape(n), {"dim0": 0, "dim1": 1}),
+        "slice": (choose_table_shape(n), {"start": 1, "step": 2}),
+        "diag_embed": ((n // 64, 4), {}),
+        "unfold": ((1, 1, side, side), {"kernel_size": 2}),
+        "fold": ((4, (side - 1) ** 2), {"output_size": side, "kernel_size": 2}),
         "roll": (choose_table_shape(n), {"shifts": 3, "dims": 0}),
         "tril": (choose_table_shape(n), {}),
         "triu": (choose_table_shape(n), {}),
@@ -214,6 +219,28 @@ def _build_shape_models(n: int) -> Iterator[tuple[str, Request]]:
     }
     for op, (shape, attributes) in simple.items():
         yield op, build_model(op, shape, attributes=attributes)
+
+
+def _build_placement_models(n: int) -> Iterator[tuple[str, Request]]:
+    table, rows = choose_table_shape(n // 2), n // 16
+    along: Mapping[str, Any] = {"dim": 0}
+    once = encode_tensor(np.random.default_rng(1).permutation(rows), "INT64")
+    each = encode_tensor(np.random.default_rng(1).permuted(np.arange(rows * 8).reshape(rows, 8) // 8, axis=0), "INT64")
+    yield "scatter_add", build_model("scatter_add", table, draw_indices(rows, *table), table, attributes=along)
+    yield "scatter", build_model("scatter", table, each, table, attributes=along)
+    yield "index_add", build_model("index_add", table, draw_indices(rows, rows), table, attributes=along)
+    yield "index_copy", build_model("index_copy", table, once, table, attributes=along)
+    yield (
+        "index_put",
+        build_model("index_put", table, table, draw_indices(rows, rows), attributes={"accumulate": True}),
+    )
+    yield "take_along_dim", build_model("take_along_dim", table, draw_indices(rows, *table), attributes=along)
+    yield "slice_scatter", build_model("slice_scatter", table, (rows // 2, 8), attributes={"end": rows // 2})
+    yield "select_scatter", build_model("select_scatter", table, (rows,), attributes={"dim": 1, "index": 3})
+    yield "diagonal_scatter", build_model("diagonal_scatter", (int(n**0.5), int(n**0.5)), (int(n**0.5),))
+    mask = encode_tensor(np.arange(n).reshape(choose_table_shape(n)) % 2 == 0, "BOOL")
+    yield "masked_fill", build_model("masked_fill", choose_table_shape(n), mask, ())
+    yield "trace", build_model("trace", (int(n**0.5), int(n**0.5)))
 
 
 def _build_loss_models(n: int) -> Iterator[tuple[str, Request]]:
