@@ -90,7 +90,8 @@ def build_models(n: int) -> Iterator[tuple[str, Request]]:
         yield op, build_model(op, table, attributes={"dim": [-1]} if op != "amax" else {"dim": -1})
         of_all = {"dim": [0]} if op == "logsumexp" else {}
         yield f"{op}, of all", build_model(op, (n,), attributes=of_all, squared=False, **ALONG)
-    yield "cumsum", build_model("cumsum", table, attributes={"dim": -1})
+    for op in ("cumsum", "cumprod", "logcumsumexp", "prod", "std", "amin"):
+        yield op, build_model(op, table, attributes={"dim": -1})
     yield from _build_loss_models(n)
     yield from _build_composite_models(n)
 

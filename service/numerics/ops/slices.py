@@ -89,7 +89,7 @@ class DiagEmbed(ElementMove):
         length = numbers.shape[-1]
         side = length + abs(self.offset)
         matrices = np.full((*numbers.shape[:-1], side, side), NO_ELEMENT)
-        positions: Any = np.arange(length)
+        positions = np.arange(length, dtype=np.int64)
         matrices[..., positions + max(0, -self.offset), positions + max(0, self.offset)] = numbers
         return np.moveaxis(matrices, (-2, -1), self._normalize_dims(numbers.ndim + 1))
 
