@@ -257,6 +257,11 @@ def _build_loss_models(n: int) -> Iterator[tuple[str, Request]]:
         build_model("cross_entropy", (8, n // 8), draw_indices(n // 8, 8), squared=False, **ALONG),
     )
     signs = encode_tensor(np.where(np.arange(n // 8) % 2, 1.0, -1.0))
+    vector = (n // 2,)
+    signs_of_pairs = encode_tensor(np.where(np.arange(n // 2) % 2, 1.0, -1.0))
+    yield "margin_ranking_loss", build_model("margin_ranking_loss", vector, vector, signs_of_pairs, squared=False)
+    for op, count in (("gaussian_nll_loss", 3), ("multilabel_soft_margin_loss", 2)):
+        yield op, build_model(op, *[choose_table_shape(n)] * count, squared=False)
     yield (
         "cosine_embedding_loss",
         build_model("cosine_embedding_loss", choose_table_shape(n), choose_table_shape(n), signs, squared=False),
@@ -275,8 +280,19 @@ def _build_composite_models(n: int) -> Iterator[tuple[str, Request]]:
         yield op, build_model(op, (n,))
     for op in ("glu", "normalize"):
         yield op, build_model(op, table)
-    for op in ("cosine_similarity", "pairwise_distance"):
+    for op in ("cosine_similarity", "pairwise_distance", "rsub"):
         yield op, build_model(op, table, table)
+    for op in ("addcmul", "addcdiv"):
+        yield op, build_model(op, table, table, table)
+    yield "cross", build_model("cross", (n // 16, 3), (n // 16, 3))
+    yield "kron", build_model("kron", (side // 4, 2), (side // 4, 2), **ALONG)
+    yield "tensordot", build_model("tensordot", (side, side), (side, side), attributes={"dims": 1}, **ALONG)
+    yield "bilinear", build_model("bilinear", (n // 16, 4), (n // 16, 4), (4, 4, 4), (4,), **ALONG)
+    yield "cdist", build_model("cdist", (side // 4, 4), (side // 4, 4), **ALONG)
+    yield "conv_transpose1d", build_model("conv_transpose1d", (1, 1, n // 2), (1, 1, 3), attributes={"stride": 2})
+    planes = n // 512, 8, 8, 8
+    yield "instance_norm", build_model("instance_norm", planes, (8,), (8,), **ALONG)
+    yield "local_response_norm", build_model("local_response_norm", planes, attributes={"size": 3}, **ALONG)
     yield "addmm", build_model("addmm", (side,), (side, side), (side, side), **ALONG)
     yield "addmv", build_model("addmv", (side,), (side, side), (side,), **ALONG)
     batches = ((n // 16, 4, 4), (n // 16, 4, 4))
