@@ -117,8 +117,8 @@ def _import_reverse_sequence(call: NodeCall) -> Results:
     batch_axis, time_axis = call.attributes["batch_axis"], call.attributes["time_axis"]
     if lengths is None or {batch_axis, time_axis} != {0, 1} or len(lengths) != value.shape[batch_axis]:
         raise OperatorUseError("needs the axes 0 and 1, and a length for each sample")
-    steps = int(value.shape[time_axis])
-    times = np.array([[n - 1 - t if t < n else t for t in range(steps)] for n in lengths])
+    steps = value.shape[int(time_axis)]
+    times: Array = np.array([[n - 1 - t if t < n else t for t in range(steps)] for n in lengths])
     samples: Array = np.broadcast_to(np.arange(len(lengths))[:, None], times.shape)
     pairs: Array = np.stack([samples, times], -1) if batch_axis == 0 else np.stack([times.T, samples.T], -1)
     return select_elements(call, [value], find_flat_positions(value.shape, pairs), list(value.shape))
