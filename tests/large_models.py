@@ -235,6 +235,7 @@ def _build_placement_models(n: int) -> Iterator[tuple[str, Request]]:
         "index_put",
         build_model("index_put", table, table, draw_indices(rows, rows), attributes={"accumulate": True}),
     )
+    yield "take", build_model("take", table, draw_indices(rows * 8, *table))
     yield "take_along_dim", build_model("take_along_dim", table, draw_indices(rows, *table), attributes=along)
     yield "slice_scatter", build_model("slice_scatter", table, (rows // 2, 8), attributes={"end": rows // 2})
     yield "select_scatter", build_model("select_scatter", table, (rows,), attributes={"dim": 1, "index": 3})

@@ -165,7 +165,7 @@ def get_refusal(nodes: list[Node], leaves: dict[str, Shape], kinds: dict[str, st
     return ""
 
 
-TAKES_ANY_SHAPE = ("amax", "kron", "softsign", "squeeze", "tanhshrink", "vector_norm")
+TAKES_ANY_SHAPE = ("amax", "kron", "softsign", "squeeze", "take", "tanhshrink", "vector_norm")
 
 
 @pytest.mark.covers_by_cases

@@ -52,6 +52,7 @@ from service.numerics.ops import (
     special,
     step_functions,
     table_max_pool,
+    take,
     trigonometric,
     two_argument,
 )
@@ -111,6 +112,7 @@ __all__ = [
     "special",
     "step_functions",
     "table_max_pool",
+    "take",
     "trigonometric",
     "two_argument",
 ]
