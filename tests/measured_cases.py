@@ -49,7 +49,9 @@ class Tracing:
         self._process = os.environ.get(PROCESS_VARIABLE)
         if measurement:
             self._trace(is_on=False)
-            self._trace_imports(cast("list[str]", measurement.get_option("run:source")))
+            # A process that was started has the folders of the packages for their names.
+            sources = cast("list[str]", measurement.get_option("run:source"))
+            self._trace_imports([os.path.basename(source) for source in sources])
 
     def _trace(self, is_on: bool) -> None:
         # A tracer loses count of the frames where it is set within a measured one, and each thread has its own.

@@ -15,6 +15,8 @@ from schemas.model_text import (
     write_value,
 )
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 def parse_arguments(text):
     (call,) = parse_model_text(f"y = op({text})")

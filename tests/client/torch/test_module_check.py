@@ -14,6 +14,8 @@ from gradcheckd.torch import ModuleImportError, assert_module, check_module, fro
 from tests.client.torch import broken_functions
 from tests.client.torch.broken_functions import NumpyBlock, NumpySquare, SplitSquare, Swish, SwishBlock
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 def draw(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)

@@ -17,6 +17,8 @@ from service.numerics.model.presets import PRESETS
 from service.numerics.ops import OP_REGISTRY
 from tests.random_graphs import draw_graph
 
+pytestmark = pytest.mark.covers_by_cases
+
 TENSORS = {"x": [[1.0, 2.0], [3.0, 4.0]], "y": [[1.0, 0.0], [0.0, 1.0]]}
 WEIGHTS = {"w": [[1.0, -1.0], [2.0, 0.5]], "b": [0.5, -0.5]}
 

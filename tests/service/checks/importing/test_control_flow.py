@@ -16,6 +16,8 @@ from tests.service.checks.importing.onnx_files import (
     run_import,
 )
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 def test_a_loop_of_a_constant_number_is_unrolled():
     body = make_graph([node("Identity", "go", "on"), node("Mul", "s x", "t")], ["i", "go", "s"], ["on", "t"])

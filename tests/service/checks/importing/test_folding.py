@@ -26,6 +26,8 @@ from tests.service.checks.importing.onnx_files import (
     run_import,
 )
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 def test_arithmetic_of_shapes_is_computed_at_the_import():
     nodes = [

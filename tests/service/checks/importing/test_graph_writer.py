@@ -8,6 +8,8 @@ from service.checks.importing.graph_writer import GraphWriter, flatten_operands,
 from service.checks.importing.import_errors import LimitError, OperatorUseError
 from service.checks.importing.values import Known, Symbol
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 def test_only_what_the_loss_needs_is_written():
     writer = GraphWriter(Limits())

@@ -18,6 +18,8 @@ from tests.service.checks.importing.onnx_files import (
     run_import,
 )
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 def test_a_classifier_passes_a_check():
     imported = run_import(make_classifier())

@@ -5,6 +5,8 @@ import pytest
 from schemas.problem_details import InvalidRequestError
 from service.checks.importing.import_options import ImportOptions, parse_options
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 @pytest.mark.parametrize("query", [{"seed": "-1"}, {"seed": "1e3"}, {"seed": str(2**63)}, {"loss": ""}, {"lss": "y"}])
 def test_wrong_options_are_refused(query):

@@ -13,6 +13,8 @@ from tests.service.checks.importing.onnx_files import (
     node,
 )
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 def test_a_file_of_many_empty_parts_is_refused_before_it_is_parsed():
     # A million empty nodes: two bytes each in the file.

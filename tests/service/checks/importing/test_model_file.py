@@ -20,6 +20,8 @@ from tests.service.checks.importing.onnx_files import (
     node,
 )
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 @pytest.mark.parametrize(
     ("opset", "is_taken"), [(MIN_OPSET - 1, False), (MIN_OPSET, True), (MAX_OPSET, True), (MAX_OPSET + 1, False)]

@@ -16,6 +16,8 @@ from tests.service.checks.importing.onnx_files import (
     run_import,
 )
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 def test_indices_lie_in_the_range_of_the_axis_that_they_index():
     imported = run_import(make_classifier())

@@ -10,6 +10,8 @@ from tests.service.checks.importing.onnx_files import (
     run_import,
 )
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 def test_names_follow_the_rule():
     nodes = [node("Exp", "x/1", "/m/Exp"), node("Sin", "/m/Exp", "m_Exp"), node("Cos", "m_Exp", "3")]

@@ -10,6 +10,8 @@ from tests.service.checks.importing.onnx_files import (
     make_call,
 )
 
+pytestmark = pytest.mark.covers_by_cases
+
 SYMBOL = Symbol("s", (3,))
 WEIGHT = Known(np.array([1.0, 2.0]), "w", origin="weight")
 DRAWN = Known(np.array([0, 1]), "x", origin="drawn")

@@ -11,6 +11,8 @@ from tests.service.checks.importing.onnx_files import (
     run_import,
 )
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 def test_the_values_of_inputs_follow_from_the_seed_and_the_name_alone():
     content = make_file([node("Add", "a b")], {"a": (FLOAT, [3]), "b": (FLOAT, [3])})

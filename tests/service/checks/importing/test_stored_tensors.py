@@ -12,6 +12,8 @@ from tests.service.checks.importing.onnx_files import (
     BOOL,
 )
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 @pytest.mark.parametrize("data_type", [*FLOAT_TYPES, *INTEGER_TYPES, BOOL], ids=get_type_name)
 @pytest.mark.parametrize("is_raw", [True, False])

@@ -6,6 +6,8 @@ import pytest
 from schemas.datatype import DATATYPES
 from service.checks.importing.values import Known, Symbol
 
+pytestmark = pytest.mark.covers_by_cases
+
 
 @pytest.mark.parametrize(
     ("dtype", "name", "is_float"),

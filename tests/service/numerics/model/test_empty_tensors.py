@@ -15,6 +15,8 @@ from service.numerics.model.graph import Graph, InvalidModelError, Node
 from service.numerics.ops import OP_REGISTRY
 from tests.service.checks.graph.test_text_form import build_graph
 
+pytestmark = pytest.mark.covers_by_cases
+
 EMPTY = {"datatype": "FP64", "shape": [0, 2], "data": []}
 
 

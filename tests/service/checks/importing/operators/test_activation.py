@@ -6,6 +6,8 @@ from scipy.special import ndtr
 
 from tests.service.checks.importing.onnx_files import draw, evaluate_operator, find_refusal, measure_operator_error
 
+pytestmark = pytest.mark.covers_by_cases
+
 CASES = {
     "Relu": ("Relu", [draw(3, 4)], {}),
     "Sigmoid": ("Sigmoid", [draw(3, 4)], {}),

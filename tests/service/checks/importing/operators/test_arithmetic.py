@@ -17,6 +17,8 @@ from tests.service.checks.importing.onnx_files import (
     run_import,
 )
 
+pytestmark = pytest.mark.covers_by_cases
+
 CASES = {
     "Add": ("Add", [draw(3, 4), draw(4, low=1)], {}),
     "Sub": ("Sub", [draw(3, 4), draw(4, low=1)], {}),

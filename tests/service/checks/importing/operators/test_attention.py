@@ -13,6 +13,8 @@ from tests.service.checks.importing.onnx_files import (
     node,
 )
 
+pytestmark = pytest.mark.covers_by_cases
+
 CASES = {
     "plain": ("Attention", [draw(2, 2, 3, 4), draw(2, 2, 5, 4), draw(2, 2, 5, 3)], {"opset": 23}),
     "causal": ("Attention", [draw(2, 2, 3, 4), draw(2, 2, 5, 4), draw(2, 2, 5, 3)], {"opset": 23, "is_causal": 1}),

@@ -4,6 +4,8 @@ import pytest
 
 from tests.service.checks.importing.onnx_files import draw, find_refusal, measure_operator_error
 
+pytestmark = pytest.mark.covers_by_cases
+
 CASES = {
     "plain": ("Conv", [draw(2, 3, 6, 7), draw(4, 3, 3, 2), draw(4)], {}),
     "one axis": ("Conv", [draw(2, 3, 7), draw(4, 3, 3)], {"pads": [1, 1], "strides": [2]}),

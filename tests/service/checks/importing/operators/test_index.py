@@ -5,6 +5,8 @@ import pytest
 
 from tests.service.checks.importing.onnx_files import draw, find_refusal, measure_operator_error
 
+pytestmark = pytest.mark.covers_by_cases
+
 CASES = {
     "rows": ("Gather", [draw(5, 3), np.array([[1, -1], [0, 4]])], {}),
     "other axis": ("Gather", [draw(2, 5, 3), np.array([1, 1, 4])], {"axis": 1}),

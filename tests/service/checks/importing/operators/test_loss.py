@@ -5,6 +5,8 @@ import pytest
 
 from tests.service.checks.importing.onnx_files import draw, find_refusal, measure_operator_error
 
+pytestmark = pytest.mark.covers_by_cases
+
 CASES = {
     "mean": ("SoftmaxCrossEntropyLoss", [draw(4, 3), np.array([0, 2, 1, 1])], {}),
     "weights": ("SoftmaxCrossEntropyLoss", [draw(4, 3), np.array([0, 2, 1, 1]), draw(3, low=0.5)], {}),

@@ -5,6 +5,8 @@ import pytest
 
 from tests.service.checks.importing.onnx_files import draw, evaluate_operator, find_refusal, measure_operator_error
 
+pytestmark = pytest.mark.covers_by_cases
+
 CASES = {
     "batch": ("BatchNormalization", [draw(2, 3, 4), draw(3), draw(3, seed=1), draw(3, seed=2), draw(3, low=0.5)], {}),
     "training": (

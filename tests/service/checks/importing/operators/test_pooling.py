@@ -5,6 +5,8 @@ import pytest
 
 from tests.service.checks.importing.onnx_files import draw, evaluate_operator, find_refusal, measure_operator_error
 
+pytestmark = pytest.mark.covers_by_cases
+
 CASES = {
     "maximum": ("MaxPool", [draw(2, 3, 6, 7)], {"kernel_shape": [2, 3], "strides": [2, 1]}),
     "maximum, padded": (

@@ -4,6 +4,8 @@ import pytest
 
 from tests.service.checks.importing.onnx_files import draw, find_refusal, measure_operator_error
 
+pytestmark = pytest.mark.covers_by_cases
+
 CASES = {
     "batch": ("MatMul", [draw(2, 3, 4), draw(4, 5)], {}),
     "vectors": ("MatMul", [draw(4), draw(4, seed=1)], {}),

@@ -5,6 +5,8 @@ import pytest
 
 from tests.service.checks.importing.onnx_files import draw, find_refusal, measure_operator_error
 
+pytestmark = pytest.mark.covers_by_cases
+
 CASES = {
     "RNN": ("RNN", [draw(3, 2, 4), draw(1, 2, 4), draw(1, 2, 2), draw(1, 4)], {"hidden_size": 2, "output_count": 2}),
     "GRU": ("GRU", [draw(3, 2, 4), draw(1, 6, 4), draw(1, 6, 2), draw(1, 12)], {"hidden_size": 2, "output_count": 2}),

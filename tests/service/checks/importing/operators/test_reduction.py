@@ -5,6 +5,8 @@ import pytest
 
 from tests.service.checks.importing.onnx_files import draw, find_refusal, measure_operator_error
 
+pytestmark = pytest.mark.covers_by_cases
+
 CASES = {
     "ReduceSum": ("ReduceSum", [draw(2, 3, 4, low=0.5), np.array([1])], {"keepdims": 0}),
     "ReduceMean": ("ReduceMean", [draw(2, 3, 4, low=0.5), np.array([1])], {"keepdims": 0}),

@@ -6,6 +6,8 @@ import torch
 
 from tests.service.checks.importing.onnx_files import draw, evaluate_operator, find_refusal, measure_operator_error
 
+pytestmark = pytest.mark.covers_by_cases
+
 CASES = {
     "linear, half_pixel": (
         "Resize",

@@ -5,6 +5,8 @@ import pytest
 
 from tests.service.checks.importing.onnx_files import draw, find_refusal, measure_operator_error
 
+pytestmark = pytest.mark.covers_by_cases
+
 CASES = {
     "elements": ("ScatterElements", [draw(4, 3), np.array([[0, 1, 3], [2, 0, 2]]), draw(2, 3)], {}),
     "add": ("ScatterElements", [draw(4, 3), np.array([[0, 1, 3], [0, 1, 2]]), draw(2, 3)], {"reduction": "add"}),

@@ -5,6 +5,8 @@ import pytest
 
 from tests.service.checks.importing.onnx_files import draw, evaluate_operator, find_refusal, measure_operator_error
 
+pytestmark = pytest.mark.covers_by_cases
+
 CASES = {
     "Reshape": ("Reshape", [draw(2, 3, 4), np.array([0, -1])], {}),
     "Flatten": ("Flatten", [draw(2, 3, 4)], {"axis": 2}),

@@ -5,6 +5,8 @@ import pytest
 
 from tests.service.checks.importing.onnx_files import draw, find_refusal, measure_operator_error
 
+pytestmark = pytest.mark.covers_by_cases
+
 CASES = {
     "reals": ("DFT", [draw(2, 6, 1)], {"opset": 17, "axis": 1}),
     "complex": ("DFT", [draw(2, 5, 2)], {"opset": 17, "axis": 1}),

@@ -6,6 +6,8 @@ from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operators.windows import get_list, read_windows
 from tests.service.checks.importing.onnx_files import make_call
 
+pytestmark = pytest.mark.covers_by_cases
+
 PADDINGS = {
     "none": ({}, [0, 0], [0, 0]),
     "pads": ({"pads": [1, 2, 3, 4]}, [1, 2], [3, 4]),
