@@ -659,7 +659,7 @@ LOOP: list[Callable[[type[Op], OpExample], None]] = [
 def square() -> Iterator[type[Op]]:
     """An op that is declared here, and nowhere else."""
 
-    @declare("square")
+    @declare("square_of_this_test")
     class Square(Op):
         """y = x^2: dL/dx = 2 g x."""
 
@@ -680,7 +680,7 @@ def square() -> Iterator[type[Op]]:
             return torch.square(input)
 
     yield Square
-    del OP_REGISTRY["square"]
+    del OP_REGISTRY["square_of_this_test"]
 
 
 def test_an_op_is_added_in_one_place(square: type[Op]) -> None:

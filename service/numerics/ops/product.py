@@ -12,7 +12,7 @@ from service.numerics.core.sparsity import drop_missing
 from service.numerics.ops.axes import AxisSelection, normalize_axis
 from service.numerics.ops.op import DependencyLabels, Gradients, Op, OpExample, declare_bug, register_op
 from service.numerics.ops.reduction import ReductionOp
-from service.numerics.ops.rounding_errors import Rounding
+from service.numerics.ops.rounding_errors import ErrorModel, Rounding
 from service.numerics.ops.running_sums import sum_discounted_from_end
 
 
@@ -120,6 +120,19 @@ class Cumprod(Op):
         (by_input,) = self.backward(np.abs(gradient), output, np.abs(input))
         assert by_input is not None
         return (Rounding(2 * by_input, self._get_axis_length(input) + 3),)
+
+    def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        (x,) = inputs
+        (by_input,) = self.backward(gradient, output, x)
+        (rounding,) = self.estimate_backward_rounding(gradient, output, x)
+        assert by_input is not None
+        # PyTorch's division by x scales up again what its products lose below the normal numbers.
+        sums_behind = np.abs(gradient)
+        if x.ndim > 1:
+            axis = self._get_batched_axis(x)
+            sums_behind = np.flip(np.cumsum(np.flip(sums_behind, axis), axis), axis)
+        lost = sums_behind * errors.underflow_loss / np.where(x == 0, np.inf, np.abs(x))
+        return (errors(by_input, rounding.magnitude + lost, rounding.term_count),)
 
     @declare_bug("the outputs behind were left out: each element got the gradient of its own output alone")
     def own_output_alone(self, gradient: Array, output: Array, input: Array) -> Gradients:
