@@ -9,7 +9,7 @@ import benchmarks.one_thread  # noqa: F401
 
 # isort: split
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +20,14 @@ from benchmarks import saved_results, tables
 from benchmarks.contenders import make_unlimited
 from benchmarks.fast_mode_problems import FastModeProblem, make_block
 from benchmarks.machine_info import describe_machine, list_versions
-from benchmarks.peers import make_gradcheck_call
-from benchmarks.timing import Contender, MeasuringBudget, measure_cpu_share, measure_seconds, run_in_turns, warm_up
+from benchmarks.timing import (
+    Contender,
+    MeasuringBudget,
+    make_process_contender,
+    measure_cpu_share,
+    run_in_turns,
+    warm_up,
+)
 from schemas.problem_details import InvalidRequestError
 from service.checks.common.limits import Limits
 from service.checks.graph.check import check
@@ -54,14 +60,14 @@ def _count_scalars(problem: FastModeProblem) -> int:
 
 
 def _iterate_contenders(problem: FastModeProblem) -> Iterator[Contender]:
-    yield _make_contender(FAST, _prepare_gradcheck(problem, fast=True))
+    yield make_process_contender(FAST, problem.prepare_gradcheck(fast=True))
     if _count_scalars(problem) <= MAX_SLOW_SCALARS:
-        yield _make_contender(SLOW, _prepare_gradcheck(problem, fast=False))
+        yield make_process_contender(SLOW, problem.prepare_gradcheck(fast=False))
     joint = {**problem.request, "finite_difference": {"projections": 1}}
-    yield _make_contender(JOINT, lambda: check(joint, make_unlimited()), _read_report)
+    yield make_process_contender(JOINT, lambda: check(joint, make_unlimited()), _read_report)
     if is_within_limits(problem):
         limits = replace(Limits(), seconds=_LONG)
-        yield _make_contender(FULL, lambda: check(problem.request, limits), _read_report)
+        yield make_process_contender(FULL, lambda: check(problem.request, limits), _read_report)
 
 
 def is_within_limits(problem: FastModeProblem) -> bool:
@@ -77,23 +83,6 @@ def is_within_limits(problem: FastModeProblem) -> bool:
     except InterruptedError:
         return True
     raise AssertionError("a check without progress")
-
-
-def _prepare_gradcheck(problem: FastModeProblem, *, fast: bool) -> Callable[[], bool]:
-    tensors = tuple(torch.from_numpy(array.copy()).requires_grad_() for array in problem.inputs.values())
-    return make_gradcheck_call(problem.torch_loss, tensors, fast=fast)
-
-
-def _make_contender(
-    name: str, run: Callable[[], Any], describe: Callable[[Any], Mapping[str, Any]] = lambda _: {}
-) -> Contender:
-    last: list[Any] = [None]
-
-    def turn() -> Mapping[str, float]:
-        seconds, last[0] = measure_seconds(run)
-        return {name: seconds}
-
-    return Contender(turn, lambda: describe(last[0]))
 
 
 def _read_report(report: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ import benchmarks.one_thread  # noqa: F401
 # isort: split
 import argparse
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,15 @@ from benchmarks import saved_results, tables
 from benchmarks.contenders import make_unlimited
 from benchmarks.fast_mode_problems import FAST_MODE_PROBLEMS, FastModeProblem
 from benchmarks.machine_info import describe_machine, list_versions
-from benchmarks.peers import make_gradcheck_call
 from benchmarks.problems import Array
-from benchmarks.timing import Contender, MeasuringBudget, measure_cpu_share, measure_seconds, run_in_turns, warm_up
+from benchmarks.timing import (
+    Contender,
+    MeasuringBudget,
+    make_process_contender,
+    measure_cpu_share,
+    run_in_turns,
+    warm_up,
+)
 from service.checks.graph.check import check
 from service.gunicorn.memory_allocator import configure_malloc
 
@@ -53,7 +60,8 @@ def measure_problem(problem: FastModeProblem, budget: MeasuringBudget) -> dict[s
     contenders = [*_iterate_peers(problem)]
     for way, differences in WAYS.items():
         request = {**problem.request, "finite_difference": differences}
-        contenders.append(_make_contender(way, lambda request=request: check(request, make_unlimited()), _read_report))
+        run = partial(check, request, make_unlimited())
+        contenders.append(make_process_contender(way, run, _read_report))
     for contender in contenders:
         warm_up(contender, budget)
     run_in_turns(contenders)
@@ -66,20 +74,12 @@ def _count_scalars(problem: FastModeProblem) -> int:
 
 
 def _iterate_peers(problem: FastModeProblem) -> Iterator[Contender]:
-    yield _make_contender(TORCH_FAST, _prepare_gradcheck(problem, fast=True))
+    yield make_process_contender(TORCH_FAST, problem.prepare_gradcheck(fast=True))
     if _count_scalars(problem) <= MAX_SLOW_SCALARS:
-        yield _make_contender(tables.TORCH_SLOW, _prepare_gradcheck(problem, fast=False))
-    yield _make_contender("scipy check_grad, a direction", _prepare_scipy(problem))
+        yield make_process_contender(tables.TORCH_SLOW, problem.prepare_gradcheck(fast=False))
+    yield make_process_contender("scipy check_grad, a direction", _prepare_scipy(problem))
     if problem.jax_loss is not None:
-        yield _make_contender("jax check_vjp, compiled", _prepare_jax(problem))
-
-
-def _make_torch_inputs(problem: FastModeProblem) -> tuple[torch.Tensor, ...]:
-    return tuple(torch.from_numpy(array.copy()).requires_grad_() for array in problem.inputs.values())
-
-
-def _prepare_gradcheck(problem: FastModeProblem, *, fast: bool) -> Callable[[], bool]:
-    return make_gradcheck_call(problem.torch_loss, _make_torch_inputs(problem), fast=fast)
+        yield make_process_contender("jax check_vjp, compiled", _prepare_jax(problem))
 
 
 def _prepare_scipy(problem: FastModeProblem) -> Callable[[], float]:
@@ -115,18 +115,6 @@ def _prepare_jax(problem: FastModeProblem) -> Callable[[], None]:
     inputs = tuple(jax.numpy.asarray(array) for array in problem.inputs.values())
     differentiate = jax.jit(lambda *args: jax.vjp(loss, *args))
     return lambda: jax.test_util.check_vjp(loss, differentiate, inputs)
-
-
-def _make_contender(
-    name: str, run: Callable[[], Any], describe: Callable[[Any], Mapping[str, Any]] = lambda _: {}
-) -> Contender:
-    last: list[Any] = [None]
-
-    def turn() -> Mapping[str, float]:
-        seconds, last[0] = measure_seconds(run)
-        return {name: seconds}
-
-    return Contender(turn, lambda: describe(last[0]))
 
 
 def _read_report(report: Mapping[str, Any]) -> Mapping[str, Any]:

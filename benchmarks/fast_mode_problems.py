@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.peers import make_gradcheck_call
 from benchmarks.problems import PROBLEMS, Array, encode_array
 
 BLOCK_WIDTHS = (16, 64, 128)
@@ -24,6 +25,14 @@ class FastModeProblem:
     inputs: Mapping[str, Array]
     torch_loss: Callable[..., torch.Tensor]
     jax_loss: Callable[..., Any] | None = None
+
+    def make_torch_inputs(self) -> tuple[torch.Tensor, ...]:
+        """The inputs, as tensors that require a gradient."""
+        return tuple(torch.from_numpy(array.copy()).requires_grad_() for array in self.inputs.values())
+
+    def prepare_gradcheck(self, *, fast: bool) -> Callable[[], bool]:
+        """The call of torch's gradcheck."""
+        return make_gradcheck_call(self.torch_loss, self.make_torch_inputs(), fast=fast)
 
 
 def make_block(width: int) -> FastModeProblem:

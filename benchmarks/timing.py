@@ -87,6 +87,19 @@ def measure_seconds(run: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - started, result
 
 
+def make_process_contender(
+    name: str, run: Callable[[], Any], describe: Callable[[Any], Mapping[str, Any]] = lambda _: {}
+) -> Contender:
+    """A contender of one row: processor time of each turn, and what `describe` records of its last result."""
+    last: list[Any] = [None]
+
+    def turn() -> Mapping[str, float]:
+        seconds, last[0] = measure_seconds(run)
+        return {name: seconds}
+
+    return Contender(turn, lambda: describe(last[0]))
+
+
 def measure_cpu_share(run: Callable[[], Any]) -> tuple[float, Any]:
     """Part of the time by the clock in which this process ran, and what was returned."""
     started = time.perf_counter()

@@ -9,10 +9,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from service.numerics.core.interrupts import check_interrupt
+from service.numerics.gradients.finite_difference.inline_executor import InlineExecutor
 
 ResultT = TypeVar("ResultT")
 
@@ -62,7 +62,7 @@ class CallTaker(Protocol):
         """End at once, and give back what was taken."""
 
 
-class SharedExecutor(Executor):
+class SharedExecutor(InlineExecutor):
     """The shared calls of one check.
 
     Parameters
@@ -78,15 +78,6 @@ class SharedExecutor(Executor):
         self._taken: dict[SharedCall, CallTaker] = {}
         self._is_closed = False
         self._longest_call = 0.0
-
-    def submit(self, fn: Callable[..., ResultT], /, *args: Any, **kwargs: Any) -> "Future[ResultT]":
-        """Call the function here, and return its result as a future."""
-        future: Future[ResultT] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001  # the future hands it on
-            future.set_exception(error)
-        return future
 
     def map(
         self, fn: Callable[..., ResultT], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1

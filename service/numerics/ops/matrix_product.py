@@ -1,5 +1,6 @@
 """Products of matrices that are compositions of other ops."""
 
+from abc import abstractmethod
 from typing import Any
 
 from service.numerics.ops.composite import CompositeOp, Expansion, StepOperand
@@ -37,16 +38,30 @@ def add_scaled(step: Expansion, input: str, product: str, beta: float, alpha: fl
     return step("add", scale(input, beta), scale(product, alpha))
 
 
-def check_broadcast(step: Expansion, input: str, product: str) -> None:
-    """Refuse an input that does not broadcast to the shape of a product."""
-    shape, target = step.get_shape(input), step.get_shape(product)
-    aligned = target[len(target) - len(shape) :]
-    if len(shape) > len(target) or any(length not in (1, other) for length, other in zip(shape, aligned, strict=True)):
-        raise ShapeError(f"an input that broadcasts to shape {list(target)}")
+class ScaledAddition(CompositeOp):
+    """An input plus a product of two operands: y = beta x + alpha P. The input may be broadcast."""
+
+    beta: float
+    alpha: float
+
+    @abstractmethod
+    def multiply(self, step: Expansion, first: str, second: str) -> str:
+        """Add the steps of the product, and return the name of the last."""
+
+    def expand(self, step: Expansion, input: str, first: str, second: str) -> str:
+        product = self.multiply(step, first, second)
+        shape, target = step.get_shape(input), step.get_shape(product)
+        aligned = target[len(target) - len(shape) :]
+        if len(shape) > len(target) or any(n not in (1, other) for n, other in zip(shape, aligned, strict=True)):
+            raise ShapeError(f"an input that broadcasts to shape {list(target)}")
+        return add_scaled(step, input, product, self.beta, self.alpha)
+
+    def torch_forward(self, torch: Any, input: Any, first: Any, second: Any) -> Any:
+        return getattr(torch, self.name)(input, first, second, beta=self.beta, alpha=self.alpha)
 
 
 @register_op("addmm")
-class Addmm(CompositeOp):
+class Addmm(ScaledAddition):
     """y = beta x + alpha A B.
 
     dL/dx = beta g, summed over the axes of a broadcast, dL/dA = alpha g B^T, dL/dB = alpha A^T g.
@@ -61,14 +76,9 @@ class Addmm(CompositeOp):
     beta: float = 1.0
     alpha: float = 1.0
 
-    def expand(self, step: Expansion, input: str, mat1: str, mat2: str) -> str:
-        check_ranks(step, {"mat1": 2, "mat2": 2}, mat1, mat2)
-        product = step("matmul", mat1, mat2)
-        check_broadcast(step, input, product)
-        return add_scaled(step, input, product, self.beta, self.alpha)
-
-    def torch_forward(self, torch: Any, input: Any, mat1: Any, mat2: Any) -> Any:
-        return torch.addmm(input, mat1, mat2, beta=self.beta, alpha=self.alpha)
+    def multiply(self, step: Expansion, first: str, second: str) -> str:
+        check_ranks(step, {"mat1": 2, "mat2": 2}, first, second)
+        return step("matmul", first, second)
 
 
 @register_op("bmm")
@@ -88,7 +98,7 @@ class BatchedMatmul(CompositeOp):
 
 
 @register_op("baddbmm")
-class Baddbmm(CompositeOp):
+class Baddbmm(ScaledAddition):
     """y_n = beta x_n + alpha A_n B_n for each n of a batch.
 
     dL/dx = beta g, summed over the axes of a broadcast, dL/dA_n = alpha g_n B_n^T, dL/dB_n = alpha A_n^T g_n.
@@ -103,17 +113,12 @@ class Baddbmm(CompositeOp):
     beta: float = 1.0
     alpha: float = 1.0
 
-    def expand(self, step: Expansion, input: str, batch1: str, batch2: str) -> str:
-        product = step("bmm", batch1, batch2)
-        check_broadcast(step, input, product)
-        return add_scaled(step, input, product, self.beta, self.alpha)
-
-    def torch_forward(self, torch: Any, input: Any, batch1: Any, batch2: Any) -> Any:
-        return torch.baddbmm(input, batch1, batch2, beta=self.beta, alpha=self.alpha)
+    def multiply(self, step: Expansion, first: str, second: str) -> str:
+        return step("bmm", first, second)
 
 
 @register_op("addbmm")
-class Addbmm(CompositeOp):
+class Addbmm(ScaledAddition):
     """y = beta x + alpha sum_n A_n B_n over a batch.
 
     dL/dx = beta g, summed over the axes of a broadcast, dL/dA_n = alpha g B_n^T, dL/dB_n = alpha A_n^T g.
@@ -128,17 +133,12 @@ class Addbmm(CompositeOp):
     beta: float = 1.0
     alpha: float = 1.0
 
-    def expand(self, step: Expansion, input: str, batch1: str, batch2: str) -> str:
-        product = step("sum", step("bmm", batch1, batch2), dim=[0])
-        check_broadcast(step, input, product)
-        return add_scaled(step, input, product, self.beta, self.alpha)
-
-    def torch_forward(self, torch: Any, input: Any, batch1: Any, batch2: Any) -> Any:
-        return torch.addbmm(input, batch1, batch2, beta=self.beta, alpha=self.alpha)
+    def multiply(self, step: Expansion, first: str, second: str) -> str:
+        return step("sum", step("bmm", first, second), dim=[0])
 
 
 @register_op("addmv")
-class Addmv(CompositeOp):
+class Addmv(ScaledAddition):
     """y = beta x + alpha A v.
 
     dL/dx = beta g, summed over the axes of a broadcast, dL/dA = alpha g v^T, dL/dv = alpha A^T g.
@@ -150,14 +150,9 @@ class Addmv(CompositeOp):
     beta: float = 1.0
     alpha: float = 1.0
 
-    def expand(self, step: Expansion, input: str, mat: str, vec: str) -> str:
-        check_ranks(step, {"mat": 2, "vec": 1}, mat, vec)
-        product = step("matmul", mat, vec)
-        check_broadcast(step, input, product)
-        return add_scaled(step, input, product, self.beta, self.alpha)
-
-    def torch_forward(self, torch: Any, input: Any, mat: Any, vec: Any) -> Any:
-        return torch.addmv(input, mat, vec, beta=self.beta, alpha=self.alpha)
+    def multiply(self, step: Expansion, first: str, second: str) -> str:
+        check_ranks(step, {"mat": 2, "vec": 1}, first, second)
+        return step("matmul", first, second)
 
 
 @register_op("outer")
@@ -176,7 +171,7 @@ class Outer(CompositeOp):
 
 
 @register_op("addr")
-class Addr(CompositeOp):
+class Addr(ScaledAddition):
     """y = beta x + alpha u v^T.
 
     dL/dx = beta g, summed over the axes of a broadcast, dL/du = alpha g v, dL/dv = alpha g^T u.
@@ -191,10 +186,5 @@ class Addr(CompositeOp):
     beta: float = 1.0
     alpha: float = 1.0
 
-    def expand(self, step: Expansion, input: str, vec1: str, vec2: str) -> str:
-        product = step("outer", vec1, vec2)
-        check_broadcast(step, input, product)
-        return add_scaled(step, input, product, self.beta, self.alpha)
-
-    def torch_forward(self, torch: Any, input: Any, vec1: Any, vec2: Any) -> Any:
-        return torch.addr(input, vec1, vec2, beta=self.beta, alpha=self.alpha)
+    def multiply(self, step: Expansion, first: str, second: str) -> str:
+        return step("outer", first, second)
