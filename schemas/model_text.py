@@ -171,7 +171,7 @@ class _LineParser:
             self._fail(f"a line is `name = op(...)`; it begins with {self._describe_token()}")
         name = self._take_name()
         if self._is_sign(","):
-            self._fail(f"a node has one name; name it {name}, and read its outputs as `{name}.values`")
+            self._fail("a node has one name, and an op one output")
         if self._is_sign("("):
             self._fail(f"the node has no name; write `loss = {name}(...)`", place)
         self._expect("=", f"a line is `name = op(...)`; behind `{name}` stands {self._describe_token()}")

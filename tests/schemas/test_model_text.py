@@ -71,7 +71,7 @@ BAD_LINES = {
     "y = -a": "write `neg(...)`",
     "y = f(a @ b)": "write `matmul(...)`",
     "y = f(g(x))": "1, column 7: a node is one call; write `g(...)` in a line of its own, and its name here",
-    "a, b = f(x)": "a node has one name; name it a, and read its outputs as `a.values`",
+    "a, b = f(x)": "a node has one name, and an op one output",
     "f(x, y=2)": "1, column 1: the node has no name; write `loss = f(...)`",
     "None = f(x)": "`None` is a value; put it in backquotes",
     "y = f(`x)": "a ` without its end on this line",

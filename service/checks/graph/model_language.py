@@ -376,10 +376,16 @@ def count_graph_bytes(graph: Graph) -> int:
 
 
 def _count_bytes(graph: Graph) -> int:
-    return len(orjson.dumps(graph_to_dict(graph))) + len(orjson.dumps(write_graph_text(graph)))
+    return len(orjson.dumps(graph_to_dict(graph))) + len(orjson.dumps(write_cached_text(graph)))
 
 
 _count_bytes_once = lru_cache(_MAX_CACHED_MODELS)(_count_bytes)
+_write_text_once = lru_cache(_MAX_CACHED_MODELS)(write_graph_text)
+
+
+def write_cached_text(graph: Graph) -> str:
+    """Write a graph as text; the text of a small graph is kept."""
+    return (_write_text_once if len(graph.nodes) <= _MAX_CACHED_NODES else write_graph_text)(graph)
 
 
 def graph_to_dict(graph: Graph) -> list[dict[str, Any]]:

@@ -93,7 +93,7 @@ def build_report(
             "stages": cast("Any", stage_timer.stage_seconds),
         },
         "model": {"nodes": model_language.graph_to_dict(problem.graph)},
-        "model_text": model_language.write_graph_text(problem.graph),
+        "model_text": model_language.write_cached_text(problem.graph),
     }
     if routes.joint is not None:
         names = list(routes.joint.names)
