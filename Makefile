@@ -27,7 +27,7 @@ serve: $(SERVE_STAMP) ## set up, and serve on HOST:PORT (default 127.0.0.1:8000)
 	  "curl -s http://$(HOST):$(PORT)/v1/check -H 'Content-Type: application/json' -d @examples/reference.json"
 	@exec $(BIN)/gunicorn --config python:service.gunicorn.config 'service.app:create_app()'
 
-test: $(TEST_STAMP) ## set up, lint, and run the tests and a tenth of the trials, with coverage, some 3 minutes
+test: $(TEST_STAMP) ## set up, lint, and run the tests and a tenth of the trials, with coverage, some 13 minutes
 	@$(MAKE) --no-print-directory --jobs=2 lint unit
 
 test-all: test ## what a landing takes: `make test`, then the rest of the trials, and the documentation
