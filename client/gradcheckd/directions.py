@@ -29,6 +29,11 @@ def choose_directions(size: int, prefer_random: bool = False) -> Directions:
     return "coordinates" if size <= _MAX_AUTOMATIC_COORDINATES and not prefer_random else "random"
 
 
+def are_automatic() -> bool:
+    """Tell whether nobody has named a kind of directions."""
+    return _directions.get() == "automatic"
+
+
 @contextmanager
 def use_directions(directions: Directions) -> Generator[None]:
     """Move inputs along other directions than by default, within a block.

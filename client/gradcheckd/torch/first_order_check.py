@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import gradcheckd
-from gradcheckd.directions import choose_directions
+from gradcheckd.directions import are_automatic, choose_directions
 from gradcheckd.errors import ProblemError, TensorError
 from gradcheckd.report import BlackBoxReport
 from gradcheckd.torch import torch_internals
@@ -23,6 +23,9 @@ __tracebackhide__ = hide_frames
 
 _UNDECIDED_STATUSES = (413, 422)
 """Statuses of requests that are too large, or whose point the service does not take."""
+_COARSE_ERROR = 0.01
+"""Part of the norm of a gradient that noise hides along random directions, from which on each element is looked at:
+one wrong element among large ones may hide there, and shows alone."""
 _MAX_LOCATED_SIZE = 256
 """Numbers of all inputs up to which a wrong one is looked for by itself."""
 
@@ -98,7 +101,15 @@ def _judge_function(function: TorchFunction, settings: CheckSettings, directions
         return _judge_function(function, settings, "coordinates")
     if has_failed and directions == "coordinates":
         return _look_again(report, function, settings)
+    if directions == "random" and _is_coarse(report) and are_automatic() and function.size <= _MAX_LOCATED_SIZE:
+        _refuse_failure(_request_report(function, settings, "coordinates", None), function, settings, "coordinates")
     return None if _passes(report, function) else describe_undecided(report)
+
+
+def _is_coarse(report: BlackBoxReport) -> bool:
+    """Tell whether a pass would have missed a gradient that is off by a notable part of its norm."""
+    detected = (verdict.smallest_detectable_error for verdict in report.verdicts.values() if verdict.directions)
+    return report.outcome == "pass" and max(detected, default=0.0) > _COARSE_ERROR
 
 
 def _refuse_failure(report: BlackBoxReport, function: TorchFunction, settings: CheckSettings, directions: str) -> None:

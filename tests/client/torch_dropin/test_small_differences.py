@@ -11,7 +11,7 @@ from torch import Tensor
 import gradcheckd
 from gradcheckd.torch import GradientMismatchError, gradcheck, use_directions
 from gradcheckd.torch.small_differences import find_real_failures
-from tests.client.torch_dropin.planted_functions import double_one, draw, make_square
+from tests.client.torch_dropin.planted_functions import double_one, draw, keep, make_square
 
 ROUNDOFF = 2.0**-53
 
@@ -110,3 +110,32 @@ def test_dot_test_counts_by_its_difference(jvp: float, found: list[str]) -> None
     test = SimpleNamespace(name="y/x", outcome="fail", vjp=1.0, jvp=jvp)
     report: Any = SimpleNamespace(verdicts={}, dot_tests=(test,))
     assert find_real_failures(report, ROUNDOFF) == found
+
+
+def make_steep(alter: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return x^-4, with its gradient altered."""
+
+    class Steep(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return x**-4
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
+            (x,) = ctx.saved_tensors
+            return alter(-4 * x**-5 * gradient)
+
+    return Steep.apply
+
+
+def test_element_that_a_coarse_difference_hides_is_looked_at_alone() -> None:
+    point = torch.linspace(0.5, 2, 25)
+    # Near its pole, along random directions, the function has a difference of two digits.
+    point[:2] = torch.tensor([0.14, 0.42])
+    point.requires_grad_()
+    assert gradcheck(make_steep(keep), point)
+    with use_directions("random"):
+        assert gradcheck(make_steep(double_one), point)
+    with pytest.raises(GradientMismatchError, match="input 0"):
+        gradcheck(make_steep(double_one), point)
