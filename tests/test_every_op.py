@@ -1,8 +1,8 @@
 """One loop over ops, cases and routes. It checks itself by planting errors that it must find."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.numerics.core.batching import Array, Shape
+from service.numerics.core.difference import Difference
 from service.numerics.core.precision import DTYPES, PRECISIONS, ComputeDtype
 from service.numerics.gradients import analytic, autograd, finite_difference
 from service.numerics.model.graph import Graph, InvalidModelError, NamedArrays, Node
@@ -47,32 +48,60 @@ def cast_floats(leaves: NamedArrays, dtype: type[np.floating]) -> NamedArrays:
     return {name: leaf.astype(dtype) if leaf.dtype.kind == "f" else leaf for name, leaf in leaves.items()}
 
 
-def find_disagreements(graph: Graph, leaves: NamedArrays, override: dict[str, BackwardPass] | None = None) -> list[str]:
-    """Names at which the routes disagree by more than error bound and rounding allow."""
-    by_hand = analytic.differentiate_analytically(graph, leaves, override).gradients
-    by_torch = autograd.differentiate_by_torch(graph, leaves).gradients
-    differences = finite_difference.differentiate_numerically(graph, leaves, names_of(graph))
-    rounding = estimate_rounding_allowances(graph, leaves, PRECISIONS["FP64"], seed=0)
-    return [
-        name
-        for name in names_of(graph)
-        if (np.abs(by_hand[name] - by_torch[name]) > 2 * rounding[name]).any()
-        or (np.abs(by_hand[name] - differences[name].value) > differences[name].error_bound + rounding[name]).any()
-    ]
+class OpProblem:
+    """A case of an op, and what the other two routes find in it, whatever its backward pass."""
+
+    def __init__(self, op: type[Op], case: OpExample) -> None:
+        self.case = case
+        self.graph, self.leaves = build_op_graph(op, case)
+
+    @cached_property
+    def by_torch(self) -> NamedArrays:
+        return autograd.differentiate_by_torch(self.graph, self.leaves).gradients
+
+    @cached_property
+    def differences(self) -> Mapping[str, Difference]:
+        return finite_difference.differentiate_numerically(self.graph, self.leaves, names_of(self.graph))
+
+    @cached_property
+    def rounding(self) -> NamedArrays:
+        return estimate_rounding_allowances(self.graph, self.leaves, PRECISIONS["FP64"], seed=0)
+
+    def find_disagreements(self, override: dict[str, BackwardPass] | None = None) -> list[str]:
+        """Names at which the routes disagree by more than error bound and rounding allow."""
+        by_hand = analytic.differentiate_analytically(self.graph, self.leaves, override).gradients
+        return [
+            name
+            for name in names_of(self.graph)
+            if (np.abs(by_hand[name] - self.by_torch[name]) > 2 * self.rounding[name]).any()
+            or (
+                np.abs(by_hand[name] - (difference := self.differences[name]).value)
+                > difference.error_bound + self.rounding[name]
+            ).any()
+        ]
+
+
+_PROBLEMS: dict[tuple[type[Op], int], OpProblem] = {}
+
+
+def get_problem(op: type[Op], case: OpExample) -> OpProblem:
+    """The problem of a case, for the many backward passes that are tried on it."""
+    key = op, id(case)  # the problem keeps the case, so that no other gets its id
+    if key not in _PROBLEMS:
+        _PROBLEMS[key] = OpProblem(op, case)
+    return _PROBLEMS[key]
 
 
 @pytest.mark.covers_by_cases
 @every_op
 def test_the_three_routes_agree(op: type[Op], case: OpExample) -> None:
-    graph, leaves = build_op_graph(op, case)
-    assert find_disagreements(graph, leaves) == []
+    assert OpProblem(op, case).find_disagreements() == []
 
 
 @every_op
 def test_bound_of_the_difference_is_tight(op: type[Op], case: OpExample) -> None:
     """A bound so wide that anything agrees would make the loop blind."""
-    graph, leaves = build_op_graph(op, case)
-    for difference in finite_difference.differentiate_numerically(graph, leaves, names_of(graph)).values():
+    for difference in get_problem(op, case).differences.values():
         assert np.median(difference.error_bound) <= 1e-8 * max(np.abs(difference.value).max(), 1e-3)
 
 
@@ -98,14 +127,15 @@ PLANTED = {
 @every_op
 @pytest.mark.parametrize("error", PLANTED)
 def test_a_wrong_backward_is_caught(op: type[Op], case: OpExample, error: str) -> None:
-    graph, leaves = build_op_graph(op, case)
+    problem = get_problem(op, case)
+    graph = problem.graph
     node = next(node for node in graph.nodes if node.name == "output")
 
     def wrong(gradient: Array, output: Array, *inputs: Any) -> Gradients:
         return PLANTED[error](node.op.backward(gradient, output, *inputs))
 
     expected = set(graph.listed_nodes[0].source_names) - graph.leaf_kinds.keys()
-    assert set(find_disagreements(graph, leaves, {"output": wrong})) == expected
+    assert set(problem.find_disagreements({"output": wrong})) == expected
 
 
 MUTANTS = [
@@ -120,9 +150,9 @@ MUTANTS = [
 def is_caught(op: type[Op], wrong: BackwardPass) -> bool:
     """Whether the routes disagree, in any case of the op, where its backward pass is replaced."""
     for case in op.examples:
-        graph, leaves = build_op_graph(op, case)
+        problem = get_problem(op, case)
         with np.errstate(all="ignore"):
-            if find_disagreements(graph, leaves, {"output": partial(wrong, graph.nodes[0].op)}):
+            if problem.find_disagreements({"output": partial(wrong, problem.graph.nodes[0].op)}):
                 return True
     return False
 
