@@ -106,3 +106,21 @@ def test_wanted_gradients_are_those_of_the_backward_pass(name):
             for index, (part, whole) in enumerate(zip(some, everything, strict=True)):
                 if part is not None or index == position:
                     np.testing.assert_array_equal(part, whole)
+
+
+def test_ops_without_attributes_are_equal_by_their_type() -> None:
+    """They share the methods of `Op`, and are written and hashed as themselves."""
+    tanh, exp = OP_REGISTRY["tanh"], OP_REGISTRY["exp"]
+    assert "__init__" not in vars(tanh)
+    assert (tanh() == tanh(), tanh() == exp(), len({tanh(), tanh(), exp()})) == (True, False, 2)
+    assert repr(tanh()) == "Tanh()"
+    with pytest.raises(TypeError, match="alpha"):
+        tanh(alpha=1.0)
+
+
+def test_ops_with_attributes_are_equal_by_their_values() -> None:
+    leaky = OP_REGISTRY["leaky_relu"]
+    assert (leaky(negative_slope=0.1) == leaky(negative_slope=0.1), leaky() == leaky(negative_slope=0.1)) == (
+        True,
+        False,
+    )
