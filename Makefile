@@ -31,7 +31,7 @@ test: $(TEST_STAMP) ## set up, lint, and run the tests and a tenth of the trials
 	@$(MAKE) --no-print-directory --jobs=2 lint unit
 
 test-all: test ## what a landing takes: `make test`, then the rest of the trials, and the documentation
-	$(MAKE) trials docs
+	$(MAKE) --no-print-directory --jobs=2 trials docs
 
 # Pyright fills its memory fast: the default of Node for new objects is small, and it collects them often.
 lint: export NODE_OPTIONS = --max-semi-space-size=128

@@ -187,5 +187,5 @@ def test_property_tests_have_a_tenth_of_their_examples(
 
 def test_the_gate_begins_with_make_test_and_runs_the_rest_and_the_documentation() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    assert re.search(r"^test-all: test .*\n\t\$\(MAKE\) trials docs\n", makefile, re.MULTILINE)
+    assert re.search(r"^test-all: test .*\n\t\$\(MAKE\) .*--jobs=2 trials docs\n", makefile, re.MULTILINE)
     assert re.findall(r"--trials=(\w+)", makefile) == ["tenth", "rest"]
