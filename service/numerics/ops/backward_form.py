@@ -9,7 +9,7 @@ replaced by the quantities that are easily taken for it. Each reduction is left 
 import ast
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -27,13 +27,19 @@ class Scope(dict[str, Callable[..., Array]]):
     Reductions are functions of one array.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._values: dict[str, Array] = {}
+
     def compute(self, name: str) -> Array:
         """Return a quantity."""
-        return self[name]()
+        if name not in self._values:
+            self._values[name] = self[name]()
+        return self._values[name]
 
     def add_quantities(self, **quantities: Callable[[], Array]) -> "Scope":
         """Add quantities, and return the scope."""
-        self.update({name: cache(compute) for name, compute in quantities.items()})
+        self.update(quantities)
         return self
 
     def add_functions(self, **functions: Callable[[Array], Array]) -> "Scope":
@@ -137,7 +143,7 @@ def evaluate(expression: Expression, scope: Scope) -> Array | float:
     """Return the value of an expression."""
     match expression:
         case Quantity(name):
-            return scope[name]() if name in scope else float(name)
+            return scope.compute(name) if name in scope else float(name)
         case Reduction(function, argument):
             value = np.asarray(evaluate(argument, scope))
             return np.ones_like(value) if function == _ONES else scope[function](value)
