@@ -149,6 +149,12 @@ def _build_convolution_models(n: int) -> Iterator[tuple[str, Request]]:
         "conv_transpose2d, large kernel",
         build_model("conv_transpose2d", (1, 1, half // 2, half // 2), (1, 1, half // 2, half // 2), **ALONG),
     )
+    third = round(half ** (2 / 3))
+    yield "conv3d", build_model("conv3d", (1, 1, third, third, third), (1, 1, 3, 3, 3), attributes={"padding": 1})
+    yield (
+        "conv_transpose3d",
+        build_model("conv_transpose3d", (1, 1, *[third // 2] * 3), (1, 1, 3, 3, 3), attributes={"stride": 2}),
+    )
     for op in ("avg_pool1d", "max_pool1d"):
         yield op, build_model(op, (1, 1, n), attributes={"kernel_size": 2})
     for op in ("adaptive_avg_pool1d", "adaptive_max_pool1d"):

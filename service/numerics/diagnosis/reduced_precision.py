@@ -15,7 +15,8 @@ from service.numerics.core.precision import Precision
 from service.numerics.model.graph import Graph, NamedArrays, Node
 from service.numerics.ops.op import Gradients
 
-_PRODUCT_OPS = ("linear", "matmul", "einsum", "conv1d", "conv2d", "conv_transpose2d")
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose2d", "conv_transpose3d")
+_PRODUCT_OPS = ("linear", "matmul", "einsum", *_CONVOLUTIONS)
 
 
 def iterate_reduced_precision_gradients(

@@ -29,7 +29,9 @@ _OPS_BY_SAMPLE = MappingProxyType(
     {
         "conv1d": 3,
         "conv2d": 4,
+        "conv3d": 5,
         "conv_transpose2d": 4,
+        "conv_transpose3d": 5,
         "max_pool2d": 4,
         "avg_pool2d": 4,
         "scaled_dot_product_attention": 2,

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Len
 
+from service.numerics.ops.op import ShapeError
+
 Positive = Annotated[int, Ge(1)]
 NotNegative = Annotated[int, Ge(0)]
 PositiveSingle = Annotated[list[Positive], Len(1, 1)]
@@ -13,7 +15,15 @@ NotNegativeTriple = Annotated[list[NotNegative], Len(1, 3)]
 
 
 def spread_over_axes(value: int | list[int], count: int) -> tuple[int, ...]:
-    """Return the number of each axis: a list of one number, or a number, stands for all."""
+    """Return the number of each axis: a list of one number, or a number, stands for all.
+
+    Raises
+    ------
+    ShapeError
+        The list has several numbers, but not one for each axis.
+    """
     if isinstance(value, int):
         return (value,) * count
+    if len(value) not in (1, count):
+        raise ShapeError(f"one number for all axes, or one for each of {count}, in place of {value}")
     return tuple(value) if len(value) == count else (value[0],) * count

@@ -5,35 +5,41 @@ of half the picture that is many times the size of all other arrays. A block of 
 blocks are PyTorch's own convolutions of parts of the input, and PyTorch joins or adds their results.
 """
 
-from collections.abc import Iterator
+from itertools import product
+from math import prod
 from typing import Any
 
-Pair = tuple[int, int]
+Lengths = tuple[int, ...]
 
 MAX_COPIED_NUMBERS = 2**20
 """Numbers that may be copied at once, if one position does not take more."""
 
 
 def correlate_in_blocks(
-    torch: Any, input: Any, weight: Any, bias: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    torch: Any, input: Any, weight: Any, bias: Any, stride: Lengths, padding: Lengths, dilation: Lengths, groups: int
 ) -> Any:
-    """Return (B, C, H, W) correlated with (O, C/groups, kh, kw), as by `conv2d`."""
+    """Return (B, C, ...) correlated with (O, C/groups, *kernel), as by `conv1d`, `conv2d` or `conv3d`."""
     functional = torch.nn.functional
+    correlate = getattr(functional, f"conv{len(stride)}d")
     extent = _measure_kernel_extent(weight, dilation)
-    lengths = [
+    lengths = tuple(
         (n + 2 * p - e - 1) // s + 1 for n, p, e, s in zip(input.shape[2:], padding, extent, stride, strict=True)
-    ]
+    )
     copied_numbers = input.shape[0] * weight[0].numel()
-    if copied_numbers * lengths[0] * lengths[1] <= MAX_COPIED_NUMBERS:
-        return functional.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    padded = functional.pad(input, (padding[1], padding[1], padding[0], padding[0]))
-    rows: list[Any] = []
-    for top, bottom, columns in _split_positions((lengths[0], lengths[1]), copied_numbers):
-        band = _read_slice(padded, 2, top, bottom, stride[0], extent[0])
-        parts = [_read_slice(band, 3, left, right, stride[1], extent[1]) for left, right in columns]
-        blocks = [functional.conv2d(part, weight, bias, stride, 0, dilation, groups) for part in parts]
-        rows.append(blocks[0] if len(blocks) == 1 else torch.cat(blocks, 3))
-    return rows[0] if len(rows) == 1 else torch.cat(rows, 2)
+    if copied_numbers * prod(lengths) <= MAX_COPIED_NUMBERS:
+        return correlate(input, weight, bias, stride, padding, dilation, groups)
+    ranges = _split_positions(lengths, copied_numbers)
+
+    def correlate_from_axis(axis: int, part: Any) -> Any:
+        if axis == len(ranges):
+            return correlate(part, weight, bias, stride, 0, dilation, groups)
+        blocks = [
+            correlate_from_axis(axis + 1, _read_slice(part, 2 + axis, first, last, stride[axis], extent[axis]))
+            for first, last in ranges[axis]
+        ]
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 2 + axis)
+
+    return correlate_from_axis(0, functional.pad(input, [width for p in reversed(padding) for width in (p, p)]))
 
 
 def transpose_in_blocks(
@@ -41,42 +47,40 @@ def transpose_in_blocks(
     input: Any,
     weight: Any,
     bias: Any,
-    stride: Pair,
-    padding: Pair,
-    output_padding: Pair,
+    stride: Lengths,
+    padding: Lengths,
+    output_padding: Lengths,
     groups: int,
-    dilation: Pair,
+    dilation: Lengths,
 ) -> Any:
-    """Return (B, C, H, W) spread by (C, O/groups, kh, kw), as by `conv_transpose2d`."""
+    """Return (B, C, ...) spread by (C, O/groups, *kernel), as by `conv_transpose2d` or `conv_transpose3d`."""
     functional = torch.nn.functional
+    transpose = getattr(functional, f"conv_transpose{len(stride)}d")
     # PyTorch copies sample by sample, and group by group.
     copied_numbers = weight[0].numel()
-    if copied_numbers * input.shape[2] * input.shape[3] <= MAX_COPIED_NUMBERS:
-        return functional.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups, dilation)
+    places = input.shape[2:]
+    if copied_numbers * prod(places) <= MAX_COPIED_NUMBERS:
+        return transpose(input, weight, bias, stride, padding, output_padding, groups, dilation)
     extent = _measure_kernel_extent(weight, dilation)
     lengths = [
-        (n - 1) * s + e + 1 + extra
-        for n, s, e, extra in zip(input.shape[2:], stride, extent, output_padding, strict=True)
+        (n - 1) * s + e + 1 + extra for n, s, e, extra in zip(places, stride, extent, output_padding, strict=True)
     ]
     total: Any = None
-    for top, bottom, columns in _split_positions((input.shape[2], input.shape[3]), copied_numbers):
-        for left, right in columns:
-            block = functional.conv_transpose2d(
-                input[:, :, top:bottom, left:right], weight, None, stride, 0, 0, groups, dilation
-            )
-            rows_above, columns_before = top * stride[0], left * stride[1]
-            rows_below = lengths[0] - rows_above - block.shape[2]
-            columns_after = lengths[1] - columns_before - block.shape[3]
-            widths = columns_before, columns_after, rows_above, rows_below
-            padded_block = functional.pad(block, widths)
-            total = padded_block if total is None else total + padded_block
-    cropped_output = total[:, :, padding[0] : lengths[0] - padding[0], padding[1] : lengths[1] - padding[1]]
-    return cropped_output if bias is None else cropped_output + bias[:, None, None]
+    for ranges in product(*_split_positions(tuple(places), copied_numbers)):
+        part = input[..., *(slice(*limits) for limits in ranges)]
+        block = transpose(part, weight, None, stride, 0, 0, groups, dilation)
+        starts = [first * s for (first, _), s in zip(ranges, stride, strict=True)]
+        ends = [n - start - k for n, start, k in zip(lengths, starts, block.shape[2:], strict=True)]
+        widths = zip(reversed(starts), reversed(ends), strict=True)
+        padded_block = functional.pad(block, [width for pair in widths for width in pair])
+        total = padded_block if total is None else total + padded_block
+    cropped_output = total[..., *(slice(p, n - p) for p, n in zip(padding, lengths, strict=True))]
+    return cropped_output if bias is None else cropped_output + bias.reshape(-1, *(1,) * len(stride))
 
 
-def _measure_kernel_extent(weight: Any, dilation: Pair) -> Pair:
+def _measure_kernel_extent(weight: Any, dilation: Lengths) -> Lengths:
     """Return the distance of the last offset of a kernel from its first."""
-    return (weight.shape[2] - 1) * dilation[0], (weight.shape[3] - 1) * dilation[1]
+    return tuple((length - 1) * d for length, d in zip(weight.shape[2:], dilation, strict=True))
 
 
 def _read_slice(x: Any, axis: int, first: int, last: int, stride: int, extent: int) -> Any:
@@ -84,18 +88,20 @@ def _read_slice(x: Any, axis: int, first: int, last: int, stride: int, extent: i
     return x.narrow(axis, first * stride, (last - 1 - first) * stride + extent + 1)
 
 
-def _split_positions(lengths: Pair, copied_numbers: int) -> Iterator[tuple[int, int, list[Pair]]]:
-    """Yield blocks of positions: bands of rows, each with its ranges of columns.
+def _split_positions(lengths: Lengths, copied_numbers: int) -> list[list[tuple[int, int]]]:
+    """Return ranges of positions of each axis, so that a block of one of each copies no more than it may.
 
     Parameters
     ----------
     lengths
-        Numbers of rows and columns of positions.
+        Numbers of positions, by axis.
     copied_numbers
         Numbers that one position copies.
     """
-    height = max(1, MAX_COPIED_NUMBERS // (copied_numbers * lengths[1]))
-    width = min(lengths[1], max(1, MAX_COPIED_NUMBERS // (copied_numbers * height)))
-    columns = [(left, min(left + width, lengths[1])) for left in range(0, lengths[1], width)]
-    for top in range(0, lengths[0], height):
-        yield top, min(top + height, lengths[0]), columns
+    ranges: list[list[tuple[int, int]]] = []
+    allowed = max(1, MAX_COPIED_NUMBERS // copied_numbers)
+    for length in reversed(lengths):
+        size = min(length, allowed)
+        ranges.insert(0, [(first, min(first + size, length)) for first in range(0, length, size)])
+        allowed = max(1, allowed // size)
+    return ranges

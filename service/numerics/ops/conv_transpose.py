@@ -1,13 +1,17 @@
 """Transposed convolution: the adjoint of a convolution."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from service.numerics.core.batching import Array, Shape, align_rank, count_elements
 from service.numerics.core.sparsity import drop_missing, take_elementwise_min, take_min_over_axes
+from service.numerics.ops.axis_numbers import NotNegativeTriple, PositiveTriple
 from service.numerics.ops.blocked_convolution import transpose_in_blocks
-from service.numerics.ops.conv import Conv2d, Convolution
+from service.numerics.ops.conv import Conv2d, Conv3d
+from service.numerics.ops.conv_geometry import pad_last_axes
+from service.numerics.ops.convolution import Convolution
+from service.numerics.ops.correlation import AXIS_LETTERS, KERNEL_LETTERS, Correlation
 from service.numerics.ops.op import (
     ComputeCost,
     DependencyLabels,
@@ -18,64 +22,52 @@ from service.numerics.ops.op import (
     get_declared_shapes,
     register_op,
 )
-from service.numerics.ops.pair_attributes import NotNegative, NotNegativePair, Positive, PositivePair, to_pair
+from service.numerics.ops.pair_attributes import NotNegative, NotNegativePair, Positive, PositivePair
 
 
-@register_op("conv_transpose2d")
-class ConvTranspose2d(Convolution):
-    """Two-dimensional transposed convolution: the adjoint of conv2d, with a bias.
+class TransposedConvolution(Convolution):
+    """Transposed convolution: see `conv_transpose2d` for the derivation."""
 
-    Each element of x puts the kernel, times itself, into y. Input x (B, C, H, W) or (C, H, W), weight w (C, O/groups,
-    kh, kw), bias b (O,). In each group, for all n, c, p, q:
+    stride: Any
+    padding: Any
+    output_padding: Any
+    groups: Any
+    dilation: Any
 
-        y[n, o, p sh + i dh - ph, q sw + j dw - pw] += w[c, o, i, j] x[n, c, p, q],    then y[n, o] += b[o]
-
-    So with g = dL/dy, which conv2d takes back where x came from:
-
-        dL/dx[n, c, p, q] = sum_{o, i, j} w[c, o, i, j] g[n, o, p sh + i dh - ph, q sw + j dw - pw]
-        dL/dw[c, o, i, j] = sum_{n, p, q} x[n, c, p, q] g[n, o, p sh + i dh - ph, q sw + j dw - pw]
-        dL/db[o] = sum of g[n, o]
-
-    `output_padding` adds rows and columns behind, which some kernel offsets may still reach.
-    """
-
-    stride: Positive | PositivePair = 1
-    padding: NotNegative | NotNegativePair = 0
-    output_padding: NotNegative | NotNegativePair = 0
-    groups: Positive = 1
-    dilation: Positive | PositivePair = 1
-
-    examples = (
-        OpExample(((2, 3, 3, 4), (3, 2, 2, 3), (2,))),
-        OpExample(((4, 3, 2), (4, 1, 3, 3), None), {"groups": 2, "stride": 2, "padding": 1, "output_padding": 1}),
-        OpExample(((1, 2, 2, 3), (2, 2, 2, 2), (2,)), {"dilation": [2, 1], "stride": [1, 3], "output_padding": [1, 2]}),
-    )
+    adjoint_type: ClassVar[type[Any]]
+    """Op of the convolution whose adjoint the op is."""
 
     @property
-    def _adjoint_convolution(self) -> Conv2d:
+    def _adjoint_convolution(self) -> Correlation:
         """Return the convolution whose adjoint this op is."""
-        return Conv2d(stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
+        return self.adjoint_type(stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
 
     def infer_output_shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
-        if len(input) not in (3, 4) or len(weight) != 4 or weight[0] != input[-3]:
-            raise ShapeError("input (B, C, H, W) or (C, H, W) with weight (C, out/groups, kh, kw)")
+        count = self.axis_count
+        has_ranks = len(input) in (count + 1, count + 2) and len(weight) == count + 2
+        if not has_ranks or weight[0] != input[-count - 1]:
+            axes = AXIS_LETTERS[count]
+            raise ShapeError(
+                f"input (B, C, {axes}) or (C, {axes}) with weight (C, out/groups, {KERNEL_LETTERS[count]})"
+            )
         if weight[0] % self.groups:
             raise ShapeError(f"a number of channels divisible by groups={self.groups}")
         channels = weight[1] * self.groups
         if bias is not None and bias != (channels,):
             raise ShapeError(f"a bias of shape {[channels]}")
-        lengths = tuple(self._compute_output_length(input[-2 + i], weight[-2 + i], i) for i in range(2))
+        lengths = tuple(self._compute_output_length(input[i - count], weight[i - count], i) for i in range(count))
         if min(lengths) < 1:
             raise ShapeError(f"an input that padding={self.padding} does not cut off whole")
-        return (*input[:-3], channels, *lengths)
+        return (*input[: -count - 1], channels, *lengths)
 
     def _compute_output_length(self, length: int, kernel: int, axis: int) -> int:
         stride, dilation, output_padding = (
-            to_pair(attribute)[axis] for attribute in (self.stride, self.dilation, self.output_padding)
+            self.list_axis_numbers(attribute)[axis] for attribute in (self.stride, self.dilation, self.output_padding)
         )
         if output_padding >= max(stride, dilation):
             raise ShapeError("an output_padding smaller than stride or dilation")
-        return (length - 1) * stride - 2 * to_pair(self.padding)[axis] + dilation * (kernel - 1) + output_padding + 1
+        padding = self.list_axis_numbers(self.padding)[axis]
+        return (length - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
 
     def _extend_with_zeros(self, x: Array) -> Array:
         """Return x with zeros behind.
@@ -84,9 +76,11 @@ class ConvTranspose2d(Convolution):
         """
         zero_counts = [
             output_padding // s
-            for output_padding, s in zip(to_pair(self.output_padding), to_pair(self.stride), strict=True)
+            for output_padding, s in zip(
+                self.list_axis_numbers(self.output_padding), self.list_axis_numbers(self.stride), strict=True
+            )
         ]
-        return np.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, n) for n in zero_counts]) if any(zero_counts) else x
+        return pad_last_axes(x, [(0, n) for n in zero_counts]) if any(zero_counts) else x
 
     def _forward_without_bias(self, x: Array, weight: Array) -> Array:
         """Return the output without the bias."""
@@ -96,18 +90,22 @@ class ConvTranspose2d(Convolution):
 
     def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
         output = self._forward_without_bias(input, weight)
-        return output if bias is None else output + align_rank(bias.reshape(*bias.shape, 1, 1), output.ndim - 1)
+        if bias is None:
+            return output
+        return output + align_rank(bias.reshape(*bias.shape, *(1,) * self.axis_count), output.ndim - 1)
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         input_labels, weight_labels, *bias_labels = drop_missing(values)
         shape = self.infer_output_shape(*get_declared_shapes(inputs))
+        kernel = weight_labels.shape[3:]
         window_labels = take_min_over_axes(
             input_labels.reshape(len(input_labels), -1, self.groups, *self._group_shape(input_labels)), 3
         )
         channel_labels = take_min_over_axes(
-            weight_labels.reshape(len(weight_labels), self.groups, -1, *weight_labels.shape[2:]), (2, 4, 5)
+            weight_labels.reshape(len(weight_labels), self.groups, -1, weight_labels.shape[2], count_elements(kernel)),
+            (2, 4),
         )
-        channel_labels = channel_labels.reshape(len(channel_labels), 1, self.groups, -1, 1, 1)
+        channel_labels = channel_labels.reshape(len(channel_labels), 1, self.groups, -1, *(1,) * self.axis_count)
         grouped_biases = (labels_of_bias.reshape(-1, *channel_labels.shape[1:]) for labels_of_bias in bias_labels)
         labels = take_elementwise_min(
             self._adjoint_convolution.scatter_window_minimum(window_labels, inputs[1].shape, shape),
@@ -117,16 +115,17 @@ class ConvTranspose2d(Convolution):
         return labels.reshape(len(labels), *shape)
 
     def _group_shape(self, x: Array) -> Shape:
-        """Return the channels of a group, the rows and the columns."""
-        return (x.shape[-3] // self.groups, *x.shape[-2:])
+        """Return the channels of a group, and the lengths of the axes."""
+        return (x.shape[-self.axis_count - 1] // self.groups, *x.shape[-self.axis_count :])
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
-        by_input = self._adjoint_convolution.forward(gradient, weight, None)[..., : input.shape[-2], : input.shape[-1]]
+        by_extended_input = self._adjoint_convolution.forward(gradient, weight, None)
+        by_input = by_extended_input[..., *map(slice, input.shape[-self.axis_count :])]
         x = self._extend_with_zeros(input)
         by_weight = self._adjoint_convolution.compute_weight_gradient(x, gradient, weight)
         by_bias = None
         if bias is not None:
-            sample_axes = tuple(axis for axis in range(1, gradient.ndim) if axis != gradient.ndim - 3)
+            sample_axes = tuple(axis for axis in range(1, gradient.ndim) if axis != gradient.ndim - self.axis_count - 1)
             by_bias = gradient.sum(axis=sample_axes)
         return by_input, by_weight, by_bias
 
@@ -152,16 +151,86 @@ class ConvTranspose2d(Convolution):
 
     def count_propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
         # The values of the windows are set apart by the stride, which makes so many times more windows.
-        return count_elements(to_pair(self.stride)) * self._adjoint_convolution.count_propagation_elements(
-            shapes[0] or (), output, shapes[1]
-        )
+        return count_elements(
+            self.list_axis_numbers(self.stride)
+        ) * self._adjoint_convolution.count_propagation_elements(shapes[0] or (), output, shapes[1])
 
     def estimate_longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
         return self._adjoint_convolution.estimate_longest_call_work(shapes[0] or (), output, shapes[1])
 
     def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
-        y = transpose_in_blocks(
-            torch, input if input.ndim == 4 else input[None], weight, bias, to_pair(self.stride), to_pair(self.padding),
-            to_pair(self.output_padding), self.groups, to_pair(self.dilation),
-        )  # fmt: skip
-        return y if input.ndim == 4 else y[0]
+        has_batch = input.ndim == self.axis_count + 2
+        stride, padding, output_padding, dilation = map(
+            self.list_axis_numbers, (self.stride, self.padding, self.output_padding, self.dilation)
+        )
+        x = input if has_batch else input[None]
+        y = transpose_in_blocks(torch, x, weight, bias, stride, padding, output_padding, self.groups, dilation)
+        return y if has_batch else y[0]
+
+
+@register_op("conv_transpose2d")
+class ConvTranspose2d(TransposedConvolution):
+    """Two-dimensional transposed convolution: the adjoint of conv2d, with a bias.
+
+    Each element of x puts the kernel, times itself, into y. Input x (B, C, H, W) or (C, H, W), weight w (C, O/groups,
+    kh, kw), bias b (O,). In each group, for all n, c, p, q:
+
+        y[n, o, p sh + i dh - ph, q sw + j dw - pw] += w[c, o, i, j] x[n, c, p, q],    then y[n, o] += b[o]
+
+    So with g = dL/dy, which conv2d takes back where x came from:
+
+        dL/dx[n, c, p, q] = sum_{o, i, j} w[c, o, i, j] g[n, o, p sh + i dh - ph, q sw + j dw - pw]
+        dL/dw[c, o, i, j] = sum_{n, p, q} x[n, c, p, q] g[n, o, p sh + i dh - ph, q sw + j dw - pw]
+        dL/db[o] = sum of g[n, o]
+
+    `output_padding` adds rows and columns behind, which some kernel offsets may still reach.
+    """
+
+    stride: Positive | PositivePair = 1
+    padding: NotNegative | NotNegativePair = 0
+    output_padding: NotNegative | NotNegativePair = 0
+    groups: Positive = 1
+    dilation: Positive | PositivePair = 1
+
+    adjoint_type = Conv2d
+    examples = (
+        OpExample(((2, 3, 3, 4), (3, 2, 2, 3), (2,))),
+        OpExample(((4, 3, 2), (4, 1, 3, 3), None), {"groups": 2, "stride": 2, "padding": 1, "output_padding": 1}),
+        OpExample(((1, 2, 2, 3), (2, 2, 2, 2), (2,)), {"dilation": [2, 1], "stride": [1, 3], "output_padding": [1, 2]}),
+    )
+
+
+@register_op("conv_transpose3d")
+class ConvTranspose3d(TransposedConvolution):
+    """Three-dimensional transposed convolution: the adjoint of conv3d, with a bias.
+
+    Each element of x puts the kernel, times itself, into y. Input x (B, C, D, H, W) or (C, D, H, W), weight w (C,
+    O/groups, kd, kh, kw), bias b (O,). With places p and offsets e by axis, in each group, for all n, c, p:
+
+        y[n, o, p s + e d - padding] += w[c, o, e] x[n, c, p],    then y[n, o] += b[o]
+
+    So with g = dL/dy, which conv3d takes back where x came from:
+
+        dL/dx[n, c, p] = sum_{o, e} w[c, o, e] g[n, o, p s + e d - padding]
+        dL/dw[c, o, e] = sum_{n, p} x[n, c, p] g[n, o, p s + e d - padding]
+        dL/db[o] = sum of g[n, o]
+
+    `output_padding` adds places behind, which some kernel offsets may still reach.
+    """
+
+    stride: Positive | PositiveTriple = 1
+    padding: NotNegative | NotNegativeTriple = 0
+    output_padding: NotNegative | NotNegativeTriple = 0
+    groups: Positive = 1
+    dilation: Positive | PositiveTriple = 1
+
+    adjoint_type = Conv3d
+    kernel_axes = (-3, -2, -1)
+    examples = (
+        OpExample(((1, 2, 2, 2, 3), (2, 2, 2, 1, 2), (2,))),
+        OpExample(
+            ((4, 2, 2, 1), (4, 1, 2, 3, 2), None),
+            {"groups": 2, "stride": [1, 2, 3], "padding": [0, 1, 0], "output_padding": [0, 1, 2]},
+        ),
+        OpExample(((1, 1, 2, 1, 2), (1, 1, 2, 2, 2), (1,)), {"dilation": [2, 1, 1]}),
+    )

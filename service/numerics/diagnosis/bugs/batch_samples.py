@@ -11,7 +11,7 @@ from service.numerics.core.batching import Array
 from service.numerics.diagnosis.bug import BackwardBug, BackwardOverride, register_backward_bug
 from service.numerics.diagnosis.context import DiagnosisContext
 from service.numerics.model.graph import Node
-from service.numerics.ops.conv import Convolution
+from service.numerics.ops.convolution import Convolution
 from service.numerics.ops.op import Gradients
 
 _MAX_SAMPLES_TRIED = 8

@@ -11,7 +11,7 @@ from service.numerics.core.batching import Array, Shape
 from service.numerics.diagnosis.bug import GradientBug, register_gradient_bug
 from service.numerics.diagnosis.context import DiagnosisContext
 from service.numerics.diagnosis.matching import BugHypothesis, fit_tolerance, is_beyond_chance
-from service.numerics.ops.conv import Convolution, shift_by_one
+from service.numerics.ops.convolution import Convolution, shift_by_one
 from service.numerics.ops.pool import PoolingOp
 
 _MIN_PLANE_LENGTH = 4

@@ -1,7 +1,15 @@
+import pytest
+
 from service.numerics.ops.axis_numbers import spread_over_axes
+from service.numerics.ops.op import ShapeError
 
 
 def test_one_number_stands_for_all_axes() -> None:
     assert spread_over_axes(2, 3) == (2, 2, 2)
     assert spread_over_axes([2], 3) == (2, 2, 2)
     assert spread_over_axes([1, 2, 3], 3) == (1, 2, 3)
+
+
+def test_a_list_that_fits_neither_one_axis_nor_all_is_refused() -> None:
+    with pytest.raises(ShapeError, match="one for each of 3, in place of"):
+        spread_over_axes([1, 2], 3)

@@ -63,6 +63,23 @@ def test_a_transposed_one_in_blocks_is_the_whole(attributes: Any, copied: int, m
     assert_same(compute_gradients(blocked_convolution.transpose_in_blocks(torch, *operands, **given), operands), whole)
 
 
+@pytest.mark.parametrize("copied", [1, 150, 400, 2**20])
+@pytest.mark.parametrize("axes", [1, 3])
+def test_blocks_of_other_numbers_of_axes_are_the_whole(axes: int, copied: int, monkeypatch: Any) -> None:
+    given: dict[str, Any] = {"stride": (2, 1, 3)[:axes], "padding": (1, 2, 0)[:axes], "dilation": (2, 1, 1)[:axes]}
+    given["groups"] = 2
+    behind = given | {"output_padding": (1, 0, 2)[:axes]}
+    functional: Any = torch.nn.functional
+    correlated = [draw_tensor(2, 4, *(6, 5, 7)[:axes]), draw_tensor(6, 2, *(2, 3, 2)[:axes]), draw_tensor(6)]
+    spread = [correlated[0], draw_tensor(4, 3, *(2, 3, 2)[:axes]), draw_tensor(6)]
+    whole = compute_gradients(getattr(functional, f"conv{axes}d")(*correlated, **given), correlated)
+    whole_spread = compute_gradients(getattr(functional, f"conv_transpose{axes}d")(*spread, **behind), spread)
+    monkeypatch.setattr(blocked_convolution, "MAX_COPIED_NUMBERS", copied)
+    in_blocks: Any = blocked_convolution
+    assert_same(compute_gradients(in_blocks.correlate_in_blocks(torch, *correlated, **given), correlated), whole)
+    assert_same(compute_gradients(in_blocks.transpose_in_blocks(torch, *spread, **behind), spread), whole_spread)
+
+
 class Counting:
     """PyTorch, whose convolutions are counted."""
 

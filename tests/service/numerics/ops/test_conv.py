@@ -5,8 +5,9 @@ import pytest
 
 from service.numerics.ops import OP_REGISTRY
 from service.numerics.ops.op import ShapeError
+from tests.service.numerics.ops.shape_refusals import get_refusal
 
-Conv2d = OP_REGISTRY["conv2d"]
+Conv2d, Conv3d = OP_REGISTRY["conv2d"], OP_REGISTRY["conv3d"]
 
 
 def test_conv2d_equals_its_documented_sum():
@@ -55,3 +56,48 @@ def test_cost_counts_products_and_what_padding_makes():
     small, large = Conv2d(), Conv2d(padding=100)
     assert small.estimate_cost((4, 4), (6, 6), (3, 3), None).work >= 16 * 9
     assert large.estimate_cost((204, 204), (6, 6), (3, 3), None).largest_array >= 206 * 206
+
+
+def test_conv3d_equals_its_documented_sum():
+    """The sum written out with loops, beside strides, dilation and padding that differ by axis."""
+    generator = np.random.default_rng(1)
+    x, w = generator.normal(size=(1, 2, 4, 3, 5, 6)), generator.normal(size=(1, 6, 2, 2, 2, 3))
+    b = generator.normal(size=(1, 6))
+    op = Conv3d(stride=[1, 2, 1], dilation=[2, 1, 2], padding=[1, 0, 1], groups=2)
+    padded = np.pad(x[0], [(0, 0), (0, 0), (1, 1), (0, 0), (1, 1)])
+    output = op.forward(x, w, b)[0]
+    expected = np.zeros((2, 6, 3, 2, 4))
+    for n, o, p, q, r in np.ndindex(*expected.shape):
+        first = 2 * (o // 3)
+        expected[n, o, p, q, r] = b[0, o] + sum(
+            w[0, o, c, i, j, k] * padded[n, first + c, p + 2 * i, 2 * q + j, r + 2 * k]
+            for c, i, j, k in np.ndindex(2, 2, 2, 3)
+        )
+    assert output.shape == op.infer_output_shape((2, 4, 3, 5, 6), (6, 2, 2, 2, 3), (6,)) == expected.shape
+    np.testing.assert_allclose(output, expected, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "shapes", "words"),
+    [
+        ({}, ((2, 3, 3), (2, 3, 3), None), "(B, C, D, H, W) or (C, D, H, W) with weight (out, C/groups, kd, kh, kw)"),
+        ({}, ((2, 3, 3, 3), (2, 1, 2, 2, 2), None), "(out, 2, kd, kh, kw) for 2 input channels"),
+        ({}, ((2, 3, 3, 3), (2, 2, 4, 2, 2), None), "a kernel no larger"),
+        ({"stride": [1, 2]}, ((2, 3, 3, 3), (2, 2, 2, 2, 2), None), "one for each of 3, in place of [1, 2]"),
+        ({"padding": "same", "stride": [1, 1, 2]}, ((2, 3, 3, 3), (2, 2, 2, 2, 2), None), "stride 1"),
+    ],
+)
+def test_conv3d_refuses_mismatched_inputs(attributes, shapes, words):
+    assert words in get_refusal("conv3d", attributes, *shapes)
+
+
+@pytest.mark.parametrize("axis", [-3, -2, -1])
+def test_conv3d_of_one_layer_is_conv2d(axis):
+    generator = np.random.default_rng(2)
+    x, w = generator.normal(size=(1, 2, 5, 4)), generator.normal(size=(1, 3, 2, 2, 3))
+    numbers = {"stride": [2, 1], "padding": [1, 2], "dilation": [1, 2]}
+    wide = {name: [*pair] for name, pair in numbers.items()}
+    for name, pair in wide.items():
+        pair.insert(axis + 3, 0 if name == "padding" else 1)
+    output = Conv3d(**wide).forward(np.expand_dims(x, axis), np.expand_dims(w, axis), None)
+    np.testing.assert_allclose(np.squeeze(output, axis), Conv2d(**numbers).forward(x, w, None), rtol=1e-13, atol=1e-13)

@@ -18,6 +18,17 @@ def test_conv_transpose_is_the_adjoint_of_the_convolution(attributes):
     np.testing.assert_allclose((Conv2d(**attributes).forward(y, w, None) * x).sum(), (y * output).sum(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("attributes", [{}, {"stride": 2, "padding": 1}, {"stride": [3, 1, 2], "dilation": [1, 2, 1]}])
+def test_conv_transpose3d_is_the_adjoint_of_the_convolution(attributes):
+    generator = np.random.default_rng(1)
+    w, x = generator.normal(size=(1, 3, 2, 2, 3, 2)), generator.normal(size=(1, 2, 3, 3, 2, 4))
+    output = OP_REGISTRY["conv_transpose3d"](**attributes).forward(x, w, None)
+    y = generator.normal(size=output.shape)
+    by_convolution = OP_REGISTRY["conv3d"](**attributes).forward(y, w, None)
+    np.testing.assert_allclose((by_convolution * x).sum(), (y * output).sum(), rtol=1e-12)
+    assert not np.isclose((by_convolution * x).sum(), (y * np.flip(output, 2)).sum(), rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("attributes", "shapes", "words"),
     [
