@@ -269,6 +269,11 @@ def _build_loss_models(n: int) -> Iterator[tuple[str, Request]]:
     yield "margin_ranking_loss", build_model("margin_ranking_loss", vector, vector, signs_of_pairs, squared=False)
     for op, count in (("gaussian_nll_loss", 3), ("multilabel_soft_margin_loss", 2)):
         yield op, build_model(op, *[choose_table_shape(n)] * count, squared=False)
+    lengths = {"input_lengths": [n // 32] * 2, "target_lengths": [n // 256] * 2, "blank": 3}
+    yield (
+        "ctc_loss",
+        build_model("ctc_loss", (n // 32, 2, 4), draw_indices(3, 2, n // 256), attributes=lengths, squared=False),
+    )
     targets = encode_tensor(np.where(np.arange(n).reshape(-1, 8) % 2, 1.0, -1.0))
     yield "hinge_embedding_loss", build_model("hinge_embedding_loss", (n // 8, 8), targets, squared=False)
     yield "multi_margin_loss", build_model("multi_margin_loss", (n // 8, 8), draw_indices(8, n // 8), squared=False)

@@ -46,7 +46,8 @@ class HingeEmbeddingLoss(PiecewiseLoss):
     def compute_losses_on_branch(self, branch: Array, input: Array, target: Array) -> Array:
         is_in_loss, is_in_hinge = branch & _IN_LOSS != 0, branch & _IN_HINGE != 0
         zero = input.dtype.type(0)
-        return np.where(is_in_loss, input, zero) + np.where(is_in_hinge, input.dtype.type(self.margin) - input, zero)
+        hinge: Array = np.where(is_in_hinge, np.subtract(input.dtype.type(self.margin), input), zero)
+        return np.add(np.where(is_in_loss, input, zero), hinge)
 
     def estimate_loss_magnitudes(self, input: Array, target: Array) -> Array:
         branch = self.select_branch(input, target)

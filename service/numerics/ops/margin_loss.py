@@ -71,7 +71,8 @@ class ClassMarginLoss(PiecewiseLoss):
     def _get_pair_weights(self, *inputs: Any) -> Array:
         """Return the factor of each sample's pairs, (K, ..., 1, 1)."""
         classes = inputs[0].shape[-1]
-        return np.full((1,) * (inputs[0].ndim + 1), 1 / classes, inputs[0].dtype)
+        shape: Shape = (1,) * (inputs[0].ndim + 1)
+        return np.full(shape, 1 / classes, inputs[0].dtype)
 
     def compute_losses_on_branch(self, branch: Array, *inputs: Any) -> Array:
         right, _ = self._select_pairs(*inputs[:2])
