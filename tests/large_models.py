@@ -234,6 +234,10 @@ def _build_placement_models(n: int) -> Iterator[tuple[str, Request]]:
     once = encode_tensor(np.random.default_rng(1).permutation(rows), "INT64")
     each = encode_tensor(np.random.default_rng(1).permuted(np.arange(rows * 8).reshape(rows, 8) // 8, axis=0), "INT64")
     yield "scatter_add", build_model("scatter_add", table, draw_indices(rows, *table), table, attributes=along)
+    for reduce in ("prod", "amax"):
+        attributes = {"dim": 0, "reduce": reduce}
+        indices = draw_indices(rows, *table)
+        yield f"scatter_reduce, {reduce}", build_model("scatter_reduce", table, indices, table, attributes=attributes)
     yield "scatter", build_model("scatter", table, each, table, attributes=along)
     yield "index_add", build_model("index_add", table, draw_indices(rows, rows), table, attributes=along)
     yield "index_copy", build_model("index_copy", table, once, table, attributes=along)
@@ -248,6 +252,10 @@ def _build_placement_models(n: int) -> Iterator[tuple[str, Request]]:
     yield "diagonal_scatter", build_model("diagonal_scatter", (int(n**0.5), int(n**0.5)), (int(n**0.5),))
     mask = encode_tensor(np.arange(n).reshape(choose_table_shape(n)) % 2 == 0, "BOOL")
     yield "masked_fill", build_model("masked_fill", choose_table_shape(n), mask, ())
+    yield "masked_scatter", build_model("masked_scatter", choose_table_shape(n), mask, choose_table_shape(n))
+    for mode in ("mean", "max"):
+        bags = draw_indices(rows, n // 64, 4)
+        yield f"embedding_bag, {mode}", build_model("embedding_bag", bags, (rows, 8), attributes={"mode": mode})
     yield "trace", build_model("trace", (int(n**0.5), int(n**0.5)))
 
 
