@@ -167,6 +167,10 @@ def _build_convolution_models(n: int) -> Iterator[tuple[str, Request]]:
     for mode in ("nearest", "bilinear", "bicubic", "area"):
         attributes = {"size": [half, side], "mode": mode}
         yield f"interpolate, {mode}", build_model("interpolate", (1, 1, side, half), attributes=attributes, **ALONG)
+    for mode in ("bilinear", "nearest", "bicubic"):
+        places = (1, half // 2, half // 2, 2)
+        attributes = {"mode": mode, "padding_mode": "border"}
+        yield f"grid_sample, {mode}", build_model("grid_sample", (1, 4, half, half), places, attributes=attributes)
     for op in ("avg_pool2d", "max_pool2d"):
         yield op, build_model(op, (1, 1, side, side), attributes={"kernel_size": 2})
         large = {"kernel_size": 12, "stride": 1, "padding": 6}

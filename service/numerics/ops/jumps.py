@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.core.batching import Array
+from service.numerics.core.batching import Array, Shape
 from service.numerics.ops.op import Op
 from service.numerics.ops.rounding_errors import ErrorModel
 
@@ -33,11 +33,20 @@ class JumpingOp(Op):
         for signs in product((-1.0, 1.0), repeat=len(inputs)):
             moved = [array + sign * move for array, sign, move in zip(at_point, signs, moves, strict=True)]
             moved_branch = self.select_branch(*moved)
+            assert moved_branch is not None
             # NaN is on one piece with NaN.
-            is_uncertain |= (moved_branch != branch) & ~((moved_branch != moved_branch) & (branch != branch))
+            is_other = (moved_branch != branch) & ~((moved_branch != moved_branch) & (branch != branch))
+            is_uncertain |= self.mask_outputs(is_other, output.shape[1:])
         if is_uncertain.any():
             output = np.concatenate([output[:1], np.where(is_uncertain, np.nan, output[1:])])
         return output
+
+    def mask_outputs(self, pieces: Array, shape: Shape) -> Array:
+        """Return the mask of the outputs, (1, *shape), on pieces that a mask selects.
+
+        The default is that each output has one piece.
+        """
+        return pieces
 
     def estimate_argument_error(self, errors: ErrorModel, array: Array) -> Array:
         """Return the error with which an input is compared with the place of a jump. The default is 0."""
