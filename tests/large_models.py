@@ -53,7 +53,9 @@ def draw_indices(below: int, *shape: int) -> dict[str, Any]:
 
 
 UNARY = sorted(
-    name for name, op in OP_REGISTRY.items() if issubclass(op, UnaryOp) and name not in ("clamp", "pow", "threshold")
+    name
+    for name, op in OP_REGISTRY.items()
+    if issubclass(op, UnaryOp) and name not in ("clamp", "fake_quantize", "pow", "threshold")
 )
 """Functions of one tensor that need no attribute."""
 BINARY = (
@@ -94,6 +96,7 @@ def build_models(n: int) -> Iterator[tuple[str, Request]]:
         yield op, build_model(op, table, attributes={"dim": -1})
     yield from _build_loss_models(n)
     yield from _build_composite_models(n)
+    yield from _build_kernel_models(n)
 
 
 def _build_product_models(n: int) -> Iterator[tuple[str, Request]]:
@@ -332,6 +335,35 @@ def _build_composite_models(n: int) -> Iterator[tuple[str, Request]]:
     yield "addbmm", build_model("addbmm", (4, 4), *batches, **ALONG)
     yield "outer", build_model("outer", (side,), (side,), **ALONG)
     yield "addr", build_model("addr", (side, side), (side,), (side,), **ALONG)
+
+
+def _build_kernel_models(n: int) -> Iterator[tuple[str, Request]]:
+    table = choose_table_shape(n)
+    for op in ("swiglu", "geglu"):
+        yield op, build_model(op, table, table)
+    yield "rotary_embedding", build_model("rotary_embedding", table, (n // 8, 4), (n // 8, 4))
+    yield "add_rms_norm", build_model("add_rms_norm", table, table, (8,), attributes={"normalized_shape": 8})
+    yield "causal_conv1d", build_model("causal_conv1d", (1, 8, n // 8), (8, 4), (8,), **ALONG)
+    penalty = {"z_loss": 0.1, "softcap": 5.0}
+    yield (
+        "linear_cross_entropy",
+        build_model(
+            "linear_cross_entropy",
+            *(table, (8, 8), draw_indices(8, n // 8), (8,)),
+            attributes=penalty,
+            squared=False,
+            **ALONG,
+        ),
+    )
+    yield "fake_quantize", build_model("fake_quantize", table, attributes={"scale": 0.01})
+    side = int(n**0.5)
+    yield "alibi_bias", build_model("alibi_bias", (4,), attributes={"queries": side // 2, "keys": side // 2})
+    mask = encode_tensor(np.ones((1, 1, 1, 16), bool), "BOOL")
+    window = {"window": [3, 0], "softcap": 5.0}
+    grouped = (n // 512, 2, 16, 8), (n // 512, 1, 16, 8), (n // 512, 1, 16, 8)
+    yield "attention", build_model("attention", *grouped, mask, (2,), (2,), attributes=window, **ALONG)
+    heads = (n // 256, 16, 8)
+    yield "windowed_attention", build_model("windowed_attention", heads, heads, heads, attributes=window, **ALONG)
 
 
 def build_deep_model(n: int, length: int, **fields: Any) -> Request:

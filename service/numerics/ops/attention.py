@@ -175,7 +175,7 @@ class ScaledDotProductAttention(Op):
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
         query, key, value, mask = inputs
         p = self._compute_softmax_with_errors(errors, query, key, mask, is_recomputed=False)
-        return _multiply_with_errors(errors, p, value)
+        return multiply_with_errors(errors, p, value)
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Return the gradients with the errors of primitives, and of recomputing kernels.
@@ -194,12 +194,12 @@ class ScaledDotProductAttention(Op):
         output_products = gradient * output
         row_mean = errors(output_products.sum(axis=-1, keepdims=True), bound_sum(output_products) + bound_sum(p * by_p))
         magnitudes = bound_product(gradient, np.swapaxes(value, -1, -2)) + np.abs(by_p) + np.abs(row_mean)
-        by_scores = errors(p * (by_p - row_mean), _add_underflow_loss(p, errors) * magnitudes)
+        by_scores = errors(p * (by_p - row_mean), add_underflow_loss(p, errors) * magnitudes)
         by_product = by_scores * self._get_score_scale(query)
         return (
-            _multiply_with_errors(errors, by_product, key),
-            _multiply_with_errors(errors, np.swapaxes(by_product, -1, -2), query),
-            _multiply_with_errors(errors, np.swapaxes(p, -1, -2), gradient),
+            multiply_with_errors(errors, by_product, key),
+            multiply_with_errors(errors, np.swapaxes(by_product, -1, -2), query),
+            multiply_with_errors(errors, np.swapaxes(p, -1, -2), gradient),
             self._mask_gradient_with_errors(errors, by_scores, mask),
         )
 
@@ -275,7 +275,7 @@ class ScaledDotProductAttention(Op):
         )
 
 
-def _add_underflow_loss(p: Array, errors: ErrorModel) -> Array:
+def add_underflow_loss(p: Array, errors: ErrorModel) -> Array:
     """Return the size of weights plus the underflow loss of their exponentials.
 
     Masked weights lose nothing.
@@ -283,7 +283,7 @@ def _add_underflow_loss(p: Array, errors: ErrorModel) -> Array:
     return np.abs(p) + errors.underflow_loss * (p != 0)
 
 
-def _multiply_with_errors(errors: ErrorModel, a: Array, b: Array) -> Array:
+def multiply_with_errors(errors: ErrorModel, a: Array, b: Array) -> Array:
     """Return a @ b with its rounding, where a holds exponentials.
 
     Notes

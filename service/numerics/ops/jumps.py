@@ -34,8 +34,7 @@ class JumpingOp(Op):
             moved = [array + sign * move for array, sign, move in zip(at_point, signs, moves, strict=True)]
             moved_branch = self.select_branch(*moved)
             assert moved_branch is not None
-            # NaN is on one piece with NaN.
-            is_other = (moved_branch != branch) & ~((moved_branch != moved_branch) & (branch != branch))
+            is_other = self.find_changed_pieces(branch, moved_branch)
             is_uncertain |= self.mask_outputs(is_other, output.shape[1:])
         if is_uncertain.any():
             output = np.concatenate([output[:1], np.where(is_uncertain, np.nan, output[1:])])

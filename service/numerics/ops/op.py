@@ -314,6 +314,13 @@ class Op(ABC):
         assert base_branch is not None
         return base_branch
 
+    def find_changed_pieces(self, branch: Array, other: Array) -> Array:
+        """Return the mask of the elements that are on another piece, of the shape to which both broadcast.
+
+        NaN is on one piece with NaN.
+        """
+        return (other != branch) & ~((other != other) & (branch != branch))
+
     def forward_on_branch(self, branch: Array, *inputs: Any) -> Array:
         """Return the output on the pieces of `branch`, continued beyond their ends.
 

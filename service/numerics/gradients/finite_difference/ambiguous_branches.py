@@ -92,9 +92,7 @@ def _find_changing_pieces(node: Node, branch: Array, moved_inputs: Sequence[Arra
     """Return the pieces, of the shape of the branch, that change with any of the moves of the inputs."""
     moved_branches = node.op.select_branch(*moved_inputs)
     assert moved_branches is not None
-    return np.any(
-        (moved_branches != branch) & ~((moved_branches != moved_branches) & (branch != branch)), axis=0, keepdims=True
-    )
+    return np.any(node.op.find_changed_pieces(branch, moved_branches), axis=0, keepdims=True)
 
 
 def _bound_input_error(operand: object, value: Array | None, sweeps: Mapping[str, Array], scale: float) -> Array | None:
