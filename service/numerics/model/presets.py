@@ -1,78 +1,21 @@
 """Presets: named models, each with an example request that can be posted."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A model by name.
-
-    Attributes
-    ----------
-    name, description
-        For people.
-    nodes
-        The graph, as it would stand in a request.
-    tensors, weights
-        An example, as it would stand in a request.
-    shaped_like
-        Tensors and weights that must have the shape of a node, by its name, where the ops would broadcast them.
-    """
-
-    name: str
-    description: str
-    nodes: tuple[Mapping[str, Any], ...]
-    tensors: Mapping[str, Any]
-    weights: Mapping[str, Any]
-    shaped_like: Mapping[str, str] = field(default_factory=dict[str, str])
-
-    @property
-    def example_request(self) -> dict[str, Any]:
-        """A request that can be posted as it is."""
-        return {"model": self.name, "tensors": dict(self.tensors), "weights": dict(self.weights)}
-
-
-def _make_node(name: str, op: str, *inputs: str | float, **attributes: Any) -> Mapping[str, Any]:
-    return {"name": name, "op": op, "inputs": list(inputs), **attributes}
-
-
-class _ExampleValues:
-    """Random examples, the same every time, with three decimals for readers."""
-
-    def __init__(self, seed: int) -> None:
-        self._generator = np.random.default_rng(seed)
-
-    def draw_normal(self, *shape: int, scale: float = 1.0) -> Any:
-        return np.round(self._generator.normal(size=shape) * scale, 3).tolist()
-
-    def draw_weight(self, *shape: int) -> Any:
-        """Draw a weight of a size that keeps activations near 1.
-
-        A layer sums over the last axes, all but the first.
-        """
-        return self.draw_normal(*shape, scale=float(np.prod(shape[1:] or (1,))) ** -0.5)
-
-    def draw_unit_interval(self, *shape: int) -> Any:
-        return np.round(self._generator.uniform(0.05, 0.95, size=shape), 3).tolist()
-
-    def draw_labels(self, count: int, *shape: int) -> Any:
-        return self._generator.integers(0, count, size=shape).tolist()
-
+from service.numerics.model.kernel_presets import KERNEL_PRESETS
+from service.numerics.model.preset import ExampleValues, Preset, make_node
 
 CONV_TANH_SCALE_SIGMOID = Preset(
     "conv_tanh_scale_sigmoid",
     "The reference example: a 2-D cross-correlation, tanh, one weight per position, sigmoid, half squared error.",
     nodes=(
-        _make_node("C1", "conv2d", "x", "w1"),
-        _make_node("L1", "flatten", "C1"),
-        _make_node("L1A", "tanh", "L1"),
-        _make_node("L2", "mul", "L1A", "w2"),
-        _make_node("L2A", "sigmoid", "L2"),
-        _make_node("loss", "half_squared_error", "L2A", "y", reduction="sum"),
+        make_node("C1", "conv2d", "x", "w1"),
+        make_node("L1", "flatten", "C1"),
+        make_node("L1A", "tanh", "L1"),
+        make_node("L2", "mul", "L1A", "w2"),
+        make_node("L2A", "sigmoid", "L2"),
+        make_node("loss", "half_squared_error", "L2A", "y", reduction="sum"),
     ),
     tensors={"x": [[1, 2, 3], [4, 5, 6], [7, 8, 9]], "y": [-1, -1, 1, 1]},
     weights={"w1": [[0.1, -0.1], [0.2, 0.001]], "w2": [0.0005, -0.2, 0.2, 0.5]},
@@ -81,13 +24,13 @@ CONV_TANH_SCALE_SIGMOID = Preset(
 
 
 def _make_logistic_regression() -> Preset:
-    values = _ExampleValues(1)
+    values = ExampleValues(1)
     return Preset(
         "logistic_regression",
         "One linear unit and binary cross-entropy: 11 samples of 5 features.",
         nodes=(
-            _make_node("logit", "linear", "x", "w", "b"),
-            _make_node("loss", "binary_cross_entropy_with_logits", "logit", "y"),
+            make_node("logit", "linear", "x", "w", "b"),
+            make_node("loss", "binary_cross_entropy_with_logits", "logit", "y"),
         ),
         tensors={"x": values.draw_normal(11, 5), "y": values.draw_labels(2, 11)},
         weights={"w": values.draw_normal(5), "b": values.draw_normal()},
@@ -95,15 +38,15 @@ def _make_logistic_regression() -> Preset:
 
 
 def _make_mlp_classifier() -> Preset:
-    values = _ExampleValues(2)
+    values = ExampleValues(2)
     return Preset(
         "mlp_classifier",
         "Two linear layers with tanh between them and cross-entropy: 5 samples, 7 features, 11 units, 3 classes.",
         nodes=(
-            _make_node("hidden", "linear", "x", "w1", "b1"),
-            _make_node("active", "tanh", "hidden"),
-            _make_node("logits", "linear", "active", "w2", "b2"),
-            _make_node("loss", "cross_entropy", "logits", "label"),
+            make_node("hidden", "linear", "x", "w1", "b1"),
+            make_node("active", "tanh", "hidden"),
+            make_node("logits", "linear", "active", "w2", "b2"),
+            make_node("loss", "cross_entropy", "logits", "label"),
         ),
         tensors={"x": values.draw_normal(5, 7), "label": values.draw_labels(3, 5)},
         weights={
@@ -116,16 +59,16 @@ def _make_mlp_classifier() -> Preset:
 
 
 def _make_layer_norm_mlp() -> Preset:
-    values = _ExampleValues(3)
+    values = ExampleValues(3)
     return Preset(
         "layer_norm_mlp",
         "A linear layer, layer normalisation, SiLU and a linear layer under a mean squared error.",
         nodes=(
-            _make_node("hidden", "linear", "x", "w1"),
-            _make_node("normal", "layer_norm", "hidden", "gain", "shift", normalized_shape=[11]),
-            _make_node("active", "silu", "normal"),
-            _make_node("output", "linear", "active", "w2"),
-            _make_node("loss", "mse_loss", "output", "y"),
+            make_node("hidden", "linear", "x", "w1"),
+            make_node("normal", "layer_norm", "hidden", "gain", "shift", normalized_shape=[11]),
+            make_node("active", "silu", "normal"),
+            make_node("output", "linear", "active", "w2"),
+            make_node("loss", "mse_loss", "output", "y"),
         ),
         tensors={"x": values.draw_normal(5, 7), "y": values.draw_normal(5, 3)},
         weights={
@@ -138,22 +81,22 @@ def _make_layer_norm_mlp() -> Preset:
 
 
 def _make_lenet() -> Preset:
-    values = _ExampleValues(4)
+    values = ExampleValues(4)
     return Preset(
         "lenet",
         "Two convolutions, each with ReLU and max pooling, and two linear layers: 2 pictures of 13 x 11, 5 classes.",
         nodes=(
-            _make_node("c1", "conv2d", "x", "k1", "a1"),
-            _make_node("r1", "relu", "c1"),
-            _make_node("p1", "max_pool2d", "r1", kernel_size=2),
-            _make_node("c2", "conv2d", "p1", "k2", "a2"),
-            _make_node("r2", "relu", "c2"),
-            _make_node("p2", "max_pool2d", "r2", kernel_size=2),
-            _make_node("flat", "flatten", "p2", start_dim=1),
-            _make_node("hidden", "linear", "flat", "w1", "b1"),
-            _make_node("active", "relu", "hidden"),
-            _make_node("logits", "linear", "active", "w2", "b2"),
-            _make_node("loss", "cross_entropy", "logits", "label"),
+            make_node("c1", "conv2d", "x", "k1", "a1"),
+            make_node("r1", "relu", "c1"),
+            make_node("p1", "max_pool2d", "r1", kernel_size=2),
+            make_node("c2", "conv2d", "p1", "k2", "a2"),
+            make_node("r2", "relu", "c2"),
+            make_node("p2", "max_pool2d", "r2", kernel_size=2),
+            make_node("flat", "flatten", "p2", start_dim=1),
+            make_node("hidden", "linear", "flat", "w1", "b1"),
+            make_node("active", "relu", "hidden"),
+            make_node("logits", "linear", "active", "w2", "b2"),
+            make_node("loss", "cross_entropy", "logits", "label"),
         ),
         tensors={"x": values.draw_normal(2, 1, 13, 11), "label": values.draw_labels(5, 2)},
         weights={
@@ -170,16 +113,16 @@ def _make_lenet() -> Preset:
 
 
 def _make_conv_autoencoder() -> Preset:
-    values = _ExampleValues(5)
+    values = ExampleValues(5)
     return Preset(
         "conv_autoencoder",
         "A strided convolution and its transpose, with tanh and sigmoid, under binary cross-entropy.",
         nodes=(
-            _make_node("code", "conv2d", "x", "encoder", "a", stride=2),
-            _make_node("active", "tanh", "code"),
-            _make_node("picture", "conv_transpose2d", "active", "decoder", "b", stride=2),
-            _make_node("probability", "sigmoid", "picture"),
-            _make_node("loss", "binary_cross_entropy", "probability", "x"),
+            make_node("code", "conv2d", "x", "encoder", "a", stride=2),
+            make_node("active", "tanh", "code"),
+            make_node("picture", "conv_transpose2d", "active", "decoder", "b", stride=2),
+            make_node("probability", "sigmoid", "picture"),
+            make_node("loss", "binary_cross_entropy", "probability", "x"),
         ),
         tensors={"x": values.draw_unit_interval(2, 1, 7, 11)},
         weights={
@@ -192,15 +135,15 @@ def _make_conv_autoencoder() -> Preset:
 
 
 def _make_embedding_bag() -> Preset:
-    values = _ExampleValues(6)
+    values = ExampleValues(6)
     return Preset(
         "embedding_bag",
         "The mean of 5 embedded words, many of them repeated, for each of 3 texts, classified into 2.",
         nodes=(
-            _make_node("words", "embedding", "index", "table"),
-            _make_node("bag", "mean", "words", dim=1),
-            _make_node("logits", "linear", "bag", "w"),
-            _make_node("loss", "cross_entropy", "logits", "label"),
+            make_node("words", "embedding", "index", "table"),
+            make_node("bag", "mean", "words", dim=1),
+            make_node("logits", "linear", "bag", "w"),
+            make_node("loss", "cross_entropy", "logits", "label"),
         ),
         tensors={"index": values.draw_labels(7, 3, 5), "label": values.draw_labels(2, 3)},
         weights={"table": values.draw_normal(7, 11), "w": values.draw_weight(2, 11)},
@@ -213,35 +156,35 @@ def _make_lstm_nodes(step: int, hidden: str, cell: str) -> tuple[Mapping[str, An
 
     def make_gate(number: int, label: str, activation: str) -> tuple[Mapping[str, Any], ...]:
         return (
-            _make_node(name_node(f"{label}_part"), "narrow", name_node("gates"), dim=1, start=3 * number, length=3),
-            _make_node(name_node(label), activation, name_node(f"{label}_part")),
+            make_node(name_node(f"{label}_part"), "narrow", name_node("gates"), dim=1, start=3 * number, length=3),
+            make_node(name_node(label), activation, name_node(f"{label}_part")),
         )
 
     return (
-        _make_node(name_node("from_x"), "linear", name_node("x"), "w_input", "bias"),
-        _make_node(name_node("from_h"), "linear", hidden, "w_hidden"),
-        _make_node(name_node("gates"), "add", name_node("from_x"), name_node("from_h")),
+        make_node(name_node("from_x"), "linear", name_node("x"), "w_input", "bias"),
+        make_node(name_node("from_h"), "linear", hidden, "w_hidden"),
+        make_node(name_node("gates"), "add", name_node("from_x"), name_node("from_h")),
         *make_gate(0, "input", "sigmoid"),
         *make_gate(1, "forget", "sigmoid"),
         *make_gate(2, "candidate", "tanh"),
         *make_gate(3, "output", "sigmoid"),
-        _make_node(name_node("kept"), "mul", name_node("forget"), cell),
-        _make_node(name_node("new"), "mul", name_node("input"), name_node("candidate")),
-        _make_node(name_node("c"), "add", name_node("kept"), name_node("new")),
-        _make_node(name_node("c_active"), "tanh", name_node("c")),
-        _make_node(name_node("h"), "mul", name_node("output"), name_node("c_active")),
+        make_node(name_node("kept"), "mul", name_node("forget"), cell),
+        make_node(name_node("new"), "mul", name_node("input"), name_node("candidate")),
+        make_node(name_node("c"), "add", name_node("kept"), name_node("new")),
+        make_node(name_node("c_active"), "tanh", name_node("c")),
+        make_node(name_node("h"), "mul", name_node("output"), name_node("c_active")),
     )
 
 
 def _make_lstm_step() -> Preset:
-    values = _ExampleValues(7)
+    values = ExampleValues(7)
     return Preset(
         "lstm_step",
         "Two steps of an LSTM from primitives, with the same weights in both: 2 sequences, 5 features, 3 units.",
         nodes=(
             *_make_lstm_nodes(1, "h0", "c0"),
             *_make_lstm_nodes(2, "h1", "c1"),
-            _make_node("loss", "mse_loss", "h2", "y"),
+            make_node("loss", "mse_loss", "h2", "y"),
         ),
         tensors={
             "x1": values.draw_normal(2, 5),
@@ -260,33 +203,33 @@ def _make_lstm_step() -> Preset:
 
 def _make_head_nodes(name: str, source: str, weight: str) -> tuple[Mapping[str, Any], ...]:
     return (
-        _make_node(f"{name}_flat", "linear", source, weight),
-        _make_node(f"{name}_split", "reshape", f"{name}_flat", shape=[2, 5, 2, 3]),
-        _make_node(name, "transpose", f"{name}_split", dim0=1, dim1=2),
+        make_node(f"{name}_flat", "linear", source, weight),
+        make_node(f"{name}_split", "reshape", f"{name}_flat", shape=[2, 5, 2, 3]),
+        make_node(name, "transpose", f"{name}_split", dim0=1, dim1=2),
     )
 
 
 def _make_attention_block() -> Preset:
-    values = _ExampleValues(8)
+    values = ExampleValues(8)
     return Preset(
         "attention_block",
         "A transformer block, pre-norm: attention of 2 heads and a GELU layer, each with its residual connection.",
         nodes=(
-            _make_node("normal1", "layer_norm", "x", "gain1", "shift1", normalized_shape=[6]),
+            make_node("normal1", "layer_norm", "x", "gain1", "shift1", normalized_shape=[6]),
             *_make_head_nodes("query", "normal1", "w_query"),
             *_make_head_nodes("key", "normal1", "w_key"),
             *_make_head_nodes("value", "normal1", "w_value"),
-            _make_node("attended", "scaled_dot_product_attention", "query", "key", "value", is_causal=True),
-            _make_node("together", "transpose", "attended", dim0=1, dim1=2),
-            _make_node("merged", "reshape", "together", shape=[2, 5, 6]),
-            _make_node("projected", "linear", "merged", "w_out"),
-            _make_node("residual1", "add", "x", "projected"),
-            _make_node("normal2", "layer_norm", "residual1", "gain2", "shift2", normalized_shape=[6]),
-            _make_node("wide", "linear", "normal2", "w_wide", "b_wide"),
-            _make_node("active", "gelu", "wide"),
-            _make_node("narrow", "linear", "active", "w_narrow", "b_narrow"),
-            _make_node("residual2", "add", "residual1", "narrow"),
-            _make_node("loss", "mse_loss", "residual2", "y"),
+            make_node("attended", "scaled_dot_product_attention", "query", "key", "value", is_causal=True),
+            make_node("together", "transpose", "attended", dim0=1, dim1=2),
+            make_node("merged", "reshape", "together", shape=[2, 5, 6]),
+            make_node("projected", "linear", "merged", "w_out"),
+            make_node("residual1", "add", "x", "projected"),
+            make_node("normal2", "layer_norm", "residual1", "gain2", "shift2", normalized_shape=[6]),
+            make_node("wide", "linear", "normal2", "w_wide", "b_wide"),
+            make_node("active", "gelu", "wide"),
+            make_node("narrow", "linear", "active", "w_narrow", "b_narrow"),
+            make_node("residual2", "add", "residual1", "narrow"),
+            make_node("loss", "mse_loss", "residual2", "y"),
         ),
         tensors={"x": values.draw_normal(2, 5, 6), "y": values.draw_normal(2, 5, 6)},
         weights={
@@ -315,5 +258,6 @@ PRESETS: dict[str, Preset] = {
         _make_embedding_bag(),
         _make_lstm_step(),
         _make_attention_block(),
+        *KERNEL_PRESETS,
     )
 }

@@ -66,7 +66,7 @@ class FakeQuantize(UnaryOp):
         scales = [nearest(scale) for scale in self.scale] if isinstance(self.scale, list) else nearest(self.scale)
         return dataclasses.replace(self, scale=scales)
 
-    def _spread(self, numbers: Any, input: Array) -> Array:
+    def _place_along_axis(self, numbers: Any, input: Array) -> Array:
         """Return a number, or the numbers along the axis, broadcastable to the input."""
         placed = np.asarray(numbers, input.dtype)
         if not placed.ndim:
@@ -77,7 +77,9 @@ class FakeQuantize(UnaryOp):
 
     def _find_levels(self, input: Array) -> Array:
         """Return n, which may lie beyond the range."""
-        return np.rint(input / self._spread(self.scale, input)) + self._spread(self.zero_point, input)
+        return np.rint(input / self._place_along_axis(self.scale, input)) + self._place_along_axis(
+            self.zero_point, input
+        )
 
     def _find_pieces(self, input: Array) -> Array:
         """Return -1 below the range, 0 inside and 1 above."""
@@ -86,7 +88,7 @@ class FakeQuantize(UnaryOp):
 
     def forward(self, input: Array) -> Array:
         levels = np.clip(self._find_levels(input), self.quant_min, self.quant_max)
-        return (levels - self._spread(self.zero_point, input)) * self._spread(self.scale, input)
+        return (levels - self._place_along_axis(self.zero_point, input)) * self._place_along_axis(self.scale, input)
 
     def select_branch(self, input: Array) -> Array:
         """Return the piece of each element as real part, and as imaginary part the constant of its continuation.
@@ -97,7 +99,7 @@ class FakeQuantize(UnaryOp):
         return pieces + 1j * np.where(pieces == 0, output - input, output)
 
     def find_changed_pieces(self, branch: Array, other: Array) -> Array:
-        return branch.real != other.real
+        return np.real(branch) != np.real(other)
 
     def select_branch_beside(self, branch: Array, *inputs: Any) -> Array:
         """Return the pieces at the inputs, each continued from the point at which `branch` was selected.
@@ -105,13 +107,13 @@ class FakeQuantize(UnaryOp):
         An element that enters the range continues from the end that it passes.
         """
         (input,) = inputs
-        pieces, scale = self._find_pieces(input), self._spread(self.scale, input)
-        entered = np.where(branch.real == 0, branch.imag, -0.5 * np.sign(branch.real) * scale)
+        pieces, scale = self._find_pieces(input), self._place_along_axis(self.scale, input)
+        entered = np.where(np.real(branch) == 0, np.imag(branch), -0.5 * np.sign(np.real(branch)) * scale)
         return pieces + 1j * np.where(pieces == 0, entered, self.forward(input))
 
     def forward_on_branch(self, branch: Array, input: Array) -> Array:
-        constants = branch.imag
-        return np.where(branch.real == 0, input + constants, constants).astype(input.dtype, copy=False)
+        constants = np.imag(branch)
+        return np.where(np.real(branch) == 0, input + constants, constants).astype(input.dtype, copy=False)
 
     def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return (self._find_pieces(x) == 0).astype(x.dtype)
@@ -125,7 +127,9 @@ class FakeQuantize(UnaryOp):
     def list_subgradient_choices(self, input_errors: Sequence[Array | None], input: Array) -> SubgradientChoices | None:
         """Return the choice between 0 and 1 of each element that may lie at an end of the range."""
         assert input_errors[0] is not None
-        scale, zero = (np.broadcast_to(self._spread(number, input), input.shape).ravel() for number in self._constants)
+        scale, zero = (
+            np.broadcast_to(self._place_along_axis(number, input), input.shape).ravel() for number in self._constants
+        )
         x, errors = input.ravel(), np.broadcast_to(input_errors[0], input.shape).ravel()
         distances = [np.abs(x - (level - zero) * scale) for level in (self.quant_min - 0.5, self.quant_max + 0.5)]
         distance = np.minimum(*distances)
@@ -172,15 +176,15 @@ class FakeQuantize(UnaryOp):
 
     @declare_bug("the gradient was multiplied by the scale")
     def times_the_scale(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (self._differentiate(gradient, output, input) * self._spread(self.scale, input),)
+        return (self._differentiate(gradient, output, input) * self._place_along_axis(self.scale, input),)
 
     @declare_bug("the gradient was divided by the scale")
     def divided_by_the_scale(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (self._differentiate(gradient, output, input) / self._spread(self.scale, input),)
+        return (self._differentiate(gradient, output, input) / self._place_along_axis(self.scale, input),)
 
     @declare_bug("the range was that of the levels themselves, without the half step beyond each end")
     def range_before_rounding(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        numbers = input / self._spread(self.scale, input) + self._spread(self.zero_point, input)
+        numbers = input / self._place_along_axis(self.scale, input) + self._place_along_axis(self.zero_point, input)
         return (gradient * ((numbers >= self.quant_min) & (numbers <= self.quant_max)),)
 
     def _differentiate(self, gradient: Array, output: Array, input: Array) -> Array:
@@ -188,7 +192,7 @@ class FakeQuantize(UnaryOp):
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         scale, zero = (
-            torch.as_tensor(self._spread(number, np.empty((1, *input.shape)))[0], dtype=input.dtype)
+            torch.as_tensor(self._place_along_axis(number, np.empty((1, *input.shape)))[0], dtype=input.dtype)
             if isinstance(number, list)
             else number
             for number in self._constants

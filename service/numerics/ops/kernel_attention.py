@@ -20,7 +20,7 @@ from service.numerics.ops.op import (
     register_op,
 )
 from service.numerics.ops.rounding_errors import Rounding
-from service.numerics.ops.windowed_attention import Window, WindowedAttention, make_default_window
+from service.numerics.ops.windowed_attention import Window, WindowedAttention
 
 
 def compute_distances(queries: int, keys: int) -> Array:
@@ -51,7 +51,7 @@ class AlibiBias(Op):
         return (*slopes, self.queries, self.keys)
 
     def forward(self, slopes: Array) -> Array:
-        return slopes[..., None, None] * -compute_distances(self.queries, self.keys).astype(slopes.real.dtype)
+        return slopes[..., None, None] * -compute_distances(self.queries, self.keys).astype(np.real(slopes).dtype)
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         (labels,) = values
@@ -104,7 +104,7 @@ class Attention(CompositeOp):
     """
 
     is_causal: bool = False
-    window: Window = make_default_window()
+    window: Window | None = None
     softcap: Annotated[float, Gt(0)] | None = None
     scale: float | None = None
 
@@ -137,8 +137,8 @@ class Attention(CompositeOp):
         return step("windowed_attention", query, key, value, mask, bias, sinks, **attributes)
 
     @property
-    def _effective_window(self) -> list[int]:
-        return [self.window[0], 0] if self.is_causal else list(self.window)
+    def _effective_window(self) -> list[int] | None:
+        return [-1 if self.window is None else self.window[0], 0] if self.is_causal else self.window
 
     @staticmethod
     def _check_heads(query: Shape, key: Shape, value: Shape) -> int:

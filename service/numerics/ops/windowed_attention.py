@@ -42,13 +42,6 @@ from service.numerics.ops.softmax import softmax_with_errors
 
 Window = Annotated[list[Annotated[int, Ge(-1)]], Len(2, 2)]
 _NO_WINDOW = (-1, -1)
-
-
-def make_default_window() -> Any:
-    """Return the field of a window without limits."""
-    return dataclasses.field(default_factory=lambda: list(_NO_WINDOW))
-
-
 _SOFTMAX_CALLS = 12
 """Calls of NumPy over all weights, beside the products of matrices."""
 
@@ -75,7 +68,7 @@ class WindowedAttention(Op):
         dL/dq = s T k,  dL/dk = s T^T q,  T = dL/dS * (1 - (u / c)^2), or T = dL/dS without a cap
     """
 
-    window: Window = make_default_window()
+    window: Window | None = None
     softcap: Annotated[float, Gt(0)] | None = None
     scale: float | None = None
 
@@ -110,6 +103,10 @@ class WindowedAttention(Op):
         assert query is not None
         return dataclasses.replace(self, scale=1 / math.sqrt(max(1, query[-1]))) if self.scale is None else self
 
+    @property
+    def _ends(self) -> Sequence[int]:
+        return _NO_WINDOW if self.window is None else self.window
+
     def _get_score_scale(self, query: Array) -> Any:
         return query.dtype.type(1 / math.sqrt(max(1, query.shape[-1])) if self.scale is None else self.scale)
 
@@ -136,7 +133,7 @@ class WindowedAttention(Op):
     def _compute_scores(self, inputs: Sequence[Any], window: Sequence[int] | None = None) -> Array:
         query, key, _, mask, bias, _ = inputs
         scores = self._cap(self._compute_products(query, key))
-        return self._mask(scores, mask, bias, self.window if window is None else window)
+        return self._mask(scores, mask, bias, self._ends if window is None else window)
 
     @staticmethod
     def _append_sink(scores: Array, sinks: Array | None) -> Array:
@@ -260,11 +257,12 @@ class WindowedAttention(Op):
         row_means = errors(terms.sum(axis=-1, keepdims=True), bound_sum(terms) + bound_sum(p * by_p))
         sizes = bound_product(gradient, np.swapaxes(value, -1, -2)) + np.abs(by_p) + np.abs(row_means)
         by_scores = errors(p * (by_p - row_means), add_underflow_loss(p, errors) * sizes)
-        by_products: Array | None = by_scores
+        by_products = by_scores
         if self.softcap is not None:
             argument = errors(products / self.softcap)
-            (by_products,) = Tanh().backward_with_errors(errors, by_scores, np.tanh(argument), argument)
-        assert by_products is not None
+            (behind_cap,) = Tanh().backward_with_errors(errors, by_scores, np.tanh(argument), argument)
+            assert behind_cap is not None
+            by_products = behind_cap
         by_products = by_products * self._get_score_scale(query)
         by_sinks = None
         if weights.sink is not None:
@@ -310,7 +308,7 @@ class WindowedAttention(Op):
         return self._split_sink(np.exp(wrong - largest) / np.where(total == 0, 1, total), inputs[5])
 
     def _differentiate_as_in_window(self, gradient: Array, output: Array, inputs: Sequence[Any], by: int) -> Gradients:
-        window = [end if end < 0 else max(0, end + by) for end in self.window]
+        window = [end if end < 0 else max(0, end + by) for end in self._ends]
         weights = self._recompute_weights(inputs, window, inputs[3])
         return self._differentiate(gradient, inputs, weights, (gradient * output).sum(axis=-1, keepdims=True))
 
@@ -364,7 +362,7 @@ class WindowedAttention(Op):
         scores = query @ key.transpose(-1, -2) * scale
         if self.softcap is not None:
             scores = self.softcap * torch.tanh(scores / self.softcap)
-        seen = torch.from_numpy(find_seen_keys(*scores.shape[-2:], *self.window).copy())
+        seen = torch.from_numpy(find_seen_keys(*scores.shape[-2:], *self._ends).copy())
         for addend in (mask, bias):
             if addend is not None and addend.dtype != torch.bool:
                 scores = scores + addend
