@@ -93,7 +93,7 @@ def _make_sliding_window_attention() -> Preset:
     values = ExampleValues(11)
     return Preset(
         "sliding_window_attention",
-        "Attention of each of 5 queries to 3 keys, 2 heads for one of key and value, with softcap, ALiBi and sinks.",
+        "Attention of 4 query heads, each query to 2 keys, with softcap, ALiBi and sinks; 2 heads share a key.",
         nodes=(
             {
                 "name": "attended",
@@ -105,18 +105,17 @@ def _make_sliding_window_attention() -> Preset:
                     "alibi_slopes": "slopes",
                     "sinks": "sinks",
                 },
-                "window": [2, 0],
+                "window": [1, 0],
                 "softcap": 3.0,
             },
             make_node("loss", "mse_loss", "attended", "y"),
         ),
-        tensors={"y": values.draw_normal(1, 2, 5, 3)},
+        tensors={"slopes": [0.5, 0.25, 0.125, 0.0625], "y": values.draw_normal(1, 4, 4, 2)},
         weights={
-            "query": values.draw_normal(1, 2, 5, 3),
-            "key": values.draw_normal(1, 1, 5, 3),
-            "value": values.draw_normal(1, 1, 5, 3),
-            "slopes": [0.5, 0.25],
-            "sinks": values.draw_normal(2),
+            "query": values.draw_normal(1, 4, 4, 2),
+            "key": values.draw_normal(1, 2, 4, 2),
+            "value": values.draw_normal(1, 2, 4, 2),
+            "sinks": values.draw_normal(4),
         },
     )
 
@@ -149,16 +148,21 @@ def _make_gated_conv() -> Preset:
 
 def _make_quantized_linear() -> Preset:
     values = ExampleValues(13)
+    # Near the levels, so that lower precisions choose the same ones.
+    levels = np.array(values.draw_labels(12, 3, 4)) - 6 + 0.2 * np.array(values.draw_unit_interval(3, 4))
     return Preset(
         "quantized_linear",
-        "A linear layer with weights on 16 levels, some beyond the range, and a straight-through derivative.",
+        "A linear layer with weights on 8 levels, some beyond the range, and a straight-through derivative.",
         nodes=(
-            make_node("levels", "fake_quantize", "w", scale=[0.1, 0.15, 0.08], quant_min=-8, quant_max=7),
+            make_node("levels", "fake_quantize", "w", scale=[0.25, 0.375, 0.5], quant_min=-4, quant_max=3),
             make_node("output", "linear", "x", "levels", "b"),
             make_node("loss", "mse_loss", "output", "y"),
         ),
         tensors={"x": values.draw_normal(5, 4), "y": values.draw_normal(5, 3)},
-        weights={"w": values.draw_normal(3, 4), "b": values.draw_normal(3, scale=0.1)},
+        weights={
+            "w": np.round(levels * [[0.25], [0.375], [0.5]], 3).tolist(),
+            "b": values.draw_normal(3, scale=0.1),
+        },
     )
 
 

@@ -11,7 +11,7 @@ from service.numerics.core.batching import Array, Shape
 from service.numerics.ops.axes import normalize_axis
 from service.numerics.ops.elementwise import UnaryOp
 from service.numerics.ops.jumps import bound_moves
-from service.numerics.ops.op import Gradients, Op, OpExample, ShapeError, declare_bug, register_op
+from service.numerics.ops.op import Gradients, Op, OpExample, ShapeError, declare_bug, declare_bug_named, register_op
 from service.numerics.ops.rounding_errors import ErrorModel, Rounding
 from service.numerics.ops.subgradient_choices import SubgradientChoices, choose_between_derivatives
 
@@ -170,7 +170,7 @@ class FakeQuantize(UnaryOp):
 
     missing_activation_derivative = passed_outside_the_range
 
-    @declare_bug("the rounding was differentiated, as 0")
+    @declare_bug_named("detached", "the rounding was differentiated, as 0")
     def rounding_differentiated(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (0 * gradient,)
 
@@ -181,11 +181,6 @@ class FakeQuantize(UnaryOp):
     @declare_bug("the gradient was divided by the scale")
     def divided_by_the_scale(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (self._differentiate(gradient, output, input) / self._place_along_axis(self.scale, input),)
-
-    @declare_bug("the range was that of the levels themselves, without the half step beyond each end")
-    def range_before_rounding(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        numbers = input / self._place_along_axis(self.scale, input) + self._place_along_axis(self.zero_point, input)
-        return (gradient * ((numbers >= self.quant_min) & (numbers <= self.quant_max)),)
 
     def _differentiate(self, gradient: Array, output: Array, input: Array) -> Array:
         return gradient * self.evaluate_derivative(input, output)

@@ -41,7 +41,8 @@ from service.numerics.ops.rounding_errors import ErrorModel
 from service.numerics.ops.softmax import softmax_with_errors
 
 Window = Annotated[list[Annotated[int, Ge(-1)]], Len(2, 2)]
-_NO_WINDOW = (-1, -1)
+_Ends = tuple[int | None, int | None]
+_NO_ENDS: _Ends = (None, None)
 _SOFTMAX_CALLS = 12
 """Calls of NumPy over all weights, beside the products of matrices."""
 
@@ -104,8 +105,10 @@ class WindowedAttention(Op):
         return dataclasses.replace(self, scale=1 / math.sqrt(max(1, query[-1]))) if self.scale is None else self
 
     @property
-    def _ends(self) -> Sequence[int]:
-        return _NO_WINDOW if self.window is None else self.window
+    def _ends(self) -> _Ends:
+        """Return the keys before and behind its own place that a query sees, None for all."""
+        left, right = (None if end < 0 else end for end in self.window or (-1, -1))
+        return left, right
 
     def _get_score_scale(self, query: Array) -> Any:
         return query.dtype.type(1 / math.sqrt(max(1, query.shape[-1])) if self.scale is None else self.scale)
@@ -119,21 +122,21 @@ class WindowedAttention(Op):
         cap = products.dtype.type(self.softcap)
         return cap * np.tanh(products / cap)
 
-    def _mask(self, scores: Array, mask: Array | None, bias: Array | None, window: Sequence[int]) -> Array:
+    def _mask(self, scores: Array, mask: Array | None, bias: Array | None, ends: _Ends) -> Array:
         """Return scores with mask and bias added, -inf for keys that a query does not see."""
         missing = scores.dtype.type(-np.inf)
         for addend in (mask, bias):
             if addend is not None:
                 aligned = align_rank(addend, scores.ndim - 1)
                 scores = np.where(aligned, scores, missing) if aligned.dtype == np.bool_ else scores + aligned
-        if tuple(window) != _NO_WINDOW:
-            scores = np.where(find_seen_keys(*scores.shape[-2:], *window), scores, missing)
+        if ends != _NO_ENDS:
+            scores = np.where(find_seen_keys(*scores.shape[-2:], *ends), scores, missing)
         return scores
 
-    def _compute_scores(self, inputs: Sequence[Any], window: Sequence[int] | None = None) -> Array:
+    def _compute_scores(self, inputs: Sequence[Any], ends: _Ends | None = None) -> Array:
         query, key, _, mask, bias, _ = inputs
         scores = self._cap(self._compute_products(query, key))
-        return self._mask(scores, mask, bias, self._ends if window is None else window)
+        return self._mask(scores, mask, bias, self._ends if ends is None else ends)
 
     @staticmethod
     def _append_sink(scores: Array, sinks: Array | None) -> Array:
@@ -298,31 +301,42 @@ class WindowedAttention(Op):
     def list_gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
         return [declare_factor(float(self._get_score_scale(inputs[0])), positions=(0, 1))]
 
-    def _recompute_weights(self, inputs: Sequence[Any], window: Sequence[int], mask: Array | None) -> _Weights:
+    def _recompute_weights(self, inputs: Sequence[Any], ends: _Ends, mask: Array | None) -> _Weights:
         """Return the weights of another mask with the row statistics of the right one, as kernels recompute them."""
         scores = self._append_sink(self._compute_scores(inputs), inputs[5])
         largest = scores.max(axis=-1, keepdims=True)
         largest = np.where(largest == -np.inf, 0, largest)
         total = np.exp(scores - largest).sum(axis=-1, keepdims=True)
-        wrong = self._append_sink(self._compute_scores((*inputs[:3], mask, *inputs[4:]), window), inputs[5])
+        wrong = self._append_sink(self._compute_scores((*inputs[:3], mask, *inputs[4:]), ends), inputs[5])
         return self._split_sink(np.exp(wrong - largest) / np.where(total == 0, 1, total), inputs[5])
 
-    def _differentiate_as_in_window(self, gradient: Array, output: Array, inputs: Sequence[Any], by: int) -> Gradients:
-        window = [end if end < 0 else max(0, end + by) for end in self._ends]
-        weights = self._recompute_weights(inputs, window, inputs[3])
+    def _differentiate_in_moved_window(
+        self, gradient: Array, output: Array, inputs: Sequence[Any], left_move: int, right_move: int
+    ) -> Gradients:
+        left, right = self._ends
+        ends = (None if left is None else left + left_move, None if right is None else right + right_move)
+        weights = self._recompute_weights(inputs, ends, inputs[3])
         return self._differentiate(gradient, inputs, weights, (gradient * output).sum(axis=-1, keepdims=True))
 
-    @declare_bug("the window of the backward pass was one key wider at each end than that of the forward pass")
-    def window_too_wide(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        return self._differentiate_as_in_window(gradient, output, inputs, 1)
+    @declare_bug_named("window_off_by_one", "the window began one key too early in the backward pass")
+    def begin_too_early(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        return self._differentiate_in_moved_window(gradient, output, inputs, 1, 0)
 
-    @declare_bug("the window of the backward pass was one key narrower at each end than that of the forward pass")
-    def window_too_narrow(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        return self._differentiate_as_in_window(gradient, output, inputs, -1)
+    @declare_bug_named("window_off_by_one", "the window began one key too late in the backward pass")
+    def begin_too_late(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        return self._differentiate_in_moved_window(gradient, output, inputs, -1, 0)
+
+    @declare_bug_named("window_off_by_one", "the window ended one key too late in the backward pass")
+    def end_too_late(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        return self._differentiate_in_moved_window(gradient, output, inputs, 0, 1)
+
+    @declare_bug_named("window_off_by_one", "the window ended one key too early in the backward pass")
+    def end_too_early(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        return self._differentiate_in_moved_window(gradient, output, inputs, 0, -1)
 
     @declare_bug("the window and the mask were left out of the backward pass")
     def mask_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        weights = self._recompute_weights(inputs, _NO_WINDOW, None)
+        weights = self._recompute_weights(inputs, _NO_ENDS, None)
         row_means = (gradient * output).sum(axis=-1, keepdims=True)
         results = self._differentiate(gradient, inputs, weights, row_means)
         return (*results[:3], self.backward(gradient, output, *inputs)[3], *results[4:])
@@ -387,10 +401,13 @@ def _sum_with_errors(errors: ErrorModel, terms: Array, shape: Shape, sizes: Arra
 
 
 @lru_cache(16)
-def find_seen_keys(queries: int, keys: int, left: int, right: int) -> Array:
+def find_seen_keys(queries: int, keys: int, left: int | None, right: int | None) -> Array:
     """Return the mask of the keys in the window of each query, (queries, keys), aligned at the last query and key."""
     distances = np.arange(keys) - (np.arange(queries)[:, None] + keys - queries)
-    seen = (left < 0) | (distances >= -left)
-    seen = seen & ((right < 0) | (distances <= right))
+    seen = np.ones((queries, keys), np.bool_)
+    if left is not None:
+        seen &= distances >= -left
+    if right is not None:
+        seen &= distances <= right
     seen.flags.writeable = False
     return seen

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-from service.numerics.core.batching import Array
+from service.numerics.core.batching import Array, count_elements
 from service.numerics.diagnosis.bug import BackwardBug, BackwardOverride, register_backward_bug
 from service.numerics.diagnosis.context import DiagnosisContext
 from service.numerics.model.graph import Node
 from service.numerics.ops.convolution import Convolution
+from service.numerics.ops.elementwise import UnaryOp
 from service.numerics.ops.op import Gradients
+from service.numerics.ops.shape import DataMovementOp
 
 _MAX_SAMPLES_TRIED = 8
 """Samples of a batch of which each is tried; of a larger batch only the first and the last."""
@@ -68,11 +70,20 @@ def _iterate_batch_nodes(
     """
     uses = [use for name in names for use in context.get_uses(name)]
     before_loss = [name for name in context.graph.nodes[-1].source_names if name not in context.graph.leaf_kinds]
-    nodes = {node.name: node for node, _ in (*uses, *(use for name in before_loss for use in context.get_uses(name)))}
+    all_uses = (*uses, *(use for name in before_loss for use in context.get_uses(name)))
+    nodes = {node.name: node for node, _ in all_uses if _sums_shares(context, node)}
     yield from ((node, None) for node in nodes.values())
     for name in names:
         if len(context.get_uses(name)) > 1:
             yield from ((node, (position,)) for node, position in context.get_uses(name))
+
+
+def _sums_shares(context: DiagnosisContext, node: Node) -> bool:
+    """Tell whether a node may sum shares; one that hands each share to an element of its own does not."""
+    if not isinstance(node.op, UnaryOp | DataMovementOp):
+        return True
+    input_size = sum(count_elements(context.graph.shapes[name]) for name in node.source_names)
+    return count_elements(context.graph.shapes[node.name]) > input_size
 
 
 def _count_samples(context: DiagnosisContext, node: Node) -> int:
