@@ -97,6 +97,8 @@ def build_models(n: int) -> Iterator[tuple[str, Request]]:
     yield from _build_loss_models(n)
     yield from _build_composite_models(n)
     yield from _build_kernel_models(n)
+    yield from _build_matrix_models(n)
+    yield from _build_sequence_models(n)
 
 
 def _build_product_models(n: int) -> Iterator[tuple[str, Request]]:
@@ -364,6 +366,40 @@ def _build_kernel_models(n: int) -> Iterator[tuple[str, Request]]:
     yield "attention", build_model("attention", *grouped, mask, (2,), (2,), attributes=window, **ALONG)
     heads = (n // 256, 16, 8)
     yield "windowed_attention", build_model("windowed_attention", heads, heads, heads, attributes=window, **ALONG)
+
+
+def _build_matrix_models(n: int) -> Iterator[tuple[str, Request]]:
+    side, stack = int(n**0.5), (n // 16, 4, 4)
+    for op in ("det", "eigvalsh", "inv", "logdet", "matrix_exp", "slogdet", "svdvals"):
+        yield op, build_model(op, stack, **ALONG)
+    yield "det, large", build_model("det", (side // 4, side // 4), high=0.2, squared=False, **ALONG)
+    symmetric = encode_tensor(np.tile(np.eye(4) + 0.1, (n // 16, 1, 1)))
+    solved: Request = build_model("cholesky", stack, **ALONG)
+    solved["weights"]["t0"] = symmetric
+    yield "cholesky", solved
+    yield "matrix_norm", build_model("matrix_norm", stack, attributes={"ord": "nuc"}, **ALONG)
+    yield "matrix_power", build_model("matrix_power", stack, attributes={"n": 3}, **ALONG)
+    yield "solve", build_model("solve", stack, stack, **ALONG)
+    yield "solve, large", build_model("solve", (side // 2, side // 2), (side // 2, 4), **ALONG)
+    yield "solve_triangular", build_model("solve_triangular", stack, stack, attributes={"upper": True}, **ALONG)
+
+
+def _build_sequence_models(n: int) -> Iterator[tuple[str, Request]]:
+    length, batch = 16, n // 16 // 8
+    for op, gates in (("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("rnn_relu", 1)):
+        states = [(1, batch, 8)] * (2 if op == "lstm" else 1)
+        rows = 8 * gates
+        weights = ((rows, 8), (rows, 8), (rows,), (rows,))
+        yield op, build_model(op, (length, batch, 8), *states, *weights, **ALONG)
+    yield (
+        "linear_scan",
+        build_model("linear_scan", (length, n // 16), (length, n // 16), attributes={"dim": 0}, **ALONG),
+    )
+    wide = (batch, 8, length)
+    yield (
+        "selective_scan",
+        build_model("selective_scan", wide, wide, (8, 4), (batch, 4, length), (batch, 4, length), **ALONG),
+    )
 
 
 def build_deep_model(n: int, length: int, **fields: Any) -> Request:

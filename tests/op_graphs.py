@@ -47,7 +47,9 @@ def _draw_leaf(case: OpExample, slot: Slot, shape: Shape, generator: np.random.G
         return np.asarray(generator.random(shape) < 0.6)
     if slot.name in case.sign_slots:
         return np.where(generator.random(shape) < 0.5, -1.0, 1.0)
-    return generator.uniform(case.low, case.high, shape)
+    leaf = generator.uniform(case.low, case.high, shape)
+    is_square = len(shape) > 1 and shape[-1] == shape[-2]
+    return leaf + case.diagonal * np.eye(shape[-1]) if case.diagonal and is_square else leaf
 
 
 _SLOT_KINDS = {"f": "float", "i": "index", "b": "bool"}

@@ -20,7 +20,16 @@ from service.numerics.model.graph import Graph, InvalidModelError, ModelError, N
 from service.numerics.ops.op import DependencyLabels, Gradients, Op, OpBug, OpExample, Slot
 from service.numerics.ops.rounding_errors import Rounding
 
-_VALUES_OF_NOTHING = {"sum": 0.0, "mean": np.nan, "logsumexp": -np.inf, "matmul": 0.0, "einsum": 0.0}
+_VALUES_OF_NOTHING = {
+    "sum": 0.0,
+    "mean": np.nan,
+    "logsumexp": -np.inf,
+    "matmul": 0.0,
+    "einsum": 0.0,
+    "det": 1.0,
+    "logdet": 0.0,
+    "slogdet": 0.0,
+}
 """Values of ops over no elements, as in PyTorch. The reduction of a loss gives its value."""
 _LOSSES_OF_NOTHING = {"sum": 0.0, "mean": np.nan}
 _LOSSES_BY_SAMPLE = ("cosine_embedding_loss", "cross_entropy", "nll_loss", "triplet_margin_loss")

@@ -111,7 +111,7 @@ def list_steps(
     last_name: str,
     make_name: Callable[[int], str],
 ) -> tuple[list[Step], dict[str, Shape]]:
-    """Return the steps of an op in order of evaluation, and their shapes.
+    """Return the steps of an op in order of evaluation, and their shapes. Steps that nothing needs are left out.
 
     Parameters
     ----------
@@ -128,6 +128,18 @@ def list_steps(
     """
     expansion = Expansion({name: shapes[name] for name in operands if isinstance(name, str)}, make_name)
     last_step = op.expand(expansion, *operands)
-    names = {step.name: last_name if step.name == last_step else step.name for step in expansion.steps}
-    steps = [step._replace(name=names[step.name]) for step in expansion.steps]
+    needed = _keep_needed_steps(expansion.steps, last_step)
+    names = {step.name: last_name if step.name == last_step else step.name for step in needed}
+    steps = [step._replace(name=names[step.name]) for step in needed]
     return steps, {names[step]: expansion.get_shape(step) for step in names}
+
+
+def _keep_needed_steps(steps: Sequence[Step], last_step: str) -> list[Step]:
+    """Return the steps that the last one needs, such as those of one output of several."""
+    needed_names = {last_step}
+    needed: list[Step] = []
+    for step in reversed(steps):
+        if step.name in needed_names:
+            needed.append(step)
+            needed_names.update(operand for operand in step.operands if isinstance(operand, str))
+    return needed[::-1]

@@ -25,6 +25,7 @@ from service.numerics.ops.op import (
 _LETTERS = set(string.ascii_letters)
 _ELLIPSIS = "..."
 _MAX_LETTERS = 40
+_MAX_OPERANDS = 16
 
 
 class _ParsedEquation(NamedTuple):
@@ -54,13 +55,14 @@ class _ParsedEquation(NamedTuple):
 
 @register_op("einsum")
 class Einsum(Op):
-    """Sum of products by an explicit equation of one or two operands.
+    """Sum of products by an equation of the letters of its operands.
 
-    y_out = sum over all other letters of a_... b_... Each product a b contributes g a b with the g of its output
-    element, so dL/da is the einsum of g and b onto the letters of a. A letter of a that stands in neither g nor b was
-    summed by itself: its gradient is spread over it. A letter that a has twice picks the diagonal: off it the gradient
-    is 0. Axes of length 1 are broadcast: they drop out of the letters of a. An ellipsis stands for as many letters as
-    there are axes left, the last ones matched first.
+    y_out = sum over all other letters of a_... b_... c_... Each product contributes g times its other factors, with the
+    g of its output element, so dL/da is the einsum of g and all other operands onto the letters of a. A letter of a
+    that stands in none of them was summed by itself: its gradient is spread over it. A letter that a has twice picks
+    the diagonal: off it the gradient is 0. Axes of length 1 are broadcast: they drop out of the letters of a. An
+    ellipsis stands for as many letters as there are axes left, the last ones matched first. Without an arrow the output
+    has the letters that stand once, in order of the alphabet, behind the ellipsis.
     """
 
     equation: str
@@ -80,17 +82,23 @@ class Einsum(Op):
         OpExample(((2, 1, 3, 4), (5, 4, 2)), {"equation": "...ij,...jk->...ki"}),
         OpExample(((3, 1), (4, 5)), {"equation": "ij,jk->ik"}),
         OpExample(((2, 3, 4), (4,)), {"equation": "...i,i->"}),
+        OpExample(((2, 3), (3, 4), (4,), (2,)), {"equation": "ij,jk,k,i->ik"}),
+        OpExample(((3, 3, 2),), {"equation": "bb..."}),
     )
 
     def _expand_ellipsis(self, shapes: Sequence[Shape]) -> tuple[list[str], str]:
         """Return the letters of each operand and of the output, without the ellipsis."""
         operands_text, arrow, output = self.equation.replace(" ", "").partition("->")
+        if not arrow:
+            output = _list_implicit_output(operands_text)
         sides = [*operands_text.split(","), output]
         used_letters = set("".join(side.replace(_ELLIPSIS, "", 1) for side in sides))
-        if not arrow or not used_letters <= _LETTERS:
-            raise ShapeError('an explicit equation of letters, like "ij,jk->ik"')
-        if len(sides) - 1 != len(shapes) or len(shapes) > 2:
-            raise ShapeError(f"an equation with as many operands as the node has, two at most; it has {len(shapes)}")
+        if not used_letters <= _LETTERS:
+            raise ShapeError('an equation of letters, like "ij,jk->ik"')
+        if len(sides) - 1 != len(shapes) or len(shapes) > _MAX_OPERANDS:
+            raise ShapeError(
+                f"an equation with as many operands as the node has, {_MAX_OPERANDS} at most; it has {len(shapes)}"
+            )
         ellipsis_ranks = [
             len(shape) - len(side) + 3 for side, shape in zip(sides, shapes, strict=False) if _ELLIPSIS in side
         ]
@@ -222,6 +230,13 @@ class Einsum(Op):
 
     def torch_forward(self, torch: Any, *operands: Any) -> Any:
         return torch.einsum(self.equation, *operands)
+
+
+def _list_implicit_output(operands_text: str) -> str:
+    """Return the output of an equation without an arrow: the ellipsis, and the letters that stand once."""
+    letters = operands_text.replace(",", "").replace(".", "")
+    once = "".join(letter for letter in sorted(set(letters)) if letters.count(letter) == 1)
+    return (_ELLIPSIS if _ELLIPSIS in operands_text else "") + once
 
 
 def _take_min_onto_output(out: str, letters: str, values: Array) -> Array:

@@ -148,6 +148,8 @@ class OpExample:
         Slots whose values are 1 and -1.
     bool_slots
         Slots that take floats as well, but get booleans in this example.
+    diagonal
+        Number added to the diagonal of each square matrix.
     """
 
     input_shapes: tuple[Shape | None, ...]
@@ -157,6 +159,7 @@ class OpExample:
     index_limits: Mapping[str, int] = field(default_factory=lambda: MappingProxyType[str, int]({}))
     sign_slots: tuple[str, ...] = ()
     bool_slots: tuple[str, ...] = ()
+    diagonal: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
