@@ -37,6 +37,7 @@ def check_module(
     seed: int = 0,
     url: str | None = None,
     key: str | None = None,
+    timeout: float = 150.0,
     **options: Any,
 ) -> Report:
     """Check the backward pass of a module or function of torch.
@@ -66,6 +67,8 @@ def check_module(
         Seed of all random numbers.
     url, key
         Address and key of the service.
+    timeout
+        Seconds to wait for an answer of the service.
     options
         Further parameters of `gradcheckd.check`, such as `finite_difference` or `tolerance`.
 
@@ -98,7 +101,7 @@ def check_module(
     gradients = run_backward(module, arguments, judged, request.cotangents, parts=parts, loss=loss, output=output)
     request, candidate = _pair(request, judged, gradients)
     fields: dict[str, Any] = {**request, "candidate_dtype": precision, "seed": seed, **options}
-    with Service(url, key) as service:
+    with Service(url, key, timeout=timeout) as service:
         return service.check(candidate=candidate, **fields)
 
 

@@ -13,7 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradcheckd.torch.aten_nodes.fixed_values import INDEX_MARGINS, ORDER_MARGINS, find_fixed_margin
+from gradcheckd.torch.aten_nodes.fixed_values import (
+    INDEX_MARGINS,
+    ORDER_MARGINS,
+    find_fixed_margin,
+)
 from gradcheckd.torch.aten_nodes.graph_builder import GraphBuilder, GraphTensor, UnsupportedError
 from gradcheckd.torch.aten_nodes.operator_call import Converted, OperatorCall, call_operator, find_converter
 from gradcheckd.torch.export_internals import OpOverload, map_fx_arguments, pytree
@@ -63,6 +67,8 @@ class ModuleGraph:
         Names of the judged tensors, with their numbers.
     values
         Result of each node of torch.fx by its name.
+    steps
+        Calls whose results stay fixed, by the name of the node of torch.fx.
     fixed
         Values that stay fixed.
     dtypes
@@ -72,6 +78,7 @@ class ModuleGraph:
     builder: GraphBuilder
     judged: dict[str, GraphTensor]
     values: dict[str, Any] = field(default_factory=dict[str, Any])
+    steps: dict[str, OperatorCall] = field(default_factory=dict[str, OperatorCall])
     fixed: list[FixedValue] = field(default_factory=list[FixedValue])
     dtypes: set[torch.dtype] = field(default_factory=set[torch.dtype])
 
@@ -142,7 +149,7 @@ class _Walk:
         if getattr(node.target, "__name__", "") == "getitem":
             return self._get_item(node, *args)
         leaves = pytree.tree_leaves((args, kwargs))
-        if any(isinstance(leaf, _MissingResult) for leaf in leaves):
+        if any(isinstance(leaf, MissingResult) for leaf in leaves):
             raise UnsupportedError("it takes a result of another operator that has no counterpart")
         if not any(isinstance(leaf, GraphTensor) for leaf in leaves):
             return compute_constant(node, args, kwargs)
@@ -166,6 +173,9 @@ class _Walk:
         result = call_operator(operator, widen(arguments))
         if margin := find_fixed_margin(operator, arguments):
             self._fix(node, margin(arguments))
+            self.graph.steps[node.name] = OperatorCall(
+                operator, self.graph.builder, self._names[node.name], arguments, result
+            )
             return result
         refuse_unfit(result)
         self.graph.dtypes |= list_dtypes(node.meta.get("val"))
@@ -192,8 +202,8 @@ class _Walk:
             GraphTensor(self._rename(name, f"{wanted}.{index}" if index else wanted), part)
             if name is not None
             else part
-            if isinstance(part, Tensor) and not part.is_floating_point()
-            else _MissingResult()
+            if isinstance(part, Tensor) and not (part.is_floating_point() and part.numel())
+            else MissingResult(part)
             for index, (name, part) in enumerate(zip(converted, result, strict=True))
         ]
         return _Results(results, arguments)
@@ -220,8 +230,17 @@ class _Walk:
         raise report_unsupported(operators, _find_checkable(self._traced.graph, wrong_nodes))
 
 
-class _MissingResult:
-    """Stands for a result without a counterpart."""
+@dataclass(frozen=True, eq=False)
+class MissingResult:
+    """A result without a counterpart.
+
+    Attributes
+    ----------
+    value
+        Its numbers.
+    """
+
+    value: Tensor
 
 
 class _Results(list[Any]):

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from gradcheckd.errors import RequestError
 from gradcheckd.torch.aten_nodes.graph_builder import GraphTensor
+from gradcheckd.torch.aten_nodes.step_functions import find_step_converter
 from gradcheckd.torch.module_arguments import ModuleArguments
 from gradcheckd.torch.module_errors import ModuleImportError
-from gradcheckd.torch.module_graph import ModuleGraph, build_graph
+from gradcheckd.torch.module_graph import MissingResult, ModuleGraph, build_graph
 from gradcheckd.torch.module_parts import find_parts, list_buffers, list_parameters
 from gradcheckd.torch.module_request import Request
 from gradcheckd.torch.module_trace import TracedModule, trace_module
@@ -151,7 +152,7 @@ def _refuse_other_parameter(name: str, tensor: Tensor, parameters: Mapping[str, 
 def _add_loss(traced: TracedModule, graph: ModuleGraph, seed: int) -> tuple[str, dict[str, Tensor | None]]:
     """Add the nodes of the loss; return its name, and the cotangent of each output."""
     generator = torch.Generator().manual_seed(seed)
-    outputs = [(name, graph.values[node.name]) for name, node in zip(traced.outputs, traced.output_nodes, strict=True)]
+    outputs = [(name, _get_output(graph, node)) for name, node in zip(traced.outputs, traced.output_nodes, strict=True)]
     is_single = len(outputs) == 1
     terms: list[str] = []
     cotangents: dict[str, Tensor | None] = {}
@@ -168,6 +169,24 @@ def _add_loss(traced: TracedModule, graph: ModuleGraph, seed: int) -> tuple[str,
     for term in terms[1:]:
         loss = graph.builder.add_node("loss", "add", [loss, term], {})
     return loss, cotangents
+
+
+def _get_output(graph: ModuleGraph, node: Any) -> Any:
+    """Return an output; one that is a step function of a tensor keeps it, so that its gradient of 0 is judged."""
+    value = graph.values[node.name]
+    if isinstance(value, MissingResult):
+        return _get_statistic(node, value)
+    call = graph.steps.get(node.name)
+    converter = None if call is None else find_step_converter(call)
+    return value if call is None or converter is None else GraphTensor(str(converter(call)), value)
+
+
+def _get_statistic(node: Any, result: MissingResult) -> Tensor:
+    """Return a mean or deviation that comes beside a normalisation: torch gives it no gradient."""
+    operator = str(node.args[0].target)
+    if "layer_norm" in operator or "batch_norm" in operator:
+        return result.value
+    raise ModuleImportError(f"An output is a result of {operator} that has no counterpart.")
 
 
 def _contract(graph: ModuleGraph, name: str, output: GraphTensor, cotangent: Tensor | None) -> str:

@@ -1,5 +1,6 @@
 """A call of each operator that has a conversion, in each of its forms that differ."""
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -84,7 +85,13 @@ CASES = [
     OperatorCase("hardsigmoid.default", (X,), rtol=1e-6),
     OperatorCase("log_sigmoid_forward.default", (X,)),
     OperatorCase("hardtanh.default", (X, -0.5, 1.25)),
-    OperatorCase("threshold.default", (X, 0, 0)),
+    OperatorCase("threshold.default", (X, 0.3, -1.5)),
+    *(OperatorCase(f"{name}.default", (X, Y)) for name in ("fmax", "fmin")),
+    OperatorCase("ldexp.Tensor", (X, Y)),
+    # torch's own gradient is 0 at negative whole exponents: it computes 2^n in integers.
+    OperatorCase("ldexp.Tensor", (X, pick(1, -2, 0, 3)), twin=lambda number, exponent: number * 2.0**exponent),
+    OperatorCase("copysign.Tensor", (X, Y)),
+    OperatorCase("copysign.Scalar", (X, -1.0)),
     OperatorCase("prelu.default", (BATCH, WEIGHT)),
     OperatorCase("_prelu_kernel.default", (X, draw(1))),
     OperatorCase("add.Tensor", (X, Y), {"alpha": 3}),
@@ -129,6 +136,7 @@ CASES = [
     OperatorCase("addmm.default", (draw(2), X, draw(4, 2)), {"beta": 0.5, "alpha": 2.0}),
     OperatorCase("addmm.default", (draw(2), X, draw(4, 2)), {"beta": 0}),
     OperatorCase("addmv.default", (draw(3), X, draw(4))),
+    OperatorCase("addbmm.default", (draw(3, 2), BATCH, draw(2, 4, 2)), {"beta": 0.5, "alpha": 2}),
     OperatorCase("baddbmm.default", (draw(2, 3, 2), BATCH, draw(2, 4, 2))),
     OperatorCase("outer.default", (draw(3), draw(4))),
     OperatorCase("conv1d.default", (LINE, draw(4, 3, 2), draw(4), [2], [1])),
@@ -160,6 +168,7 @@ CASES = [
     OperatorCase("_weight_norm_interface.default", (X, draw_positive(3, 1), 0)),
     OperatorCase("scaled_dot_product_attention.default", (QUERY, KEY, VALUE, CAUSAL)),
     OperatorCase("scaled_dot_product_attention.default", (QUERY, KEY, VALUE), {"scale": 0.3}),
+    OperatorCase("scaled_dot_product_attention.default", (QUERY, KEY[:, :1], VALUE[:, :1])),
     OperatorCase("scaled_dot_product_attention.default", (KEY, VALUE, VALUE, None, 0.0, True)),
     OperatorCase("scaled_dot_product_attention.default", (QUERY, KEY, VALUE, draw(3, 5).detach())),
     OperatorCase(
@@ -259,6 +268,7 @@ CASES = [
     OperatorCase("index_fill.int_Scalar", (X, 1, pick(0, 2), 2.0)),
     *(OperatorCase(f"{name}.default", (X, 1)) for name in ("tril", "triu")),
     OperatorCase("diag_embed.default", (X, 1)),
+    OperatorCase("col2im.default", (draw(1, 4, 6), [3, 4], [2, 2], [1, 1], [0, 0], [1, 1])),
     OperatorCase("im2col.default", (draw(1, 2, 3, 3), [2, 2], [1, 1], [1, 0], [1, 2])),
     OperatorCase("index_add.default", (X, 0, ROWS, draw(3, 4, seed=5)), {"alpha": 2}),
     OperatorCase("index_add.default", (X, 1, ROWS, draw(3, 3))),
@@ -267,6 +277,14 @@ CASES = [
     OperatorCase("scatter_add.default", (X, 0, INDEX, draw(2, 4))),
     OperatorCase("scatter.reduce", (X, 0, INDEX, draw(2, 4)), {"reduce": "add"}, twin=add_scattered),
     OperatorCase("scatter_reduce.two", (X, 0, INDEX, draw(2, 4), "sum")),
+    *(OperatorCase(f"{name}.default", (X, 1)) for name in ("cumprod", "logcumsumexp", "cummax", "cummin")),
+    *(OperatorCase(f"{name}.default", (draw(), 0)) for name in ("cumsum", "cumprod")),
+    OperatorCase("prod.default", (X,)),
+    OperatorCase("prod.dim_int", (X, 0, True)),
+    OperatorCase("aminmax.default", (X,), {"dim": 1}),
+    OperatorCase("dist.default", (X, draw(4), 3)),
+    *(OperatorCase("linalg_vector_norm.default", (X, order, [1])) for order in (math.inf, -math.inf, -2, 0)),
+    *(OperatorCase("_cdist_forward.default", (X, draw(2, 4), order, None)) for order in (2.0, 1.0, 3.0, math.inf)),
     OperatorCase("amax.default", (X, [1], True)),
     OperatorCase("amin.default", (X, [0])),
     OperatorCase("max.default", (X,)),
@@ -275,6 +293,7 @@ CASES = [
     OperatorCase("min.default", (X,)),
     OperatorCase("min.dim", (X, 0)),
     OperatorCase("logsumexp.default", (X, [1])),
+    OperatorCase("logsumexp.default", (draw(), [0])),
     OperatorCase("cumsum.default", (X, 1)),
     OperatorCase("sum.default", (X,)),
     OperatorCase("sum.dim_IntList", (BATCH, [0, 2], True)),
@@ -294,7 +313,10 @@ CASES = [
     OperatorCase("topk.default", (X, 2, 1, False)),
     OperatorCase("sort.default", (X, 0, True)),
     OperatorCase("kthvalue.default", (X, 2, 1)),
-    OperatorCase("median.dim", (X, 1)),
+    *(OperatorCase(f"{name}.dim", (X, 1)) for name in ("median", "nanmedian")),
+    *(OperatorCase(f"{name}.default", (X,)) for name in ("median", "nanmedian")),
+    OperatorCase("mode.default", (X, 1)),
+    OperatorCase("masked_select.default", (X, MASK)),
     OperatorCase("max_pool2d.default", (IMAGE, [2, 3], [], [1, 0])),
     OperatorCase("max_pool2d_with_indices.default", (IMAGE, [2, 2], [1, 2])),
     OperatorCase("avg_pool2d.default", (IMAGE, [2, 2], [], [1, 0], True, False)),

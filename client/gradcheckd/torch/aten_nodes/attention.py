@@ -1,6 +1,7 @@
 """Conversions of attention and of embeddings."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ def _convert_attention(call: OperatorCall) -> Converted:
     query, key, value = (call[name] for name in ("query", "key", "value"))
     if call.get("enable_gqa", False):
         key, value = (_repeat_heads(call, tensor, get_shape(query)[-3]) for tensor in (key, value))
+    else:
+        query, key, value = _broadcast_leading_axes(call, (query, key, value))
     options = {"is_causal": call.get("is_causal") or None, "scale": call.get("scale")}
     return call.add_node("scaled_dot_product_attention", query, key, value, _encode_mask(call), **options)
 
@@ -34,6 +37,18 @@ def _repeat_heads(call: OperatorCall, tensor: Any, head_count: int) -> Any:
         return tensor
     index = torch.arange(own_count).repeat_interleave(head_count // own_count)
     return call.add_node("index_select", tensor, call.add_constant(index, "index"), dim=len(get_shape(tensor)) - 3)
+
+
+def _broadcast_leading_axes(call: OperatorCall, tensors: Sequence[Any]) -> list[Any]:
+    """Return queries, keys and values with the same leading axes, such as one head of keys for all heads."""
+    leading = torch.broadcast_shapes(*(get_shape(tensor)[:-2] for tensor in tensors))
+    return [_expand(call, tensor, [*leading, *get_shape(tensor)[-2:]]) for tensor in tensors]
+
+
+def _expand(call: OperatorCall, tensor: Any, shape: list[int]) -> Any:
+    if get_shape(tensor) == shape:
+        return tensor
+    return call.add_node("expand", tensor, size=shape) if is_graph_tensor(tensor) else tensor.expand(shape)
 
 
 def _encode_mask(call: OperatorCall) -> Any:

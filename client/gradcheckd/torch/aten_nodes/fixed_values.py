@@ -38,6 +38,10 @@ def _measure_signs(arguments: Arguments) -> float:
     return min(_measure_sign({"self": arguments[name]}) for name in ("self", "other"))
 
 
+def _measure_other_sign(arguments: Arguments) -> float:
+    return _measure_sign({"self": arguments["other"]})
+
+
 def _measure_whole_numbers(arguments: Arguments) -> float:
     numbers = _to_tensor(arguments["self"])
     return _measure_distance(numbers, numbers.round())
@@ -118,7 +122,8 @@ MARGINS: dict[str, Margin] = {
 """Margins of operators whose result is a constant, by the name of the operator."""
 ORDER_MARGINS: dict[str, Margin] = {
     **_name_all(_measure_order, "sort", "topk"),
-    **_name_all(_measure_place, "kthvalue", "median"),
+    **_name_all(_measure_place, "kthvalue", "median", "nanmedian", "cummax", "cummin", "mode"),
+    **_name_all(_measure_other_sign, "copysign"),
     **_name_all(_measure_quotient, "fmod", "remainder"),
     **_name_all(_measure_whole_numbers, "frac"),
 }

@@ -40,15 +40,21 @@ def _convert_group_norm(call: OperatorCall) -> Converted:
     inputs = {name: call.get(name) for name in ("input", "weight", "bias")}
     groups = call.get("num_groups") or call.get("group")
     result = call.add_named_node("group_norm", inputs, num_groups=groups, eps=call.get("eps"))
-    return result if call.operator_name == "aten.group_norm" else [result, None, None]
+    if call.operator_name == "aten.group_norm":
+        return result
+    parts = call.add_node("reshape", call["input"], shape=[get_shape(call["input"])[0], groups, -1])
+    variance = call.add_node("var", parts, dim=[2], correction=0)
+    deviation = call.add_node("add", variance, call["eps"])
+    return [result, call.add_node("mean", parts, dim=[2]), call.add_node("rsqrt", deviation)]
 
 
 @register_converter("_native_batch_norm_legit_functional", "_native_batch_norm_legit")
 def _convert_batch_norm(call: OperatorCall) -> Converted:
     """Convert batch normalisation by the statistics of the batch, or by the running ones."""
     training = call.get("training", True)
-    result = _convert_training(call) if training else _convert_evaluation(call)
-    return [result, *[None] * (len(call.result) - 1)]
+    if not training:
+        return _convert_batch_norm_in_evaluation(call)
+    return [_convert_training(call), *[None] * (len(call.result) - 1)]
 
 
 @register_converter("_native_batch_norm_legit_no_training")
@@ -58,8 +64,9 @@ def _convert_batch_norm_in_evaluation(call: OperatorCall) -> Converted:
 
 @register_converter("batch_norm", "native_batch_norm")
 def _convert_any_batch_norm(call: OperatorCall) -> Converted:
-    result = _convert_training(call) if call["training"] else _convert_evaluation(call)
-    return result if call.operator_name == "aten.batch_norm" else [result, None, None]
+    if call.operator_name == "aten.native_batch_norm":
+        return _convert_batch_norm(call)
+    return _convert_training(call) if call["training"] else _convert_evaluation(call)
 
 
 def _convert_training(call: OperatorCall) -> str:

@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from gradcheckd.torch.aten_nodes.graph_builder import UnsupportedError
+import torch
+
 from gradcheckd.torch.aten_nodes.operator_call import (
     Converted,
     OperatorCall,
     get_shape,
+    get_value,
     is_graph_tensor,
     map_operator,
     register_converter,
@@ -21,12 +23,15 @@ for _name in _SAME_NAMES:
     map_operator(_name, _name, "self")
 for _name in ("atan2", "hypot", "logaddexp", "logaddexp2", "maximum", "minimum", "mul"):
     map_operator(_name, _name, "self", "other")
+for _name, _op in (("fmax", "maximum"), ("fmin", "minimum")):
+    map_operator(_name, _op, "self", "other")
 map_operator("celu", "celu", "self", alpha="alpha")
 map_operator("gelu", "gelu", "self", approximate="approximate")
 map_operator("leaky_relu", "leaky_relu", "self", negative_slope="negative_slope")
 map_operator("softplus", "softplus", "self", beta="beta", threshold="threshold")
 map_operator("div.Tensor", "div", "self", "other")
 map_operator("div.Scalar", "div", "self", "other")
+map_operator("threshold", "threshold", "self", threshold="threshold", value="value")
 map_operator("hardtanh", "clamp", "self", min="min_val", max="max_val")
 
 
@@ -104,13 +109,6 @@ def _is_tensor(value: Any) -> bool:
     return is_graph_tensor(value) or hasattr(value, "dtype")
 
 
-@register_converter("threshold")
-def _convert_threshold(call: OperatorCall) -> Converted:
-    if call["threshold"] == 0 and call["value"] == 0:
-        return call.add_node("relu", call["self"])
-    raise UnsupportedError("a threshold other than 0")
-
-
 @register_converter("where.self", "where.ScalarSelf", "where.ScalarOther")
 def _convert_where(call: OperatorCall) -> Converted:
     return call.add_node("where", call.add_constant(call["condition"], "mask"), call["self"], call["other"])
@@ -137,3 +135,19 @@ def _convert_addcmul(call: OperatorCall) -> Converted:
 def _convert_addcdiv(call: OperatorCall) -> Converted:
     quotient = call.add_node("div", call["tensor1"], call["tensor2"])
     return call.add_node("add", call["self"], quotient, alpha=call.get("value", 1))
+
+
+@register_converter("ldexp")
+def _convert_ldexp(call: OperatorCall) -> Converted:
+    """Convert x 2^n."""
+    exponent = call["other"]
+    power = call.add_node("exp2", exponent) if is_graph_tensor(exponent) else torch.exp2(exponent.double())
+    return call.add_node("mul", call["self"], power)
+
+
+@register_converter("copysign")
+def _convert_copysign(call: OperatorCall) -> Converted:
+    """Convert |x| times the sign of the other number, which stays fixed at the point."""
+    ones = torch.ones((), dtype=torch.float64)
+    sign = torch.copysign(ones, torch.as_tensor(get_value(call["other"])).double())
+    return call.add_node("mul", call.add_node("abs", call["self"]), sign)

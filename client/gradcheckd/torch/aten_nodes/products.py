@@ -9,6 +9,7 @@ map_operator("matmul", "matmul", "self", "other")
 map_operator("mm", "matmul", "self", "mat2")
 map_operator("bmm", "matmul", "self", "mat2")
 map_operator("mv", "matmul", "self", "vec")
+map_operator("addbmm", "addbmm", "self", "batch1", "batch2", alpha="alpha", beta="beta")
 map_operator("dot", "matmul", "self", "tensor")
 
 

@@ -32,6 +32,7 @@ _MANY = 2**53
     *("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "fliplr", "flipud"),
     *("movedim", "swapaxes", "expand_as", "diagonal_copy", "as_strided_copy", "unfold_copy", "slice_scatter"),
     *("select_scatter", "diagonal_scatter", "as_strided_scatter", "masked_scatter", "copy", "take_along_dim"),
+    "masked_select",
     "repeat_interleave.self_int",
 )
 def _convert_rearrangement(call: OperatorCall) -> Converted:
@@ -123,6 +124,12 @@ def _convert_spread(call: OperatorCall) -> Converted:
     zero = call.builder.add_tensor(f"{call.name}.zero", torch.zeros(1, dtype=torch.float64))
     flat = call.add_node("cat", zero, call.add_node("flatten", call["self"]), dim=0)
     return _select(call, flat, index)
+
+
+@register_converter("col2im")
+def _convert_fold(call: OperatorCall) -> Converted:
+    options = {name: list(call[name]) for name in ("output_size", "kernel_size", "dilation", "padding", "stride")}
+    return call.add_node("fold", call["self"], **options)
 
 
 def rearrange(call: OperatorCall) -> str:

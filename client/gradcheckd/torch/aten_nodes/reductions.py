@@ -1,24 +1,35 @@
 """Conversions of sums, means, extremes and norms."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from gradcheckd.torch.aten_nodes.graph_builder import UnsupportedError
 from gradcheckd.torch.aten_nodes.operator_call import (
     Converted,
     OperatorCall,
     get_shape,
-    map_operator,
     register_converter,
 )
 
-map_operator("amax", "amax", "self", dim="dim", keepdim="keepdim")
-map_operator("logsumexp", "logsumexp", "self", dim="dim", keepdim="keepdim")
-map_operator("cumsum", "cumsum", "self", dim="dim")
+
+@register_converter("cumsum", "cumprod", "logcumsumexp")
+def _convert_cumulation(call: OperatorCall) -> Converted:
+    """Convert sums or products of the elements so far; a single number stays as it is."""
+    if not get_shape(call["self"]):
+        return call.name_input(call["self"])
+    return call.add_node(call.operator_name.removeprefix("aten."), call["self"], dim=call["dim"])
 
 
-@register_converter("sum", "mean")
-def _convert_sum(call: OperatorCall) -> Converted:
+@register_converter("logsumexp")
+def _convert_logsumexp(call: OperatorCall) -> Converted:
+    """Convert a logarithm of a sum over axes; that of a single number is the number."""
+    if not get_shape(call["self"]):
+        return call.name_input(call["self"])
+    return call.add_node("logsumexp", call["self"], dim=call["dim"], keepdim=call.get("keepdim"))
+
+
+@register_converter("amax", "amin", "sum", "mean", "prod")
+def _convert_reduction(call: OperatorCall) -> Converted:
     return call.add_node(call.operator_name.removeprefix("aten."), call["self"], **_get_axes(call))
 
 
@@ -38,19 +49,13 @@ def _convert_extreme(call: OperatorCall) -> Converted:
     is_least = call.operator_name == "aten.min"
     if call.get("other") is not None:
         return call.add_node("minimum" if is_least else "maximum", call["self"], call["other"])
-    result = _reduce_to_extreme(call, is_least)
+    result = call.add_node("amin" if is_least else "amax", call["self"], **_get_axes(call))
     return result if call.get("dim") is None else [result, None]
 
 
-@register_converter("amin")
-def _convert_amin(call: OperatorCall) -> Converted:
-    return _reduce_to_extreme(call, is_least=True)
-
-
-def _reduce_to_extreme(call: OperatorCall, is_least: bool) -> str:
-    source = call.add_node("neg", call["self"]) if is_least else call["self"]
-    result = call.add_node("amax", source, **_get_axes(call))
-    return call.add_node("neg", result) if is_least else result
+@register_converter("aminmax")
+def _convert_extremes(call: OperatorCall) -> Converted:
+    return [call.add_node(op, call["self"], **_get_axes(call)) for op in ("amin", "amax")]
 
 
 @register_converter("var", "var_mean", "std")
@@ -67,7 +72,25 @@ def _convert_variance(call: OperatorCall) -> Converted:
 
 @register_converter("linalg_vector_norm", "norm")
 def _convert_norm(call: OperatorCall) -> Converted:
-    order = call.get("ord", call.get("p", 2))
-    if order < 0 or order == float("inf"):
-        raise UnsupportedError(f"the norm of order {order}")
-    return call.add_node("vector_norm", call["self"], ord=order, **_get_axes(call))
+    order = float(call.get("ord", call.get("p", 2)))
+    return call.add_node("vector_norm", call["self"], ord=_encode_order(order), **_get_axes(call))
+
+
+def _encode_order(order: float) -> float | str:
+    return order if math.isfinite(order) else "inf" if order > 0 else "-inf"
+
+
+@register_converter("_cdist_forward")
+def _convert_distances(call: OperatorCall) -> Converted:
+    """Convert the distances of the rows of two matrices, in norms of any order above 0."""
+    order = float(call["p"])
+    if 0 < order < math.inf:
+        return call.add_node("cdist", call["x1"], call["x2"], p=order)
+    rows, columns = call.add_node("unsqueeze", call["x1"], dim=-2), call.add_node("unsqueeze", call["x2"], dim=-3)
+    return call.add_node("vector_norm", call.add_node("sub", rows, columns), ord=_encode_order(order), dim=[-1])
+
+
+@register_converter("dist")
+def _convert_distance(call: OperatorCall) -> Converted:
+    difference = call.add_node("sub", call["self"], call["other"])
+    return call.add_node("vector_norm", difference, ord=_encode_order(float(call["p"])))
