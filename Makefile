@@ -12,10 +12,11 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # The stamp carries a checksum, so that a changed file, not a touched one, installs again.
 SERVE_STAMP := .venv/.serve-$(shell cat requirements.txt | cksum | cut -d' ' -f1)
 TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt client/pyproject.toml | cksum | cut -d' ' -f1)
-BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt client/pyproject.toml | cksum | cut -d' ' -f1)
+BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt requirements-models.txt client/pyproject.toml | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all lint format unit trials docs fuzz bench load bounds alarms few operators onnx clean
+
+.PHONY: help install serve test test-all lint format unit trials docs fuzz bench load bounds alarms few operators onnx imports models clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -93,6 +94,12 @@ onnx: $(BENCH_STAMP) ## import the node cases of ONNX, a minute
 operators: $(BENCH_STAMP) ## judge PyTorch's own operators beside its checkers, some 20 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.operator_database
 
+imports: $(BENCH_STAMP) ## import PyTorch's own operators, and judge their gradients, some 20 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.imported_operators
+
+models: $(BENCH_STAMP) ## import models of torchvision, timm and transformers, some 30 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.imported_models
+
 clean: ## remove what was set up
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage* build *.egg-info client/build client/*.egg-info
 
@@ -111,4 +118,5 @@ $(TEST_STAMP): $(SERVE_STAMP)
 
 $(BENCH_STAMP): $(TEST_STAMP)
 	@$(PIP) --requirement requirements-bench.txt
+	@$(PIP) --no-deps --requirement requirements-models.txt
 	@touch $@

@@ -111,7 +111,7 @@ def draw_samples(operator: Any, section: Section, seed: int) -> Iterator[Operato
     Exception
         Any error of the database or of the operator.
     """
-    _set_seeds(seed + zlib.crc32(operator.formatted_name.encode()) % 2**31)
+    set_seeds(operator, seed)
     count = 0
     raw_samples = operator.sample_inputs("cpu", section.dtype, requires_grad=True)
     for number, raw in enumerate(islice(raw_samples, _EXAMINED_SAMPLES)):
@@ -123,7 +123,9 @@ def draw_samples(operator: Any, section: Section, seed: int) -> Iterator[Operato
             return
 
 
-def _set_seeds(seed: int) -> None:
+def set_seeds(operator: Any, seed: int) -> None:
+    """Seed all generators of random numbers that the database draws the samples of an operator from."""
+    seed += zlib.crc32(operator.formatted_name.encode()) % 2**31
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - the database draws from it
     random.seed(seed)

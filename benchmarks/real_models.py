@@ -1,6 +1,6 @@
 """Models of torchvision, timm and transformers at reduced sizes, with weights at random, and some of plain torch.
 
-A library that is not installed gives no models; `requirements-bench.txt` lists them.
+A library that is not installed gives no models; `requirements-models.txt` and `requirements-bench.txt` list them.
 """
 
 import importlib
@@ -119,26 +119,59 @@ def _list_plain() -> Iterator[RealModel]:
 
 
 def _list_torchvision() -> Iterator[RealModel]:
-    names = ("resnet18", "mobilenet_v3_small", "efficientnet_b0", "squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5")
-    for name in (*names, "regnet_y_400mf", "mobilenet_v2", "densenet121", "convnext_tiny"):
-        yield RealModel(name, "torchvision", partial(_make_torchvision, name))
+    for name, make in _TORCHVISION.items():
+        yield RealModel(name, "torchvision", partial(_make_torchvision, make))
     yield RealModel("vit", "torchvision", _make_vit)
     yield RealModel("swin", "torchvision", _make_swin)
     yield RealModel("lraspp", "torchvision", _make_segmentation)
 
 
-def _make_torchvision(name: str) -> tuple[nn.Module, dict[str, Any]]:
-    models: Any = importlib.import_module("torchvision.models")
-    sizes = {"densenet121": {"block_config": (1, 1, 1, 1), "growth_rate": 4, "num_init_features": 8}}
-    if name == "densenet121":
-        return models.DenseNet(num_classes=5, **sizes[name]), {"x": draw_images()}
-    if name == "resnet18":
-        block = models.resnet.BasicBlock
-        return models.ResNet(block, [1, 1, 1, 1], num_classes=5), {"x": draw_images()}
-    if name == "convnext_tiny":
-        setting = models.convnext.CNBlockConfig
-        return models.ConvNeXt([setting(8, 16, 1), setting(16, None, 1)], num_classes=5), {"x": draw_images()}
-    return models.get_model(name, num_classes=5), {"x": draw_images()}
+def _make_resnet(models: Any) -> nn.Module:
+    """Return the first two of four stages: no parameter reduces their widths."""
+    model = models.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1])
+    model.layer3, model.layer4, model.fc = nn.Identity(), nn.Identity(), nn.Linear(128, 5)
+    return model
+
+
+def _make_mobilenet_v3(models: Any) -> nn.Module:
+    file = models.mobilenetv3
+    settings, last = file._mobilenet_v3_conf("mobilenet_v3_small", width_mult=0.25)
+    return file.MobileNetV3(settings, last, num_classes=5)
+
+
+def _make_efficientnet(models: Any) -> nn.Module:
+    file = models.efficientnet
+    settings, last = file._efficientnet_conf("efficientnet_b0", width_mult=0.25, depth_mult=0.5)
+    return file.EfficientNet(settings, 0.0, num_classes=5, last_channel=last or 32)
+
+
+def _make_convnext(models: Any) -> nn.Module:
+    setting = models.convnext.CNBlockConfig
+    return models.ConvNeXt([setting(8, 16, 1), setting(16, None, 1)], num_classes=5)
+
+
+def _make_regnet(models: Any) -> nn.Module:
+    parameters = models.regnet.BlockParams.from_init_params(4, 8, 8.0, 2.0, 8, se_ratio=0.25)
+    return models.RegNet(parameters, num_classes=5, stem_width=8)
+
+
+_TORCHVISION: dict[str, Callable[[Any], nn.Module]] = {
+    "resnet": _make_resnet,
+    "mobilenet_v3": _make_mobilenet_v3,
+    "efficientnet": _make_efficientnet,
+    "squeezenet1_1": lambda models: models.squeezenet1_1(num_classes=5),
+    "shufflenet_v2": lambda models: models.ShuffleNetV2([1, 2, 1], [8, 8, 16, 32, 64], num_classes=5),
+    "mnasnet": lambda models: models.MNASNet(0.1, num_classes=5),
+    "regnet_y": _make_regnet,
+    "mobilenet_v2": lambda models: models.MobileNetV2(num_classes=5, width_mult=0.1),
+    "densenet": lambda models: models.DenseNet(4, (1, 1, 1, 1), 8, num_classes=5),
+    "convnext": _make_convnext,
+}
+"""Models of torchvision at the widths that a check takes seconds for."""
+
+
+def _make_torchvision(make: Callable[[Any], nn.Module]) -> tuple[nn.Module, dict[str, Any]]:
+    return make(importlib.import_module("torchvision.models")), {"x": draw_images()}
 
 
 def _make_vit() -> tuple[nn.Module, dict[str, Any]]:
@@ -153,28 +186,31 @@ def _make_swin() -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _make_segmentation() -> tuple[nn.Module, dict[str, Any]]:
-    segmentation: Any = importlib.import_module("torchvision.models.segmentation")
-    return segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3), {
-        "input": draw_images()
-    }
+    file: Any = importlib.import_module("torchvision.models.segmentation.lraspp")
+    backbone = _make_mobilenet_v3(importlib.import_module("torchvision.models"))
+    return file._lraspp_mobilenetv3(backbone, 3), {"input": draw_images()}
 
 
-TIMM_NAMES = (
-    "resnet10t", "deit_tiny_patch16_224", "ghostnet_050", "mobilenetv4_conv_small", "tinynet_e", "poolformer_s12",
-    "mobilevit_xxs", "edgenext_xx_small",
-)  # fmt: skip
 _TIMM_OPTIONS: dict[str, dict[str, Any]] = {
+    "resnet10t": {"channels": (8, 8, 16, 16), "stem_width": 8},
     "deit_tiny_patch16_224": {"img_size": 32, "depth": 2, "embed_dim": 24, "num_heads": 2},
+    "mobilenetv4_conv_small_035": {},
+    "tinynet_e": {},
+    "mobilevit_xxs": {},
+    "edgenext_xx_small": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32), "heads": (2, 2, 2, 2)},
 }
-_TIMM_CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
-    "MlpMixer": ("mlp_mixer", {"img_size": 32, "patch_size": 16, "num_blocks": 2, "embed_dim": 16}),
-    "ConvMixer": ("convmixer", {"dim": 16, "depth": 2, "kernel_size": 3, "patch_size": 4}),
+"""Models of timm by their names, with options that reduce them."""
+_TIMM_CLASSES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "MLP-Mixer": ("mlp_mixer", "MlpMixer", {"img_size": 32, "patch_size": 16, "num_blocks": 2, "embed_dim": 16}),
+    "GhostNet": ("ghostnet", "_create_ghostnet", {"variant": "ghostnet_050", "width": 0.1}),
+    "PoolFormer": ("metaformer", "MetaFormer", {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}),
+    "ConvMixer": ("convmixer", "ConvMixer", {"dim": 16, "depth": 2, "kernel_size": 3, "patch_size": 4}),
 }
-"""Module and sizes of models that no option of their names reduces."""
+"""Module, class and sizes of models that no option of their names reduces."""
 
 
 def _list_timm() -> Iterator[RealModel]:
-    for name in TIMM_NAMES:
+    for name in _TIMM_OPTIONS:
         yield RealModel(name, "timm", partial(_make_timm, name))
     for name in _TIMM_CLASSES:
         yield RealModel(name, "timm", partial(_make_timm_class, name))
@@ -182,12 +218,13 @@ def _list_timm() -> Iterator[RealModel]:
 
 def _make_timm(name: str) -> tuple[nn.Module, dict[str, Any]]:
     timm: Any = importlib.import_module("timm")
-    return timm.create_model(name, pretrained=False, num_classes=5, **_TIMM_OPTIONS.get(name, {})), {"x": draw_images()}
+    return timm.create_model(name, pretrained=False, num_classes=5, **_TIMM_OPTIONS[name]), {"x": draw_images()}
 
 
 def _make_timm_class(name: str) -> tuple[nn.Module, dict[str, Any]]:
-    file, sizes = _TIMM_CLASSES[name]
-    return getattr(importlib.import_module(f"timm.models.{file}"), name)(num_classes=5, **sizes), {"x": draw_images()}
+    file, make, sizes = _TIMM_CLASSES[name]
+    model = getattr(importlib.import_module(f"timm.models.{file}"), make)(num_classes=5, **sizes)
+    return model, {"x": draw_images()}
 
 
 _DEPTH = {"num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 32}

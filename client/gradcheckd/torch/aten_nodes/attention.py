@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from gradcheckd.torch.aten_nodes.graph_builder import UnsupportedError
@@ -41,7 +42,7 @@ def _repeat_heads(call: OperatorCall, tensor: Any, head_count: int) -> Any:
 
 def _broadcast_leading_axes(call: OperatorCall, tensors: Sequence[Any]) -> list[Any]:
     """Return queries, keys and values with the same leading axes, such as one head of keys for all heads."""
-    leading = torch.broadcast_shapes(*(get_shape(tensor)[:-2] for tensor in tensors))
+    leading = np.broadcast_shapes(*(get_shape(tensor)[:-2] for tensor in tensors))
     return [_expand(call, tensor, [*leading, *get_shape(tensor)[-2:]]) for tensor in tensors]
 
 
