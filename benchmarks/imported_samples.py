@@ -130,15 +130,15 @@ def _judge(sample: OperatorSample) -> tuple[str, str, bool, str]:
         request = request.include_unused([name for name in request.unused if bool(candidate[name].any())])
         candidate = {name: candidate[name] for name in request.with_respect_to}
         report = gradcheckd.check(**request, candidate=candidate)
+        if report.outcome == FAIL and not _passes_in_torch(sample):
+            return WRONG_IN_TORCH, report.summary, is_finite, ""
+        planted = _judge_planted(request, candidate, sample.seed) if report.outcome == PASS else ""
     except ModuleImportError as error:
         return REFUSED, describe_refusal(error), True, ""
     except GradcheckdError as error:
         return REFUSED, " ".join(f"service: {error}".split()), True, ""
     except Exception as error:  # noqa: BLE001 - of any kind: it is counted, and named
         return ERROR, describe_exception(error), True, ""
-    if report.outcome == FAIL and not _passes_in_torch(sample):
-        return WRONG_IN_TORCH, report.summary, is_finite, ""
-    planted = _judge_planted(request, candidate, sample.seed) if report.outcome == PASS else ""
     return report.outcome, "" if report.passed else report.summary, is_finite, planted
 
 

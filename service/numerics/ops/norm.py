@@ -40,6 +40,11 @@ def _split_operands(
     return input, weight, bias
 
 
+def _correct_bias(variance: Array, count: int) -> Array:
+    """Return the variance with the divisor N - 1; that of one number alone is NaN, as PyTorch's is."""
+    return variance * (variance.dtype.type(count) / variance.dtype.type(count - 1))
+
+
 def _get_array(array: Array | None) -> Array:
     assert array is not None
     return array
@@ -218,9 +223,7 @@ class Normalisation(FormulaOp):
             r=lambda: self._compute_inverse_deviation(value("c")),
             r_without_eps=lambda: 1 / np.sqrt(value("v")),
             r_of_deviation_plus_eps=lambda: 1 / (np.sqrt(value("v")) + value("v").dtype.type(self._epsilon)),
-            r_unbiased=lambda: (
-                1 / np.sqrt(value("v") * (value("x").shape[-1] / (value("x").shape[-1] - 1)) + self._epsilon)
-            ),
+            r_unbiased=lambda: 1 / np.sqrt(_correct_bias(value("v"), value("x").shape[-1]) + self._epsilon),
             z=lambda: value("c") * value("r"),
             z_weighted=lambda: self._group_elements(multiply_by_weight(self._ungroup_elements(value("z"), input))),
             g=lambda: self._group_elements(gradient),

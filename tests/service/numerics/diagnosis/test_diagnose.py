@@ -37,6 +37,24 @@ def test_same_bug_in_small_tensors_adds_evidence() -> None:
     assert small.list_bug_names(rounded, "FP32") == {"a": {"sign_flipped"}, "b": {"sign_flipped"}}
 
 
+def test_norm_of_one_element_has_no_unbiased_variance() -> None:
+    """The bug that divides by N - 1 divides by 0 there; all others are still compared."""
+    nodes = [
+        {"name": "y", "op": "layer_norm", "inputs": {"input": "x", "bias": "b"}, "normalized_shape": [1]},
+        {"name": "z", "op": "mul", "inputs": ["y", "x"]},
+        {"name": "loss", "op": "sum", "inputs": ["z"]},
+    ]
+    problem = SolvedProblem(
+        {
+            "tensors": {"x": [[1.5], [-2.0]]},
+            "weights": {"b": [0.75]},
+            "model": {"nodes": nodes},
+            "with_respect_to": ["x"],
+        }
+    )
+    assert problem.list_bug_names({"x": -problem.get_gradient("x")}) == {"x": {"sign_flipped"}}
+
+
 def test_unknown_bug_reports_error_locations() -> None:
     wrong = MLP.get_gradient("w1").copy()
     wrong[4] *= np.linspace(2, 3, 7)
