@@ -268,11 +268,28 @@ class OpInput(TypedDict):
     of: Annotated[list[str], Field(description="Kinds of values: float, index (integers) or bool.")]
 
 
+class OpOutput(TypedDict):
+    """One output of an op."""
+
+    name: Annotated[
+        str | None,
+        Field(
+            description="Name behind that of the node, as values in top.values; null for the only output, which has "
+            "the name of the node; * for numbers from 0, as in parts.0, of outputs whose number follows from shapes."
+        ),
+    ]
+    of: Annotated[str, Field(description="Kind of values: float, index (integers) or bool.")]
+
+
 class OpEntry(TypedDict):
     """An op of the model language."""
 
     name: str
     inputs: list[OpInput]
+    outputs: Annotated[
+        list[OpOutput],
+        Field(description="Outputs; those with names where the attributes lead to several, as dim does for max."),
+    ]
     attributes: Annotated[dict[str, Any], Field(description="JSON Schema.")]
     backward: Annotated[str, Field(description="The derivation.")]
 

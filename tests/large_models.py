@@ -99,6 +99,65 @@ def build_models(n: int) -> Iterator[tuple[str, Request]]:
     yield from _build_kernel_models(n)
     yield from _build_matrix_models(n)
     yield from _build_sequence_models(n)
+    yield from _build_several_output_models(n)
+
+
+def _build_several_output_models(n: int) -> Iterator[tuple[str, Request]]:
+    """Ops with several outputs, and ops of integers and truths, under a loss of floats."""
+    table = (n // 8, 8)
+    for op in ("cummax", "cummin", "kthvalue", "max", "median", "min", "sort", "topk"):
+        attributes = {"dim": 1, **({"k": 3} if op in ("kthvalue", "topk") else {})}
+        yield op, _build_output_model(op, table, attributes, "values")
+    for op, attributes, output in (
+        ("aminmax", {"dim": 1}, "max"),
+        ("chunk", {"chunks": 2}, "0"),
+        ("split", {"split_size_or_sections": 2, "dim": 1}, "1"),
+        ("std_mean", {"dim": 1}, "0"),
+        ("unbind", {"dim": 1}, "3"),
+        ("var_mean", {"dim": 1}, "1"),
+    ):
+        yield op, _build_output_model(op, table, attributes, output)
+    for op in ("argmax", "argmin", "argsort"):
+        keepdim = {} if op == "argsort" else {"keepdim": True}
+        nodes = [
+            {"name": "i", "op": op, "inputs": ["t0"], "dim": 1, **keepdim},
+            {"name": "g", "op": "gather", "inputs": ["t1", "i"], "dim": 1},
+            {"name": "loss", "op": "sum", "inputs": ["g"]},
+        ]
+        yield op, _build_pair_model(table, nodes)
+    for op in ("eq", "ge", "gt", "le", "lt", "ne"):
+        nodes = [
+            {"name": "m", "op": op, "inputs": ["t0", "t1"]},
+            {"name": "y", "op": "where", "inputs": ["m", "t1", 0.5]},
+            {"name": "s", "op": "mul", "inputs": ["y", "y"]},
+            {"name": "loss", "op": "sum", "inputs": ["s"]},
+        ]
+        yield op, _build_pair_model(table, nodes)
+    for op in ("logical_and", "logical_not", "logical_or", "logical_xor"):
+        nodes = [
+            {"name": "a", "op": "gt", "inputs": ["t0", 0.3]},
+            {"name": "b", "op": "lt", "inputs": ["t1", 0.6]},
+            {"name": "c", "op": "eq", "inputs": ["a", "b"]},
+            {"name": "m", "op": op, "inputs": ["c"] if op == "logical_not" else ["a", "c"]},
+            {"name": "y", "op": "where", "inputs": ["m", "t1", 0.5]},
+            {"name": "loss", "op": "sum", "inputs": ["y"]},
+        ]
+        yield op, _build_pair_model(table, nodes)
+
+
+def _build_output_model(op: str, shape: tuple[int, ...], attributes: Mapping[str, Any], output: str) -> Request:
+    nodes = [
+        {"name": "y", "op": op, "inputs": ["t0"], **attributes},
+        {"name": "s", "op": "mul", "inputs": [f"y.{output}"] * 2},
+        {"name": "loss", "op": "sum", "inputs": ["s"]},
+    ]
+    return {"tensors": {}, "weights": {"t0": _draw_floats(shape, 0.1, 0.9, 0)}, "model": {"nodes": nodes}}
+
+
+def _build_pair_model(shape: tuple[int, ...], nodes: list[dict[str, Any]]) -> Request:
+    """A model of a tensor t0 and a weight t1."""
+    tensors = {"t0": _draw_floats(shape, 0.1, 0.9, 0)}
+    return {"tensors": tensors, "weights": {"t1": _draw_floats(shape, 0.1, 0.9, 1)}, "model": {"nodes": nodes}}
 
 
 def _build_product_models(n: int) -> Iterator[tuple[str, Request]]:

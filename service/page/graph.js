@@ -1,7 +1,7 @@
 // The model as boxes and arrows with what they hold, and the same as a table.
 
 import { drawn, element, show } from "./dom.js";
-import { layout, read } from "./layout.js";
+import { layout, read, splitOutputs } from "./layout.js";
 import { flat, shapeOf, told } from "./numbers.js";
 import { table } from "./table.js";
 
@@ -12,13 +12,13 @@ const WRITTEN = 4;
 const SMALLEST = 0.86;
 
 export function showGraph(report, request) {
-  const nodes = report.model.nodes;
+  const nodes = splitOutputs(report.model.nodes);
   const leaves = { ...request.tensors, ...request.weights };
   const { items, arrows, width, height } = layout(nodes, Object.keys(leaves), SIZE);
   const image = drawn("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-labelledby": "graph-words" });
   image.append(drawn("defs", {}, drawn("marker", { id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
     drawn("path", { d: "M0 0L8 4L0 8z", class: "tip" }))));
-  const facts = [...items.keys()].map((name) => known(name, report, leaves, request));
+  const facts = [...items.keys()].map((name) => known(name, nodes, report, leaves, request));
   image.append(...arrows.map(({ way }) => arrow(way)), ...facts.map((each) => box(each, items.get(each.name))));
   const words = element("p", { id: "graph-words", className: "hidden" },
     `Graph: ${nodes.map((node) => `${node.name} is ${node.op} of ${read(node).join(", ")}`).join("; ")}.`);
@@ -30,9 +30,9 @@ export function showGraph(report, request) {
 }
 
 /** What is told of a tensor, a weight or a node. */
-function known(name, report, leaves, request) {
-  const node = report.model.nodes.find((each) => each.name === name);
-  const isLoss = node === report.model.nodes.at(-1);
+function known(name, nodes, report, leaves, request) {
+  const node = nodes.find((each) => each.name === name);
+  const isLoss = node === nodes.at(-1);
   const value = node ? (own(report.intermediates, name)?.value ?? (isLoss ? report.loss.analytic : undefined)) : leaves[name];
   const gradient = node ? own(report.intermediates, name)?.analytic : own(report.gradients, name)?.analytic;
   const kind = node ? "node" : Object.hasOwn(request.weights, name) ? "weight" : "tensor";

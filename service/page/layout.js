@@ -6,6 +6,16 @@ export function read(node) {
   return inputs.flat().filter((each) => typeof each === "string");
 }
 
+/** The nodes with those of several outputs in parts, one for each output that is read: top.values and top.indices. */
+export function splitOutputs(nodes) {
+  const known = new Set(nodes.map((node) => node.name));
+  const names = [...new Set(nodes.flatMap(read))];
+  return nodes.flatMap((node) => {
+    const outputs = names.filter((name) => !known.has(name) && name.slice(0, name.lastIndexOf(".")) === node.name);
+    return outputs.length ? outputs.map((name) => ({ ...node, name })) : [node];
+  });
+}
+
 /** The column of every name: leaves first, each node behind all that it reads, a leaf just before who reads it first. */
 export function layered(nodes, leaves) {
   const depth = new Map(leaves.map((name) => [name, 0]));

@@ -40,8 +40,8 @@ def estimate_answer_size(problem: Problem, encoding: Encoding) -> AnswerSize:
         tensors += [_estimate_gradient_bytes(problem, name, encoding) for name in problem.names]
     if "intermediates" in include:
         tensors += [
-            3 * _estimate_reported_tensor_bytes(problem, shapes[node.name], encoding)
-            for node in problem.graph.listed_nodes[:-1]
+            3 * _estimate_reported_tensor_bytes(problem, shapes[name], encoding)
+            for name in problem.graph.result_names[:-1]
         ]
     entries = len(problem.names) * (problem.projection_count or 0)
     kinks = (

@@ -18,7 +18,7 @@ from schemas.check import CheckRequest, NodeBase
 from schemas.curve import CurveRequest
 from schemas.model_text import TextNodes
 from schemas.problem_details import InvalidRequestError, PlacedError, error_at, quote_name
-from schemas.report import ModelsAnswer, OpEntry, OpsAnswer
+from schemas.report import ModelsAnswer, OpEntry, OpOutput, OpsAnswer
 from schemas.tensor import Tensor
 from service.checks.common.request_validation import validate_request
 from service.checks.graph.text_form import expand_model_text, write_graph_text
@@ -28,6 +28,7 @@ from service.numerics.model.empty_tensors import remove_empty_tensors
 from service.numerics.model.graph import Graph, InvalidModelError, ModelError, Node, Operand
 from service.numerics.model.presets import PRESETS, Preset
 from service.numerics.ops import OP_REGISTRY, Op
+from service.numerics.ops.composite import SeveralOutputsOp
 from service.numerics.ops.op import Slot
 
 
@@ -427,6 +428,7 @@ def _build_op_entry(op: type[Op]) -> OpEntry:
             {"name": slot.name, "optional": slot.optional, "several": slot.variadic, "of": list(slot.kinds)}
             for slot in op.slots
         ],
+        "outputs": _list_op_outputs(op),
         "attributes": {
             "type": "object",
             "properties": {
@@ -437,6 +439,12 @@ def _build_op_entry(op: type[Op]) -> OpEntry:
         },
         "backward": inspect.getdoc(op) or "",
     }
+
+
+def _list_op_outputs(op: type[Op]) -> list[OpOutput]:
+    if not issubclass(op, SeveralOutputsOp):
+        return [{"name": None, "of": op.output_kind}]
+    return [{"name": name, "of": op.output_kinds.get(name, "float")} for name in op.output_names or ("*",)]
 
 
 @cache

@@ -93,7 +93,9 @@ class Problem:
         """Names whose gradients the report shows: judged ones, and nodes if requested."""
         if "intermediates" not in self.request.include:
             return self.names
-        return tuple(dict.fromkeys((*self.names, *(node.name for node in self.graph.ordered_nodes))))
+        graph = self.graph
+        results = (name for name in graph.result_names if name in graph.shapes and name not in graph.leaf_kinds)
+        return tuple(dict.fromkeys((*self.names, *results)))
 
     @property
     def candidate(self) -> Mapping[str, Tensor]:
@@ -222,13 +224,20 @@ def _find_candidate_errors(request: ParsedCheckRequest, graph: Graph) -> Iterato
 
 def why_not_differentiable(graph: Graph, name: str) -> str | None:
     """Return the reason why a name has no gradient; None if it has one."""
-    is_known = name in graph.all_shapes and graph.get_listed_name(name) == name
+    is_known = name in graph.all_shapes and graph.is_public(name)
     if is_known and name != graph.loss_name and name not in (graph.leaf_kinds | graph.empty_kinds):
-        return None
+        if name in graph.empty_shapes or name in graph.names_with_gradient:
+            return None
+        return (
+            f"the loss depends on {quote_name(name)} through integers or truths alone, through which no gradient "
+            "flows: it is 0; send it among the tensors, and leave it out here"
+        )
     names = [
         public_name
         for public_name in graph.public_names
-        if public_name != graph.loss_name and public_name not in graph.leaf_kinds
+        if public_name != graph.loss_name
+        and public_name not in graph.leaf_kinds
+        and public_name in graph.names_with_gradient
     ]
     known_names = f"{', '.join(map(quote_name, names[:20]))}{', ...' if len(names) > 20 else ''}"
     if not is_known:
@@ -251,6 +260,12 @@ def _choose_names(request: ParsedCheckRequest, graph: Graph, errors: list[Placed
         *(request.weights if requested_names is None else requested_names),
         *(request.candidate or {}),
     ]
+    if requested_names is None:
+        errors += [
+            error_at(reason, "weights", name)
+            for name in iterate_interruptibly(request.weights)
+            if (reason := why_not_differentiable(graph, name))
+        ]
     names = tuple(dict.fromkeys(chosen_names))
     if not names:
         errors.append(error_at("nothing to judge: name a weight, a tensor or a node", "with_respect_to"))

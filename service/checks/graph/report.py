@@ -191,23 +191,27 @@ def _build_empty_discrepancies(problem: Problem, name: str) -> Discrepancies:
 
 
 def _build_intermediates(problem: Problem, routes: GradientSources, encode: TensorEncoder) -> dict[str, Intermediate]:
-    datatype = BY_ANY_NAME[problem.dtype.name]
-    empty_shapes = problem.graph.empty_shapes
+    datatype, graph = BY_ANY_NAME[problem.dtype.name], problem.graph
+    kinds = {**graph.leaf_kinds, **graph.empty_kinds}
 
-    def encode_each(*arrays: Array) -> Intermediate:
-        value, by_hand, by_torch = (encode(array, datatype=datatype) for array in arrays)
-        return {"value": value, "analytic": by_hand, "autograd": by_torch}
+    def encode_each(name: str, value: Array, *gradients: Array) -> Intermediate:
+        value_datatype = BY_ANY_NAME[_DATATYPES_BY_KIND[kinds[name]]] if name in kinds else datatype
+        by_hand, by_torch = (encode(gradient, datatype=datatype) for gradient in gradients)
+        return {"value": encode(value, datatype=value_datatype), "analytic": by_hand, "autograd": by_torch}
 
-    return {
-        node.name: encode_each(*[np.zeros(empty_shapes[node.name], problem.dtype.storage_dtype)] * 3)
-        if node.name in empty_shapes
-        else encode_each(
-            routes.analytic.values[node.name],
-            routes.analytic.gradients[node.name],
-            routes.autograd.gradients[node.name],
-        )
-        for node in iterate_interruptibly(problem.graph.listed_nodes[:-1])
-    }
+    def build_each(name: str) -> Intermediate:
+        zeros = np.zeros(graph.all_shapes[name], problem.dtype.storage_dtype)
+        if name in graph.empty_shapes:
+            return encode_each(name, zeros, zeros, zeros)
+        value = routes.analytic.values[name]
+        if name in kinds:
+            return encode_each(name, value, zeros, zeros)
+        return encode_each(name, value, routes.analytic.gradients[name], routes.autograd.gradients[name])
+
+    return {name: build_each(name) for name in iterate_interruptibly(graph.result_names[:-1])}
+
+
+_DATATYPES_BY_KIND = {"index": "INT64", "bool": "BOOL"}
 
 
 def _build_discrepancies(problem: Problem, routes: GradientSources, judge: Judge, name: str) -> Discrepancies:

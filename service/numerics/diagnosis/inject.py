@@ -13,6 +13,7 @@ from service.numerics.diagnosis.context import DiagnosisContext
 from service.numerics.diagnosis.diagnose import iterate_backward_overrides
 from service.numerics.ops import OP_REGISTRY
 from service.numerics.ops.backward_form import GENERATED_BUGS
+from service.numerics.ops.op import STEP_OPS
 
 _MIN_VISIBLE_CHANGE = 1e-4
 """Error of an injected gradient, as a part of the right one's norm, that rounding cannot explain."""
@@ -48,7 +49,10 @@ def describe_bugs() -> dict[str, str]:
     """
     signatures = {name: bug.signature for name, bug in (*BACKWARD_BUGS.items(), *GRADIENT_BUGS.items())}
     op_bugs = [
-        (method, op_bug) for op in OP_REGISTRY.values() for method, op_bug in op.bugs.items() if not op_bug.is_generated
+        (method, op_bug)
+        for op in (*OP_REGISTRY.values(), *STEP_OPS.values())
+        for method, op_bug in op.bugs.items()
+        if not op_bug.is_generated
     ]
     # Several methods may make one bug; the method with the name of the bug describes it best.
     op_bugs.sort(key=lambda item: item[0] != item[1].bug_name)

@@ -24,7 +24,8 @@ class _RoundingObserver(NodeObserver):
         self._dtype = dtype
 
     def forward(self, node: Node, inputs: tuple[Array | None, ...]) -> Array:
-        return self._dtype.round_array(node.forward(*inputs))
+        output = node.forward(*inputs)
+        return output if node.op.output_kind != "float" else self._dtype.round_array(output)
 
     def backward(
         self, node: Node, node_backward: BackwardPass, gradient: Array, output: Array, inputs: tuple[Array | None, ...]

@@ -104,12 +104,16 @@ def differentiate_by_torch(
         for node in iterate_interruptibly(graph.ordered_nodes):
             operands = _list_operand_tensors(torch, node, values)
             try:
-                values[node.name] = _copy_aliased_output(node.op.torch_forward(torch, *operands), operands)
+                outputs = graph.name_outputs(node, node.op.torch_forward(torch, *operands))
+                outputs = {name: _copy_aliased_output(output, operands) for name, output in outputs.items()}
             except _TORCH_ERRORS as error:
                 raise _translate_error(error, graph, node) from error
+            values |= outputs
             if is_long:
                 # PyTorch calls the hook on the way back, when the gradient of the node is known.
-                values[node.name].register_hook(_check_interrupt_in_hook)
+                for output in outputs.values():
+                    if output.requires_grad:
+                        output.register_hook(_check_interrupt_in_hook)
         try:
             torch_gradients = torch.autograd.grad(
                 values[graph.loss_name],
@@ -187,8 +191,10 @@ def _copy_aliased_output(output: Any, operands: Sequence[Any]) -> Any:
     """Return an output that is a tensor of its own, with a gradient of its own.
 
     PyTorch hands back its input where nothing is to be done, and the gradient of that would be the gradient of both.
-    The result of constants alone has none.
+    The result of constants alone has none, and that of integers and truths never.
     """
+    if not output.is_floating_point():
+        return output
     for operand in operands:
         if output is operand:
             output = output.view_as(output)

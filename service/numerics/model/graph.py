@@ -9,7 +9,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from service.numerics.core.batching import Array, Shape, count_elements
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.quoting import quote_name
-from service.numerics.ops.composite import CompositeOp, list_steps
+from service.numerics.ops.composite import CompositeOp, SeveralOutputsOp, list_steps, name_output
 from service.numerics.ops.op import BackwardPass, ComputeCost, Gradients, Op, ShapeError, Slot
 from service.numerics.ops.rounding_errors import ErrorModel
 
@@ -57,6 +57,8 @@ class Node:
 
     def forward(self, *inputs: Array | None) -> Array:
         """Evaluate."""
+        if self.op.output_kind == "float" and has_varying_choices(inputs):
+            return _evaluate_each_tile(self, inputs)
         return self.op.forward(*inputs) if self.branch is None else self.op.forward_on_branch(self.branch, *inputs)
 
     def split_terms(self, output: Array | None, *inputs: Array | None) -> Array:
@@ -101,6 +103,22 @@ class Node:
     def source_names(self) -> tuple[str, ...]:
         """Names among the operands."""
         return tuple(operand for operand in self.operands if isinstance(operand, str))
+
+
+def has_varying_choices(inputs: Sequence[Array | None]) -> bool:
+    """Return whether any integers or truths differ from tile to tile, as those of nodes may."""
+    return any(array is not None and array.dtype.kind in "ib" and len(array) > 1 for array in inputs)
+
+
+def _evaluate_each_tile(node: Node, inputs: tuple[Array | None, ...]) -> Array:
+    """Evaluate a node whose integers and truths differ from tile to tile, one tile after another."""
+    tiles = max(len(array) for array in inputs if array is not None)
+    return np.concatenate(
+        [
+            node.forward(*(array if array is None or len(array) == 1 else array[tile : tile + 1] for array in inputs))
+            for tile in range(tiles)
+        ]
+    )
 
 
 class ModelError(ValueError):
@@ -177,16 +195,21 @@ class Graph:
         self, nodes: Sequence[Node], leaves: Mapping[str, Shape], kinds: Mapping[str, str] | None = None
     ) -> None:
         self.leaf_kinds = dict(kinds or {})
+        """`index` or `bool` of the leaves, nodes and outputs that are not of floats."""
         self.empty_shapes: dict[str, Shape] = {}
         """Shapes of the leaves and nodes without elements that were removed: see `empty_tensors.py`."""
         self.empty_kinds: dict[str, str] = {}
-        _check_names(nodes, leaves)
+        owners = find_output_owners(nodes, leaves)
+        _check_names(nodes, leaves, owners)
         self.loss_name = nodes[-1].name
         self.listed_nodes = tuple(nodes)
-        self.ordered_nodes = _order_nodes(nodes)
-        _check_reachability(nodes, leaves)
+        self.ordered_nodes = _order_nodes(nodes, owners)
+        _check_reachability(nodes, leaves, owners)
+        self.output_owners: dict[str, str] = owners
+        """Name of the node that each output in use is of, by name of the output, `top.values`."""
+        self.shapes: dict[str, Shape] = {**leaves, **_compute_node_shapes(self.ordered_nodes, nodes, leaves, owners)}
+        self.leaf_kinds.update(_find_node_kinds(nodes, owners))
         _check_operand_kinds(nodes, leaves, self.leaf_kinds)
-        self.shapes: dict[str, Shape] = {**leaves, **_compute_node_shapes(self.ordered_nodes, nodes, leaves)}
         self.composite_names: dict[str, str] = {}
         self.nodes = self._expand_composites(self.ordered_nodes)
         if count_elements(self.shapes[self.loss_name]) != 1:
@@ -209,12 +232,32 @@ class Graph:
                 continue
             op = node.op.resolve_shape_defaults(*self.get_operand_shapes(node))
             assert isinstance(op, CompositeOp)
-            make_name = partial(self._make_step_name, node.name)
-            steps, step_shapes = list_steps(op, node.operands, self.shapes, node.name, make_name)
+            outputs = self._list_used_outputs(node)
+            make_name = partial(self._make_step_name, f"{node.name}.step" if outputs else node.name)
+            steps, step_shapes = list_steps(op, node.operands, self.shapes, node.name, make_name, outputs)
             self.shapes.update(step_shapes)
+            self.leaf_kinds.update({step.name: step.op.output_kind for step in steps if step.op.output_kind != "float"})
             self.composite_names.update(dict.fromkeys(step_shapes, node.name))
             expanded_nodes.extend(Node(*step) for step in steps)
         return expanded_nodes
+
+    def name_outputs(self, node: Node, outputs: Any) -> dict[str, Any]:
+        """Return the outputs of a listed node by name, given the output, or a tuple of several.
+
+        Those that nothing reads are left out.
+        """
+        op = node.op
+        if not isinstance(op, SeveralOutputsOp) or not op.has_several_outputs:
+            return {node.name: outputs}
+        names = [name_output(node.name, output) for output in op.list_outputs(*self.get_operand_shapes(node))]
+        return {name: output for name, output in zip(names, outputs, strict=True) if name in self.output_owners}
+
+    def _list_used_outputs(self, node: Node) -> list[str]:
+        """Return the outputs of a node that others read, none for a node with one output."""
+        if not has_several_outputs(node.op):
+            return []
+        prefix = len(node.name) + 1
+        return [name[prefix:] for name, owner in self.output_owners.items() if owner == node.name]
 
     def _make_step_name(self, node_name: str, number: int) -> str:
         """Return a name for a step that no leaf and no node has."""
@@ -233,15 +276,51 @@ class Graph:
     @property
     def public_names(self) -> list[str]:
         """Names of all leaves and nodes, without those of steps."""
-        return [name for name in self.shapes if self.composite_names.get(name, name) == name]
+        return [name for name in self.shapes if self.is_public(name)]
+
+    def is_public(self, name: str) -> bool:
+        """Return whether a name is that of a leaf, a node or an output, and not of a step."""
+        return name in self.output_owners or self.composite_names.get(name, name) == name
+
+    @property
+    def result_names(self) -> list[str]:
+        """Names of all nodes in the order of the request, with the outputs in use in place of nodes with several."""
+        names: list[str] = []
+        for node in self.listed_nodes:
+            names.extend([name_output(node.name, output) for output in self._list_used_outputs(node)] or [node.name])
+        return names
+
+    @cached_attribute
+    def names_with_gradient(self) -> frozenset[str]:
+        """Names on which the loss depends by floats alone: no gradient flows through integers and truths."""
+        reached_names = {self.loss_name}
+        for node in reversed(self.nodes):
+            if node.name in reached_names and node.op.output_kind == "float":
+                reached_names.update(name for name in node.source_names if name not in self.leaf_kinds)
+        return frozenset(reached_names)
+
+    def evaluate_discrete_nodes(self, leaves: Mapping[str, Array]) -> NamedArrays:
+        """Return the integers and truths that nodes compute, (1, ...), given every leaf in float64."""
+        wanted_names = {node.name for node in self.nodes if node.op.output_kind != "float"}
+        needed_names = set(wanted_names)
+        for node in reversed(self.nodes):
+            if node.name in needed_names:
+                needed_names.update(node.source_names)
+        values = dict(leaves)
+        with np.errstate(all="ignore"):
+            self._evaluate_nodes([node for node in self.nodes if node.name in needed_names], values, None)
+        return {name: values[name] for name in wanted_names}
 
     def get_listed_name(self, name: str) -> str:
-        """Return the name of the listed node that a step belongs to; a name of its own is returned as it is."""
+        """Return the name of the listed node that a step or an output belongs to; any other name as it is."""
         return self.composite_names.get(name, name)
 
     def find_position(self, name: str) -> int:
         """Return the position of a node, or of the composite node of a step, in the request."""
         return self._listed_positions[self.get_listed_name(name)]
+
+    def _get_listed_node(self, name: str) -> Node:
+        return self.listed_nodes[self.find_position(name)]
 
     @cached_attribute
     def _listed_positions(self) -> dict[str, int]:
@@ -255,12 +334,14 @@ class Graph:
         """Describe a node by name and op, "h (tanh)", and a step as "the abs in h (softsign)"."""
         if node.name not in self.composite_names:
             return f"{format_name(node.name)} ({node.op.name})"
-        listed_node = self.listed_nodes[self.find_position(node.name)]
+        if node.name in self.output_owners and node.op.name == self._get_listed_node(node.name).op.name:
+            return f"{format_name(node.name)} ({node.op.name})"
+        listed_node = self._get_listed_node(node.name)
         return f"the {node.op.name} in {format_name(listed_node.name)} ({listed_node.op.name})"
 
     def describe_name(self, name: str, format_name: Callable[[str], str] = quote_name) -> str:
         """Describe a leaf or a node by name, and a step before the last of a composite node as a node."""
-        if self.get_listed_name(name) == name:
+        if self.is_public(name):
             return format_name(name)
         return self.describe_node(self._nodes_by_name[name], format_name)
 
@@ -417,6 +498,7 @@ class Graph:
         gradients: NamedArrays = {
             self.loss_name: np.ones((1, *loss.shape[1:]), dtype=loss.dtype) if loss_gradient is None else loss_gradient
         }
+        gradients |= self._make_discrete_gradients(loss)
         for node in iterate_interruptibly(reversed(self.nodes)):
             gradient, output, inputs = gradients[node.name], values[node.name], self.get_operand_arrays(node, values)
             node_backward = backward_overrides.get(node.name, node.op.backward)
@@ -427,6 +509,14 @@ class Graph:
             )
             _accumulate_gradients(gradients, node, results, observer)
         return gradients
+
+    def _make_discrete_gradients(self, loss: Array) -> NamedArrays:
+        """Return the gradients by nodes of integers and truths: 0, so that every node has one."""
+        return {
+            node.name: np.zeros((1, *self.shapes[node.name]), loss.dtype)
+            for node in self.nodes
+            if node.op.output_kind != "float"
+        }
 
     def backward_to(self, values: Mapping[str, Array], leaf_names: Iterable[str] = ()) -> NamedArrays:
         """Return the gradients of the loss by every node and by some leaves.
@@ -443,6 +533,7 @@ class Graph:
         names = {*leaf_names, *(node.name for node in self.nodes)}
         loss = values[self.loss_name]
         gradients: NamedArrays = {self.loss_name: np.ones((1, *loss.shape[1:]), dtype=loss.dtype)}
+        gradients |= self._make_discrete_gradients(loss)
         for node in iterate_interruptibly(reversed(self.nodes)):
             wanted = [operand in names for operand in node.operands]
             if any(wanted):
@@ -560,8 +651,28 @@ def _make_numeric_array(operand: Operand) -> Array | None:
     return np.array(operand) if isinstance(operand, int | float) else None
 
 
-def _check_names(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
-    known = set(leaves) | {node.name for node in nodes}
+def has_several_outputs(op: Op) -> bool:
+    """Return whether the outputs of an op are used by name, `top.values`."""
+    return isinstance(op, SeveralOutputsOp) and op.has_several_outputs
+
+
+def find_output_owners(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> dict[str, str]:
+    """Return the node that each name of an output is of, by name of the output, in order of use.
+
+    A leaf or a node of the exact name comes first. The names of a node's outputs follow from shapes, later.
+    """
+    by_name = {node.name: node for node in nodes}
+    owners: dict[str, str] = {}
+    for node in nodes:
+        for source in node.source_names:
+            owner, point, _ = source.rpartition(".")
+            if point and source not in leaves and source not in by_name and owner in by_name:
+                owners[source] = owner
+    return {source: owner for source, owner in owners.items() if has_several_outputs(by_name[owner].op)}
+
+
+def _check_names(nodes: Sequence[Node], leaves: Mapping[str, Shape], owners: Mapping[str, str]) -> None:
+    known = {*leaves, *owners, *(node.name for node in nodes)}
     seen_names: set[str] = set()
     errors: list[ModelError] = []
     for position, node in enumerate(nodes):
@@ -573,7 +684,8 @@ def _check_names(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
         seen_names.add(node.name)
         errors.extend(
             ModelError(
-                f"node {quote_name(node.name)} reads {quote_name(source)}, which is no tensor, weight or node here",
+                f"node {quote_name(node.name)} reads {quote_name(source)}, which is no tensor, weight or node here"
+                f"{_describe_single_output(source, nodes)}",
                 position,
                 source,
             )
@@ -584,9 +696,17 @@ def _check_names(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
         raise InvalidModelError(errors)
 
 
-def _order_nodes(nodes: Sequence[Node]) -> list[Node]:
+def _describe_single_output(source: str, nodes: Sequence[Node]) -> str:
+    """Describe the node before the last point of an unknown name, if it has one output."""
+    owner = source.rpartition(".")[0]
+    node = next((node for node in nodes if node.name == owner), None)
+    return "" if node is None else f"; {quote_name(owner)} ({node.op.name}) has one output: read it as {owner!r}"
+
+
+def _order_nodes(nodes: Sequence[Node], owners: Mapping[str, str]) -> list[Node]:
     by_name = {node.name: node for node in nodes}
-    sorter = TopologicalSorter({node.name: [s for s in node.source_names if s in by_name] for node in nodes})
+    sources = {node.name: [owners.get(source, source) for source in node.source_names] for node in nodes}
+    sorter = TopologicalSorter({name: [s for s in names if s in by_name] for name, names in sources.items()})
     try:
         return [by_name[name] for name in sorter.static_order()]
     except CycleError as error:
@@ -603,7 +723,7 @@ def _join_names_as_chain(names: list[str]) -> str:
     return " -> ".join(quoted_names if len(quoted_names) <= 10 else [*quoted_names[:5], "...", *quoted_names[-4:]])
 
 
-def _check_reachability(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
+def _check_reachability(nodes: Sequence[Node], leaves: Mapping[str, Shape], owners: Mapping[str, str]) -> None:
     by_name = {node.name: node for node in nodes}
     reached_names: set[str] = set()
     pending = [nodes[-1].name]
@@ -611,7 +731,8 @@ def _check_reachability(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> N
         name = pending.pop()
         if name not in reached_names:
             reached_names.add(name)
-            pending.extend(by_name[name].source_names if name in by_name else ())
+            sources = by_name[name].source_names if name in by_name else ()
+            pending.extend(owners.get(source, source) for source in sources)
     loss = nodes[-1].name
     errors = [
         ModelError(f"node {quote_name(node.name)} does not reach the loss {quote_name(loss)}", position)
@@ -634,6 +755,10 @@ _KIND_DESCRIPTIONS = {"float": "floats", "index": "integers", "bool": "truths (d
 
 def _check_operand_kinds(nodes: Sequence[Node], leaves: Mapping[str, Shape], kinds: Mapping[str, str]) -> None:
     errors: list[ModelError] = []
+    loss = nodes[-1]
+    if loss.name in kinds:
+        message = f"the last node, {quote_name(loss.name)}, is the loss and must be of floats; {loss.op.name} returns "
+        errors.append(ModelError(f"{message}{_KIND_DESCRIPTIONS[kinds[loss.name]]}", len(nodes) - 1))
     for position, node in enumerate(nodes):
         for operand, slot in zip(node.operands, node.operand_slots, strict=True):
             kind = _find_operand_kind(operand, slot, kinds)
@@ -642,12 +767,36 @@ def _check_operand_kinds(nodes: Sequence[Node], leaves: Mapping[str, Shape], kin
             expected_text = " or ".join(_KIND_DESCRIPTIONS[kind] for kind in slot.kinds)
             message = (
                 f"node {quote_name(node.name)} ({node.op.name}) takes {expected_text} as {slot.name}; "
-                f"{quote_name(operand)} is of {_KIND_DESCRIPTIONS[kind]}"
+                f"{quote_name(operand)} is of {_KIND_DESCRIPTIONS[kind]}{_suggest_conversion(operand, kind, slot)}"
             )
             leaf = operand if isinstance(operand, str) and operand in leaves else None
             errors.append(ModelError(message, position, leaf))
     if errors:
         raise InvalidModelError(errors)
+
+
+def _suggest_conversion(operand: Operand, kind: str, slot: Slot) -> str:
+    """Return how an operand of another kind becomes one that a slot takes."""
+    if kind == "bool" and "float" in slot.kinds:
+        return "; where(mask, 1.0, 0.0) is a mask as floats, and where(mask, a, b) chooses by it"
+    if kind == "float" and "bool" in slot.kinds:
+        return "; compare it, as ne(x, 0) does"
+    if kind == "bool" and "index" in slot.kinds:
+        return ""
+    if kind == "index" and slot.kinds == ("float",):
+        return "; integers select elements, in gather, index_select and embedding, and have no gradient"
+    return ""
+
+
+def _find_node_kinds(nodes: Sequence[Node], owners: Mapping[str, str]) -> dict[str, str]:
+    """Return the kinds of nodes and outputs that are not of floats."""
+    by_name = {node.name: node.op for node in nodes}
+    kinds = {name: op.output_kind for name, op in by_name.items()}
+    for name, owner in owners.items():
+        op = by_name[owner]
+        assert isinstance(op, SeveralOutputsOp)
+        kinds[name] = op.output_kinds.get(name[len(owner) + 1 :], "float")
+    return {name: kind for name, kind in kinds.items() if kind != "float"}
 
 
 def _find_operand_kind(operand: Operand, slot: Slot, kinds: Mapping[str, str]) -> str:
@@ -658,23 +807,79 @@ def _find_operand_kind(operand: Operand, slot: Slot, kinds: Mapping[str, str]) -
 
 
 def _compute_node_shapes(
-    order: Sequence[Node], listed_nodes: Sequence[Node], leaves: Mapping[str, Shape]
+    order: Sequence[Node], listed_nodes: Sequence[Node], leaves: Mapping[str, Shape], owners: Mapping[str, str]
 ) -> dict[str, Shape]:
-    """Compute the shape of every node; skip nodes behind an invalid one."""
+    """Compute the shape of every node and output; skip nodes behind an invalid one."""
     position = {node.name: index for index, node in enumerate(listed_nodes)}
     shapes: dict[str, Shape] = dict(leaves)
     errors: list[ModelError] = []
+    outputs_by_node: dict[str, tuple[str, ...]] = {}
     for node in iterate_interruptibly(order):
+        if output_errors := [
+            ModelError(text, position[node.name], source)
+            for source in dict.fromkeys(node.source_names)
+            if (text := _describe_output_error(node, source, owners, outputs_by_node))
+        ]:
+            errors += output_errors
+            continue
         if any(source not in shapes for source in node.source_names):
             continue
         operand_shapes = [_find_operand_shape(operand, shapes) for operand in node.operands]
         try:
-            shapes[node.name] = node.op.infer_output_shape(*operand_shapes)
+            if isinstance(node.op, SeveralOutputsOp) and node.op.has_several_outputs:
+                by_output = node.op.infer_output_shapes(*operand_shapes)
+                outputs_by_node[node.name] = tuple(by_output)
+                shapes |= {name_output(node.name, output): shape for output, shape in by_output.items()}
+            else:
+                shapes[node.name] = node.op.infer_output_shape(*operand_shapes)
         except ShapeError as error:
             errors.append(ModelError(_describe_shape_error(node, operand_shapes, error), position[node.name]))
+    last = listed_nodes[-1]
+    if last.name in outputs_by_node:
+        names = ", ".join(name_output(last.name, output) for output in outputs_by_node[last.name][:_MAX_OUTPUTS_LISTED])
+        detail = f"the last node, {quote_name(last.name)}, is the loss; {last.op.name} has several outputs: {names}"
+        errors.append(ModelError(detail, len(listed_nodes) - 1))
+    clashes = {name_output(name, output): name for name, outputs in outputs_by_node.items() for output in outputs}
+    errors += [
+        ModelError(
+            f"{quote_name(name)} is a name of its own and also that of an output of node {quote_name(clashes[name])}; "
+            "give one of them another name",
+            position.get(name, position[clashes[name]]),
+            name if name in leaves else None,
+        )
+        for name in (*leaves, *position)
+        if name in clashes
+    ]
     if errors:
         raise InvalidModelError(errors)
-    return {node.name: shapes[node.name] for node in order}
+    return {
+        name: shapes[name]
+        for node in order
+        for name in (node.name, *_list_outputs_of(node.name, owners))
+        if name in shapes
+    }
+
+
+_MAX_OUTPUTS_LISTED = 8
+"""Outputs of a node that a message lists."""
+
+
+def _list_outputs_of(node_name: str, owners: Mapping[str, str]) -> list[str]:
+    return [name for name, owner in owners.items() if owner == node_name]
+
+
+def _describe_output_error(
+    node: Node, source: str, owners: Mapping[str, str], outputs_by_node: Mapping[str, Sequence[str]]
+) -> str:
+    """Describe an operand that names a node with several outputs, or an output that it does not have; else empty."""
+    owner = owners.get(source, source)
+    if owner not in outputs_by_node or (source != owner and source[len(owner) + 1 :] in outputs_by_node[owner]):
+        return ""
+    outputs = outputs_by_node[owner]
+    listed = ", ".join(name_output(owner, output) for output in outputs[:_MAX_OUTPUTS_LISTED])
+    names = quote_name(listed)[1:-1] + (", ..." if len(outputs) > _MAX_OUTPUTS_LISTED else "")
+    reason = "which has several outputs; name one" if source == owner else "which is no output"
+    return f"node {quote_name(node.name)} reads {quote_name(source)}, {reason}: {names}"
 
 
 def quote_node_name(name: str) -> str:

@@ -19,7 +19,14 @@ import numpy as np
 from service.numerics.core.batching import Array, Shape, count_elements
 from service.numerics.core.equal_numbers import find_equal_numbers
 from service.numerics.core.precision import PRECISIONS, Precision
-from service.numerics.model.graph import NamedArrays, Node
+from service.numerics.model.graph import NamedArrays, Node, has_varying_choices
+from service.numerics.model.uncertain_choices import (
+    choose_first_values,
+    mark_uncertain_gradients,
+    mark_uncertain_output,
+)
+from service.numerics.ops.discrete import DiscreteOp
+from service.numerics.ops.jumps import bound_moves
 from service.numerics.ops.op import BackwardPass, Gradients
 from service.numerics.ops.rounding_errors import Rounding
 
@@ -58,13 +65,35 @@ class MonteCarloRounding:
         self.spread_scale = precision.unit_roundoff / self._amplitude
 
     def forward(self, node: Node, inputs: tuple[Array | None, ...]) -> Array:
-        """Evaluate a node, with errors."""
-        return node.forward_with_errors(self, *inputs)
+        """Evaluate a node, with errors; one of integers or truths with all its possible values, (n, ...)."""
+        if isinstance(node.op, DiscreteOp):
+            return node.forward(*inputs) if node.branch is not None else self._list_values(node.op, inputs)
+        if not has_varying_choices(inputs):
+            return node.forward_with_errors(self, *inputs)
+        output = node.forward_with_errors(self, *choose_first_values(inputs))
+        return mark_uncertain_output(node.op, output, inputs, self._tiles)
+
+    def _list_values(self, op: DiscreteOp, inputs: tuple[Array | None, ...]) -> Array:
+        """Return the values of integers or truths that correct programs may compute."""
+        floats = [array is not None and array.dtype.kind == "f" for array in inputs]
+        errors = [
+            bound_finite_moves(self, array) if is_float and array is not None else None
+            for array, is_float in zip(inputs, floats, strict=True)
+        ]
+        at_point = [
+            array[:1] if is_float and array is not None else array
+            for array, is_float in zip(inputs, floats, strict=True)
+        ]
+        return op.list_values(errors, *at_point)
 
     def backward(
         self, node: Node, node_backward: BackwardPass, gradient: Array, output: Array, inputs: tuple[Array | None, ...]
     ) -> Gradients:
         """Return the gradients of a node's inputs, with errors added."""
+        if has_varying_choices(inputs):
+            results = self.backward(node, node_backward, gradient, output, choose_first_values(inputs))
+            is_discrete = node.op.output_kind != "float"
+            return results if is_discrete else mark_uncertain_gradients(node.op, results, inputs, self._tiles)
         if node_backward != node.op.backward:
             roundings = node.op.estimate_backward_rounding(gradient, output, *inputs)
             results = node_backward(gradient, output, *inputs)
@@ -114,6 +143,15 @@ class MonteCarloRounding:
 
     def _sample_integers(self, shape: Shape) -> Array:
         return _sample_random_integers(self._generator, (self._tiles, *shape))
+
+
+def bound_finite_moves(errors: MonteCarloRounding, array: Array) -> Array:
+    """Return the largest error of an input, (1, ...); infinite where a sweep left the finite numbers."""
+    with np.errstate(invalid="ignore"):
+        moves = bound_moves(errors, array)
+    # Infinity stays itself in all sweeps.
+    is_same = (array == array[:1]).all(axis=0, keepdims=True)
+    return np.where(is_same, 0.0, np.where(np.isnan(moves), np.inf, moves))
 
 
 _ALIKE_BITS = 3

@@ -14,6 +14,7 @@ from service.numerics.model.monte_carlo import (
     compute_root_mean_square,
     perturb_leaves,
 )
+from service.numerics.model.uncertain_choices import choose_first_values
 from service.numerics.ops.op import BackwardPass
 
 ROUNDING_ROUNDS = 2
@@ -101,7 +102,7 @@ def _measure_leeway_spread(graph: Graph, values: NamedArrays) -> float:
     """
     largest = 0.0
     for node in graph.nodes:
-        argument = node.op.get_sensitive_argument(*graph.get_operand_arrays(node, values))
+        argument = node.op.get_sensitive_argument(*choose_first_values(graph.get_operand_arrays(node, values)))
         if argument is None or argument.values.shape[0] == 1:
             continue
         exponent_values = argument.values[0]

@@ -6,8 +6,9 @@ stays the second opinion: every check compares it with the chain.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from service.numerics.core.batching import Shape
 from service.numerics.ops.op import OP_REGISTRY, Op
@@ -51,10 +52,13 @@ class Expansion:
         attributes
             Attributes of the op.
         """
-        op_type = OP_REGISTRY[op_name]
-        operands += (None,) * (len(op_type.slots) - len(operands))
+        return self.apply(OP_REGISTRY[op_name](**attributes), *operands)
+
+    def apply(self, op: Op, *operands: StepOperand) -> str:
+        """Add a step of an op, which need not be registered, and return its name."""
+        operands += (None,) * (len(op.slots) - len(operands))
         shapes = [self.get_shape(operand) for operand in operands]
-        op = op_type(**attributes).resolve_shape_defaults(*shapes)
+        op = op.resolve_shape_defaults(*shapes)
         if isinstance(op, CompositeOp):
             return op.expand(self, *operands)
         step = Step(self._make_name(len(self.steps) + 1), op, operands)
@@ -104,12 +108,64 @@ class CompositeOp(Op):
         raise TypeError(f"{self.name} is composite: a graph goes back through its steps")
 
 
+class SeveralOutputsOp(CompositeOp):
+    """An op whose outputs are used by name: `top.values`, or `parts.0` where PyTorch returns a tuple without names.
+
+    Each output is a composition of its own, and only those in use are computed. `torch_forward` returns all of them,
+    in the order of `list_outputs`. An op may have one output for some attributes, as `max` without `dim`: it is a
+    composite op then, and `list_outputs` returns nothing.
+    """
+
+    output_names: ClassVar[tuple[str, ...]] = ()
+    """Names of the outputs; none where their number follows from the shapes."""
+    output_kinds: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Kinds of the outputs that are no floats, by name."""
+
+    def list_outputs(self, *shapes: Any) -> tuple[str, ...]:
+        """Return the names of the outputs, none for a node that is its only output.
+
+        Shapes that do not fit raise ShapeError.
+        """
+        return self.output_names
+
+    @property
+    def has_several_outputs(self) -> bool:
+        """Return whether the outputs are used by name."""
+        return True
+
+    @abstractmethod
+    def expand_output(self, step: Expansion, output: str, *operands: Any) -> str:
+        """Add the steps of one output, and return the name of the last, which is a step of this output alone."""
+
+    def expand(self, step: Expansion, *operands: Any) -> str:
+        """Add the steps of the only output."""
+        raise TypeError(f"{self.name} has several outputs")
+
+    def infer_output_shapes(self, *shapes: Any) -> dict[str, Shape]:
+        """Return the shapes of all outputs by name, or raise ShapeError."""
+        names = [None if shape is None else f"operand {position}" for position, shape in enumerate(shapes)]
+        known_shapes = {name: shape for name, shape in zip(names, shapes, strict=True) if name is not None}
+        op = self.resolve_shape_defaults(*shapes)
+        assert isinstance(op, SeveralOutputsOp)
+        output_shapes: dict[str, Shape] = {}
+        for output in op.list_outputs(*shapes):
+            expansion = Expansion(known_shapes, str)
+            output_shapes[output] = expansion.get_shape(op.expand_output(expansion, output, *names))
+        return output_shapes
+
+
+def name_output(node_name: str, output: str) -> str:
+    """Return the name of an output of a node."""
+    return f"{node_name}.{output}"
+
+
 def list_steps(
     op: CompositeOp,
     operands: Sequence[StepOperand],
     shapes: Mapping[str, Shape],
-    last_name: str,
+    node_name: str,
     make_name: Callable[[int], str],
+    wanted_outputs: Sequence[str] = (),
 ) -> tuple[list[Step], dict[str, Shape]]:
     """Return the steps of an op in order of evaluation, and their shapes. Steps that nothing needs are left out.
 
@@ -121,22 +177,37 @@ def list_steps(
         Its operands in slot order.
     shapes
         Shapes of the operands, by name.
-    last_name
-        Name of the last step, in place of its own.
+    node_name
+        Name of the node: that of the last step, in place of its own.
     make_name
         Function that returns the name of a step, given its number, from 1.
+    wanted_outputs
+        Outputs in use of a node with several: the steps that these follow from, each named after the node and the
+        output.
     """
     expansion = Expansion({name: shapes[name] for name in operands if isinstance(name, str)}, make_name)
-    last_step = op.expand(expansion, *operands)
-    needed = _keep_needed_steps(expansion.steps, last_step)
-    names = {step.name: last_name if step.name == last_step else step.name for step in needed}
-    steps = [step._replace(name=names[step.name]) for step in needed]
+    if wanted_outputs:
+        assert isinstance(op, SeveralOutputsOp)
+        public_names = {
+            op.expand_output(expansion, output, *operands): name_output(node_name, output) for output in wanted_outputs
+        }
+    else:
+        public_names = {op.expand(expansion, *operands): node_name}
+    needed = _keep_needed_steps(expansion.steps, public_names)
+    names = {step.name: public_names.get(step.name, step.name) for step in needed}
+    steps = [
+        step._replace(
+            name=names[step.name],
+            operands=tuple(names.get(x, x) if isinstance(x, str) else x for x in step.operands),
+        )
+        for step in needed
+    ]
     return steps, {names[step]: expansion.get_shape(step) for step in names}
 
 
-def _keep_needed_steps(steps: Sequence[Step], last_step: str) -> list[Step]:
-    """Return the steps that the last one needs, such as those of one output of several."""
-    needed_names = {last_step}
+def _keep_needed_steps(steps: Sequence[Step], last_steps: Iterable[str]) -> list[Step]:
+    """Return the steps that the last ones need, such as those of one output of several."""
+    needed_names = set(last_steps)
     needed: list[Step] = []
     for step in reversed(steps):
         if step.name in needed_names:

@@ -176,6 +176,8 @@ class Op(ABC):
     inputs: ClassVar[tuple[str, ...]]
     slots: ClassVar[tuple[Slot, ...]]
     examples: ClassVar[tuple[OpExample, ...]]
+    output_kind: ClassVar[str] = "float"
+    """Kind of the output: `float`, `index` (integers) or `bool`. An output that is no float has no gradient."""
     positional: ClassVar[tuple[str, ...]] = ()
     """Parameters that a text may give without names, in PyTorch's order; by default the inputs, then the attributes."""
     bugs: ClassVar[Mapping[str, "OpBug"]]
@@ -614,6 +616,8 @@ def _count_largest_input(inputs: tuple[Array | None, ...]) -> int:
 
 
 OP_REGISTRY: dict[str, type[Op]] = {}
+STEP_OPS: dict[str, type[Op]] = {}
+"""Ops that only composite ops have as steps, by name. No request can name them."""
 
 OpClassT = TypeVar("OpClassT", bound=type[Op])
 
@@ -627,24 +631,47 @@ class _OpDecorator(Protocol):
     def __call__(self, cls: OpClassT, /) -> OpClassT: ...
 
 
+def _complete_op_class(cls: type[Op], name: str) -> Any:
+    """Return a class as an op: a frozen dataclass with its name, slots and bugs.
+
+    One without attributes has the methods of `Op`, which is one already: to write them anew takes a millisecond, and
+    there are hundreds of ops.
+    """
+    cls.name = name
+    cls.slots = tuple(map(Slot.parse, cls.inputs))
+    cls.bugs = MappingProxyType({**_collect_bugs(cls), **cls.generate_bugs()})
+    if any(slot.variadic for slot in cls.slots[:-1]):
+        raise ValueError(f"{name}: only the last slot may take several tensors")
+    return dataclass(frozen=True, kw_only=True)(cls) if _has_attributes(cls) else cls
+
+
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def register_op(name: str) -> _OpDecorator:
     """Return a decorator that makes a class an op, registered under `name`.
 
-    The class becomes a frozen dataclass. One without attributes has the methods of `Op`, which is one already: to write
-    them anew takes a millisecond, and there are 200 ops.
+    The class becomes a frozen dataclass.
     """
 
     def register(cls: OpClassT) -> OpClassT:
         if name in OP_REGISTRY:
             raise ValueError(f"an op named {name!r} is registered already")
-        cls.name = name
-        cls.slots = tuple(map(Slot.parse, cls.inputs))
-        cls.bugs = MappingProxyType({**_collect_bugs(cls), **cls.generate_bugs()})
-        if any(slot.variadic for slot in cls.slots[:-1]):
-            raise ValueError(f"{name}: only the last slot may take several tensors")
-        op_class: Any = dataclass(frozen=True, kw_only=True)(cls) if _has_attributes(cls) else cls
+        op_class: Any = _complete_op_class(cls, name)
         OP_REGISTRY[name] = op_class
         return op_class
 
     return register
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def declare_step_op(name: str) -> _OpDecorator:
+    """Return a decorator that makes a class an op for steps of composite ops, described as `name`.
+
+    The class becomes a frozen dataclass.
+    """
+
+    def declare(cls: OpClassT) -> OpClassT:
+        op_class: Any = _complete_op_class(cls, name)
+        STEP_OPS[name] = op_class
+        return op_class
+
+    return declare

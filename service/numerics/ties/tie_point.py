@@ -217,7 +217,7 @@ def _estimate_value_errors(graph: Graph, leaves: Mapping[str, Array], precision:
     return {
         name: SAFETY_FACTOR * observer.spread_scale * compute_root_mean_square(samples[1:] - samples[0])[None]
         for name, samples in sweeps.items()
-        if len(samples) > 1
+        if len(samples) > 1 and samples.dtype.kind == "f"
     }
 
 

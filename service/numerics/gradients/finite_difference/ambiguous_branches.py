@@ -39,7 +39,7 @@ def find_ambiguous_branches(
     """
     ambiguous: NamedArrays = {}
     for node in iterate_interruptibly(graph.nodes):
-        if not node.op.may_have_pieces:
+        if not node.op.may_have_pieces or node.op.output_kind != "float":
             continue
         inputs = graph.get_operand_arrays(node, base)
         branch = node.op.select_branch(*inputs)
@@ -71,7 +71,7 @@ def has_pieces_nearby(graph: Graph, base: Mapping[str, Array], generator: np.ran
         Source of the patterns in which inputs move.
     """
     for node in iterate_interruptibly(graph.nodes):
-        if not node.op.may_have_pieces:
+        if not node.op.may_have_pieces or node.op.output_kind != "float":
             continue
         inputs = graph.get_operand_arrays(node, base)
         branch = node.op.select_branch(*inputs)

@@ -63,10 +63,10 @@ class BasePoint:
 
     @cached_attribute
     def readers_by_name(self) -> dict[str, tuple[Node, ...]]:
-        """Return the nodes that read each name, in order."""
+        """Return the nodes that read each name and have a gradient, in order."""
         readers: dict[str, list[Node]] = {name: [] for name in self.graph.shapes}
         for node in self.graph.nodes:
-            for source in dict.fromkeys(node.source_names):
+            for source in dict.fromkeys(node.source_names if node.name in self.graph.names_with_gradient else ()):
                 readers[source].append(node)
         return {name: tuple(nodes) for name, nodes in readers.items()}
 

@@ -360,6 +360,7 @@ def plan_differences(
 
     A plan of a small model comes from a cache, if it was made before.
     """
+    leaves = {**leaves, **graph.evaluate_discrete_nodes(leaves)}
     plan_key = _PlanKey(graph, leaves, names, method, elements)
     return _make_cached_plan(plan_key) if _is_cacheable(graph) else plan_key.make_plan()
 

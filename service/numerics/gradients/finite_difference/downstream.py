@@ -71,6 +71,9 @@ class DownstreamGraph:
 
     def _find_moving_positions(self, node: Node) -> list[int]:
         """Return the positions of a node's operands that move."""
+        if node.name not in self.point.graph.names_with_gradient:
+            # Integers and truths stay as they are at the point, and so does what only they read.
+            return []
         is_blind = self.through_readers is not None and node.name not in self.through_readers
         return [
             position

@@ -276,6 +276,10 @@ def test_the_catalogue_of_ops_is_the_registry():
     assert entries["conv2d"]["inputs"][2] == {"name": "bias", "optional": True, "several": False, "of": ["float"]}
     assert entries["cat"]["inputs"] == [{"name": "tensors", "optional": False, "several": True, "of": ["float"]}]
     assert entries["cross_entropy"]["inputs"][1]["of"] == ["index", "float"]
+    assert entries["conv2d"]["outputs"] == [{"name": None, "of": "float"}]
+    assert entries["topk"]["outputs"] == [{"name": "values", "of": "float"}, {"name": "indices", "of": "index"}]
+    assert entries["split"]["outputs"] == [{"name": "*", "of": "float"}]
+    assert entries["gt"]["outputs"] == [{"name": None, "of": "bool"}]
     validator = Draft202012Validator(entries["conv2d"]["attributes"])
     assert validator.is_valid({"stride": [1, 2]})
     assert not validator.is_valid({"stride": 0})

@@ -143,12 +143,18 @@ NOT_AMONG_OVERRIDES = {"half_squared_error", "hardsigmoid", "hardswish", "sigmoi
 CORRECTED_OVERRIDES = {
     "diag_embed": ["input", "offset", "dim1", "dim2"],
     "permute": ["input", "dims"],
+    "argmax": ["input", "dim", "keepdim"],
+    "argmin": ["input", "dim", "keepdim"],
+    "max": ["input", "dim", "keepdim"],
+    "median": ["input", "dim", "keepdim"],
+    "min": ["input", "dim", "keepdim"],
+    "topk": ["input", "k", "dim", "largest", "sorted"],
     "repeat": ["input", "repeats"],
     "repeat_interleave": ["input", "repeats", "dim"],
     "max_pool3d": ["input", "kernel_size", "stride", "padding", "dilation", "ceil_mode"],
 }
 """Parameters by PyTorch's documentation, where its overrides list others."""
-NAMES_IN_PYTORCH = {"self": "input", "names": "dim", "x": "input", "y": "other", "correction": "dim"}
+NAMES_IN_PYTORCH = {"self": "input", "tensor": "input", "names": "dim", "x": "input", "y": "other", "correction": "dim"}
 
 
 def _list_parameters_of_pytorch(name):

@@ -16,7 +16,7 @@ from service.numerics.ops.op import OpExample
 from tests.op_graphs import build_op_graph
 from tests.solved_problems import SolvedProblem
 
-COMPOSITE = {name: op for name, op in OP_REGISTRY.items() if issubclass(op, CompositeOp)}
+COMPOSITE = {name: op for name, op in OP_REGISTRY.items() if issubclass(op, CompositeOp) and op.examples}
 NODES: list[dict[str, Any]] = [
     {"name": "h", "op": "glu", "inputs": ["x"]},
     {"name": "n", "op": "normalize", "inputs": ["h"]},
