@@ -17,7 +17,7 @@ from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.precision import DTYPES, ComputeDtype, Precision
 from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import DifferenceMethod
-from service.numerics.model.graph import Graph, NamedArrays
+from service.numerics.model.graph import Graph, InvalidModelError, NamedArrays
 
 MAX_JOINT_DIRECTIONS = 100
 """Directions of all tensors together, at most."""
@@ -175,10 +175,21 @@ def build_problem(
         )
         raise InvalidRequestError([error_at(detail, "with_respect_to")])
     too_large = most is not None and graph.estimate_cost().largest_array > most
+    if graph.has_discrete_nodes and not too_large:
+        _check_computed_values(request, graph, wide)
     elements: Mapping[str, Array] = (
         {} if too_large else sample_elements(request.finite_difference.sample, request.seed, graph, names)
     )
     return Problem(request, graph, dtype, leaves, wide, names, empty_names, _choose_method(request), elements)
+
+
+def _check_computed_values(request: ParsedCheckRequest, graph: Graph, leaves: Mapping[str, Array]) -> None:
+    """Refuse integers of nodes that an op does not take, as positions that repeat where elements are replaced."""
+    known = {**leaves, **graph.evaluate_discrete_nodes(leaves)}
+    try:
+        graph.check_values({name: array[0] for name, array in known.items()})
+    except InvalidModelError as errors:
+        raise model_language.to_request_error(errors, request) from None
 
 
 def sample_elements(count: int | None, seed: int, graph: Graph, names: tuple[str, ...]) -> Mapping[str, Array]:

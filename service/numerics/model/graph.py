@@ -18,6 +18,7 @@ from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.quoting import quote_name
 from service.numerics.ops.composite import CompositeOp, SeveralOutputsOp, list_steps, name_output
+from service.numerics.ops.discrete import DiscreteOp
 from service.numerics.ops.op import BackwardPass, ComputeCost, Gradients, Op, ShapeError, Slot
 from service.numerics.ops.rounding_errors import ErrorModel
 
@@ -299,6 +300,11 @@ class Graph:
                 reached_names.update(name for name in node.source_names if name not in self.leaf_kinds)
         return frozenset(reached_names)
 
+    @cached_attribute
+    def has_discrete_nodes(self) -> bool:
+        """Return whether some node is of integers or truths."""
+        return any(node.op.output_kind != "float" for node in self.nodes)
+
     def evaluate_discrete_nodes(self, leaves: Mapping[str, Array]) -> NamedArrays:
         """Return the integers and truths that nodes compute, (1, ...), given every leaf in float64."""
         wanted_names = {node.name for node in self.nodes if node.op.output_kind != "float"}
@@ -407,7 +413,8 @@ class Graph:
         Parameters
         ----------
         leaves
-            Every tensor and weight, without a tile axis.
+            Every tensor and weight, without a tile axis. The integers and truths of nodes may be with them: without,
+            the largest number that each may be is looked at.
 
         Raises
         ------
@@ -421,7 +428,8 @@ class Graph:
             if any(name in self.empty_shapes for name in (node.name, *node.source_names)):
                 continue
             shapes = [_find_operand_shape(operand, self.shapes) for operand in node.operands]
-            known = [
+            largest = self._find_largest_positions(node, leaves)
+            known = largest or [
                 leaves.get(operand) if isinstance(operand, str) else _make_numeric_array(operand)
                 for operand in node.operands
             ]
@@ -430,9 +438,37 @@ class Graph:
             except ShapeError as error:
                 leaf = next((name for name in node.source_names if self.leaf_kinds.get(name) == "index"), None)
                 position = self.find_position(node.name)
-                errors.append(ModelError(f"{self.describe_node(node, quote_node_name)} takes {error}", position, leaf))
+                reason = self._describe_largest_positions(node, known, str(error)) if largest else str(error)
+                errors.append(ModelError(f"{self.describe_node(node, quote_node_name)} takes {reason}", position, leaf))
         if errors:
             raise InvalidModelError(errors)
+
+    def _find_largest_positions(self, node: Node, leaves: Mapping[str, Array]) -> list[Array | None]:
+        """Return an array of the largest number for each operand of integers that a node computes, None for others.
+
+        The list is empty if the node reads none, or all values are known.
+        """
+        largest: list[Array | None] = []
+        for operand in node.operands:
+            source = self._nodes_by_name.get(operand) if isinstance(operand, str) and operand not in leaves else None
+            is_index = source is not None and isinstance(source.op, DiscreteOp) and source.op.output_kind == "index"
+            largest.append(
+                np.full(
+                    (1,) * len(self.shapes[source.name]),
+                    source.op.count_positions(*self.get_operand_shapes(source)) - 1,
+                )
+                if is_index
+                else None
+            )
+        return largest if any(array is not None for array in largest) else []
+
+    def _describe_largest_positions(self, node: Node, largest: Sequence[Array | None], reason: str) -> str:
+        ranges = [
+            f"{quote_name(operand)} may be 0 to {int(array.max())}"
+            for operand, array in zip(node.operands, largest, strict=True)
+            if array is not None
+        ]
+        return f"{reason.split(';')[0]}; {', '.join(ranges)}"
 
     def forward(self, leaves: Mapping[str, Array], observer: NodeObserver | None = None) -> NamedArrays:
         """Evaluate every node.

@@ -52,6 +52,10 @@ class DiscreteOp(Op):
     def estimate_backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[None, ...]:
         return (None,) * len(inputs)
 
+    def count_positions(self, *shapes: Any) -> int:
+        """Return the number of values that an index may have, which count from 0."""
+        raise NotImplementedError(f"{self.name} returns no index")
+
     @abstractmethod
     def list_values(self, input_errors: Sequence[Array | None], *inputs: Any) -> Array:
         """Return the outputs that correct programs may compute, (n, ...), the op's own first.

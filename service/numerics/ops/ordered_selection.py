@@ -131,6 +131,7 @@ class OrderedSelection(Op):
         (error,) = input_errors
         assert error is not None
         chosen_positions = self.select_branch(input[:1])
+        input_numbers: Array = np.arange(input[0].size)
         rows, errors, positions, outputs, elements = map(
             self._to_flat_rows,
             (
@@ -138,7 +139,7 @@ class OrderedSelection(Op):
                 np.broadcast_to(error, input.shape)[:1],
                 chosen_positions,
                 np.arange(chosen_positions.size).reshape(chosen_positions.shape),
-                np.arange(input[0].size).reshape(1, *input.shape[1:]),
+                input_numbers.reshape(1, *input.shape[1:]),
             ),
         )
         count, length = positions.shape[-1], rows.shape[-1]

@@ -61,6 +61,11 @@ class Ordering(DiscreteOp):
         count = self.count_results(input[axis] if input else 1)
         return (*input[:axis], count, *input[axis + 1 :]) if input else ()
 
+    def count_positions(self, *shapes: Any) -> int:
+        """Return the length of the axis, or the number of elements without one."""
+        (shape,) = shapes
+        return count_elements(shape) if self.dim is None else shape[self._get_axis(shape)] if shape else 1
+
     def _get_axis(self, shape: Shape) -> int:
         assert self.dim is not None
         return normalize_axis(self.dim, len(shape))
@@ -247,8 +252,9 @@ class OrderSoFar(Ordering):
     def order_rows(self, rows: Array) -> Array:
         sizes = rows if self.largest else -rows
         largest: Array = np.maximum.accumulate(sizes, axis=-1)
+        numbers: Array = np.arange(rows.shape[-1])
         is_best: Array = (sizes == largest) | ((sizes != sizes) & (largest != largest))
-        return np.maximum.accumulate(np.where(is_best, np.arange(rows.shape[-1]), 0), axis=-1)
+        return np.maximum.accumulate(np.where(is_best, numbers, 0), axis=-1)
 
     def find_possible_positions(self, rows: Array, errors: Array) -> Array:
         sizes = rows if self.largest else -rows

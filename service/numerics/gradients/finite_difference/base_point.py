@@ -53,12 +53,14 @@ class BasePoint:
 
     @classmethod
     def from_shapes(cls, graph: Graph, leaves: Mapping[str, Array]) -> "BasePoint":
-        """Return a point with the known leaves that are no floats, and shapes alone.
+        """Return a point with the leaves and nodes that are no floats, and shapes alone.
 
         All other values are zeros that take no memory.
         """
         zero = np.float64(0)
         values: NamedArrays = {name: np.broadcast_to(zero, (1, *shape)) for name, shape in graph.shapes.items()}
+        if graph.has_discrete_nodes and not leaves.keys() >= graph.leaf_kinds.keys():
+            leaves = {**leaves, **graph.evaluate_discrete_nodes(leaves)}
         return cls(graph, values | {name: leaves[name] for name in graph.leaf_kinds})
 
     @cached_attribute

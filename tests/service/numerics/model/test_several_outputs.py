@@ -81,6 +81,56 @@ def test_tensors_without_a_gradient_are_refused() -> None:
     assert check({"model": model, "tensors": {"w": W}, "weights": {"x": X}})["outcome"] == "pass"
 
 
+POSITIONS = {
+    "i = argmax(x, 1)\ne = embedding(i, w)\nloss = sum(e)": "takes an index from 0 to 1; 'i' may be 0 to 2",
+    "s = sort(x)\ne = gather(w, 0, s.indices)\nloss = sum(e)": "takes an index from 0 to 1; 's.indices' may be 0 to 2",
+    "c = cummax(x, 1)\ns = scatter(w, 1, c.indices, x)\nloss = sum(s)": "takes an index without repeats",
+}
+
+
+@pytest.mark.parametrize("model", POSITIONS)
+def test_computed_positions_that_an_op_does_not_take_are_refused(model: str) -> None:
+    ((pointer, detail),) = get_errors(model, tensors={"x": [[0.3, -1.2, 0.2], [2.0, 0.1, -0.4]]})
+    assert pointer == "/model"
+    assert detail.startswith("line 2, column 5: node ")
+    assert POSITIONS[model] in detail
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "i = argmax(x, 0)\nloss = cross_entropy(v, i)",
+        "s = sort(x)\ne = scatter(v, 1, s.indices, x)\np = mul(e, v)\nloss = sum(p)",
+        "s = cummax(x, 1)\ne = scatter_add(v, 1, s.indices, x)\np = mul(e, v)\nloss = sum(p)",
+        "i = argmin(x, 1)\ne = index_select(v, 1, i)\np = square(e)\nloss = sum(p)",
+    ],
+)
+def test_computed_positions_go_where_indices_go(model: str) -> None:
+    weights = {"v": np.random.default_rng(0).normal(size=(3, 3)).tolist()}
+    body = {"model": model, "tensors": {"x": np.random.default_rng(1).normal(size=(3, 3)).tolist()}, "weights": weights}
+    assert check(body)["outcome"] == "pass"
+
+
+METHODS: list[dict[str, Any]] = [
+    {"projections": 3},
+    {"projections": 2, "joint": False},
+    {"method": "central"},
+    {"method": "forward"},
+    {"sample": 3},
+    {"method": "auto"},
+]
+
+
+@pytest.mark.parametrize("spec", METHODS, ids=str)
+def test_every_method_of_differences_holds_integers_and_truths(spec: dict[str, Any]) -> None:
+    model = "a = mul(x, w)\nt = topk(a, 2)\nm = gt(t.values, 0.1)\nf = where(m, t.values, 0.0)\n"
+    model += "g = gather(w, 1, t.indices)\np = mul(f, g)\nloss = sum(p)"
+    body = {"model": model, "tensors": {"x": X}, "weights": {"w": W}, "finite_difference": spec}
+    assert check(body)["outcome"] == "pass"
+    wrong = np.full((2, 3), 0.7).tolist()
+    assert check({**body, "candidate": {"w": wrong}})["outcome"] == "fail"
+
+
 def test_outputs_have_gradients_of_their_own() -> None:
     report = check(
         {
