@@ -47,7 +47,7 @@ _SOFTMAX_CALLS = 12
 """Calls of NumPy over all weights, beside the products of matrices."""
 
 
-class _Weights(NamedTuple):
+class _SplitWeights(NamedTuple):
     """Softmax of the scores: the weights of the keys, and the share of the sink, (..., L, 1) or None."""
 
     keys: Array
@@ -151,10 +151,10 @@ class WindowedAttention(Op):
         return np.concatenate(parts, axis=-1)
 
     @staticmethod
-    def _split_sink(weights: Array, sinks: Array | None) -> _Weights:
-        return _Weights(weights, None) if sinks is None else _Weights(weights[..., :-1], weights[..., -1:])
+    def _split_sink(weights: Array, sinks: Array | None) -> _SplitWeights:
+        return _SplitWeights(weights, None) if sinks is None else _SplitWeights(weights[..., :-1], weights[..., -1:])
 
-    def _compute_weights(self, inputs: Sequence[Any], sinks: Array | None) -> _Weights:
+    def _compute_weights(self, inputs: Sequence[Any], sinks: Array | None) -> _SplitWeights:
         scores = self._append_sink(self._compute_scores(inputs), sinks)
         largest = analytic_continuation.take_largest_real_part(scores, -1)
         e = np.exp(scores - np.where(largest == -np.inf, 0, largest).astype(scores.dtype, copy=False))
@@ -191,7 +191,7 @@ class WindowedAttention(Op):
         return self._differentiate(gradient, inputs, self._compute_weights(inputs, inputs[5]))
 
     def _differentiate(
-        self, gradient: Array, inputs: Sequence[Any], weights: _Weights, row_means: Array | None = None
+        self, gradient: Array, inputs: Sequence[Any], weights: _SplitWeights, row_means: Array | None = None
     ) -> Gradients:
         """Return the gradients for given weights, and the row means D for one that is left out."""
         query, key, value, *_ = inputs
@@ -216,7 +216,7 @@ class WindowedAttention(Op):
 
     def _compute_weights_with_errors(
         self, errors: ErrorModel, inputs: Sequence[Any], *, is_recomputed: bool
-    ) -> tuple[_Weights, Array]:
+    ) -> tuple[_SplitWeights, Array]:
         """Return the weights with the errors of the steps before them, and the products with theirs.
 
         Notes
@@ -301,7 +301,7 @@ class WindowedAttention(Op):
     def list_gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
         return [declare_factor(float(self._get_score_scale(inputs[0])), positions=(0, 1))]
 
-    def _recompute_weights(self, inputs: Sequence[Any], ends: _Ends, mask: Array | None) -> _Weights:
+    def _recompute_weights(self, inputs: Sequence[Any], ends: _Ends, mask: Array | None) -> _SplitWeights:
         """Return the weights of another mask with the row statistics of the right one, as kernels recompute them."""
         scores = self._append_sink(self._compute_scores(inputs), inputs[5])
         largest = scores.max(axis=-1, keepdims=True)

@@ -11,8 +11,7 @@ def test_every_op_is_listed_with_its_derivation():
     ops = CLIENT.get("/v1/ops").json["ops"]
     assert [op["name"] for op in ops] == sorted(OP_REGISTRY)
     for op in ops:
-        assert set(op) == {"name", "inputs", "attributes", "backward"}
-        assert "dL/d" in op["backward"]
+        assert set(op) == {"name", "inputs", "attributes", "outputs", "backward"}
 
 
 @pytest.mark.parametrize("number", range(len(PRESETS)))
