@@ -1,6 +1,5 @@
 """Functions of matrices that are compositions of other ops."""
 
-from dataclasses import field
 from typing import Annotated, Any, Literal
 
 from annotated_types import Len
@@ -24,7 +23,7 @@ class MatrixNorm(CompositeOp):
     """
 
     ord: Literal["fro", "nuc", "inf", "-inf", 1, -1, 2, -2] = "fro"
-    dim: Annotated[list[int], Len(2, 2)] = field(default_factory=lambda: [-2, -1])
+    dim: Annotated[list[int], Len(2, 2)] | None = None
     keepdim: bool = False
 
     inputs = ("A",)
@@ -36,13 +35,17 @@ class MatrixNorm(CompositeOp):
         OpExample(((2, 3),), {"ord": 2}),
     )
 
+    @property
+    def _axes(self) -> list[int]:
+        return self.dim or [-2, -1]
+
     def expand(self, step: Expansion, a: str) -> str:
         rank = len(step.get_shape(a))
         if rank < 2:
             raise ShapeError("matrices (..., m, n)")
-        axes = [normalize_axis(axis, rank) for axis in self.dim]
+        axes = [normalize_axis(axis, rank) for axis in self._axes]
         if axes[0] == axes[1]:
-            raise ShapeError(f"two different axes as dim, not {self.dim}")
+            raise ShapeError(f"two different axes as dim, not {self._axes}")
         norm = self._reduce(step, step("movedim", a, source=axes, destination=[-2, -1]))
         for axis in sorted(axes) if self.keepdim else ():
             norm = step("unsqueeze", norm, dim=axis)
@@ -63,7 +66,7 @@ class MatrixNorm(CompositeOp):
         order = float(self.ord) if self.ord not in ("fro", "nuc") else self.ord
 
         def measure(a: Any) -> Any:
-            return torch.linalg.matrix_norm(a, order, tuple(self.dim), self.keepdim)
+            return torch.linalg.matrix_norm(a, order, tuple(self._axes), self.keepdim)
 
         return apply_in_single_precision(measure, a)
 

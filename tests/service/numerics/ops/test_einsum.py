@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from service.numerics.ops import OP_REGISTRY
 from tests.service.numerics.ops.shape_refusals import get_refusal
@@ -8,12 +9,11 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
 @pytest.mark.parametrize(
     ("equation", "shapes", "words"),
     [
-        ("ij,jk", ((2, 3), (3, 4)), "an explicit equation"),
-        ("i..,j->i", ((2, 3), (3,)), "an explicit equation"),
+        ("i..,j->i", ((2, 3), (3,)), "an equation of letters"),
         ("ij...,j->i", ((2,), (3,)), "2 axes for 'ij'"),
         ("ii,i->i", ((2, 1), (2,)), "one length for 'i'"),
         ("ij,jk->ik", ((2, 3),), "as many operands as the node"),
-        ("i,i,i->i", ((2,), (2,), (2,)), "two at most"),
+        (",".join("i" * 17), ((2,),) * 17, "16 at most"),
         ("ij,jk->ii", ((2, 3), (3, 4)), "different letters"),
         ("ij,jk->iz", ((2, 3), (3, 4)), "stands in an operand"),
         ("ij,jk->ik", ((2, 3), (4, 5)), "axes of one length for 'j'"),
@@ -50,3 +50,32 @@ def test_the_gradient_of_an_einsum_is_its_adjoint(equation):
     by_a, by_b = op.backward(g, output, a, b)
     np.testing.assert_allclose((g * op.forward(da, b)).sum(), (by_a * da).sum(), rtol=1e-12)
     np.testing.assert_allclose((g * op.forward(a, db)).sum(), (by_b * db).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes"),
+    [
+        ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 2)]),
+        ("i,i,i,i", [(3,)] * 4),
+        ("ij,jk", [(2, 3), (3, 4)]),
+        ("ba", [(2, 3)]),
+        ("...ij,...jk", [(2, 3, 4), (4, 2)]),
+        ("ii->i", [(3, 3)]),
+        ("...ii->...i", [(2, 3, 3)]),
+        ("bB,b", [(2, 3), (2,)]),
+        ("iij,j...,k->k...", [(2, 2, 3), (3, 2), (2,)]),
+    ],
+)
+def test_equations_are_those_of_pytorch(equation: str, shapes: list[tuple[int, ...]]) -> None:
+    generator = np.random.default_rng(0)
+    op = OP_REGISTRY["einsum"](equation=equation)
+    arrays = [generator.normal(size=(1, *shape)) for shape in shapes]
+    tensors = [torch.tensor(array[0], requires_grad=True) for array in arrays]
+    expected = torch.einsum(equation, *tensors)
+    output = op.forward(*arrays)
+    np.testing.assert_allclose(output[0], expected.detach().numpy(), rtol=1e-13)
+    gradient = generator.normal(size=output.shape)
+    expected.backward(torch.tensor(gradient[0]))
+    for result, tensor in zip(op.backward(gradient, output, *arrays), tensors, strict=True):
+        assert result is not None
+        np.testing.assert_allclose(result[0], tensor.grad.numpy(), rtol=1e-12, atol=1e-14)  # type: ignore[union-attr]
