@@ -103,4 +103,7 @@ class MatrixPower(CompositeOp):
         return step("mul", input, 1.0) if result == input else result
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
-        return apply_in_single_precision(lambda matrices: torch.linalg.matrix_power(matrices, self.n), input)
+        def raise_to_power(matrices: Any) -> Any:
+            return torch.linalg.matrix_power(matrices, self.n)
+
+        return apply_in_single_precision(raise_to_power, input)

@@ -184,4 +184,7 @@ class LogAbsoluteDeterminant(_LogDeterminant):
     """
 
     def torch_forward(self, torch: Any, a: Any) -> Any:
-        return apply_in_single_precision(lambda a: torch.linalg.slogdet(a).logabsdet, a)
+        def measure(a: Any) -> Any:
+            return torch.linalg.slogdet(a).logabsdet
+
+        return apply_in_single_precision(measure, a)

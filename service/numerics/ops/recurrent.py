@@ -100,6 +100,8 @@ class _RecurrentLayers(CompositeOp):
         if len(shape) != 3 or any(len(step.get_shape(part)) != 3 for part in initial):
             raise ShapeError("an input (L, N, features), or (N, L, features) with batch_first, and states of 3 axes")
         length, batch = (shape[1], shape[0]) if self.batch_first else shape[:2]
+        if not length:
+            raise ShapeError("a sequence of one step at least")
         if length * layers > _MOST_STEPS:
             raise ShapeError(f"{_MOST_STEPS} steps of all layers and directions at most, not {length * layers}")
         hidden, features = step.get_shape(initial[0])[-1], shape[2]
@@ -116,7 +118,7 @@ class _RecurrentLayers(CompositeOp):
     def torch_forward(self, torch: Any, input: Any, *operands: Any) -> Any:
         states, weights = operands[: self.state_count], operands[self.state_count :]
         layer = getattr(torch, self.name)
-        initial = states if len(states) > 1 else states[0]
+        initial = states[0] if self.state_count == 1 else states
         settings = self.has_biases, self.num_layers, 0.0, False, self.bidirectional, self.batch_first
         outputs = layer(input, initial, list(weights), *settings)
         return outputs[("output", "h_n", "c_n").index(self._get_output())]

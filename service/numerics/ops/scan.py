@@ -31,7 +31,7 @@ def scan(factors: Array, terms: Array, initial: Array | None = None) -> Array:
     """
     parts = (factors, terms) if initial is None else (factors, terms, initial[:, None])
     states = np.empty(np.broadcast_shapes(*(part.shape for part in parts)), np.result_type(*parts))
-    for position in range(states.shape[1]):
+    for position in range(factors.shape[1]):
         check_interrupt()
         if position == 0 and initial is None:
             states[:, 0] = terms[:, 0]
@@ -114,12 +114,11 @@ class LinearScan(Op):
         return self._move_first(array).shape[1]
 
     def estimate_forward_rounding(self, output: Array, *inputs: Any) -> Rounding:
-        sizes = self.forward(*(None if array is None else np.abs(array) for array in inputs))
+        sizes = self.forward(*_take_sizes(inputs))
         return Rounding(sizes, self._get_length(output) + 1)
 
     def estimate_backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
-        sizes = (None if array is None else np.abs(array) for array in inputs)
-        magnitudes = self.backward(np.abs(gradient), np.abs(output), *sizes)
+        magnitudes = self.backward(np.abs(gradient), np.abs(output), *_take_sizes(inputs))
         terms = self._get_length(output) + 1
         return tuple(None if magnitude is None else Rounding(magnitude, terms) for magnitude in magnitudes)
 
@@ -150,13 +149,18 @@ class LinearScan(Op):
 
     def torch_forward(self, torch: Any, a: Any, b: Any, initial: Any = None) -> Any:
         factors, terms = a.movedim(self.dim, 0), b.movedim(self.dim, 0)
-        state, states = initial, []
+        state: Any = initial
+        states: list[Any] = []
         for factor, term in zip(factors, terms, strict=True):
             state = term.clone() if state is None else factor * state + term
             states.append(state)
         result = torch.stack(states).movedim(0, self.dim)
         # Without an initial state the first factor is not read, and has a gradient of 0.
         return result if initial is not None else result + 0 * a.detach()
+
+
+def _take_sizes(inputs: tuple[Any, ...]) -> list[Any]:
+    return [None if array is None else np.abs(array) for array in inputs]
 
 
 @register_op("selective_scan")

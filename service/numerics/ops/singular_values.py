@@ -60,7 +60,7 @@ class _SpectralValues(Op):
         """Return the values of finite matrices."""
 
     def forward(self, a: Array) -> Array:
-        is_finite = np.isfinite(a).all(axis=(-1, -2), keepdims=True)
+        is_finite: Array = np.asarray(np.isfinite(a).all(axis=(-1, -2), keepdims=True))
         values = self._compute_values(np.where(is_finite, a, 0))
         return np.where(is_finite[..., 0], values, a.dtype.type(np.nan))
 
@@ -159,7 +159,10 @@ class SymmetricEigenvalues(_SpectralValues):
         return ((transpose(vectors) * gradient[..., None, :]) @ vectors,)
 
     def torch_forward(self, torch: Any, a: Any) -> Any:
-        return apply_in_single_precision(lambda a: _leave_out_infinite(torch, torch.linalg.eigvalsh, (a + a.mT) / 2), a)
+        def measure(a: Any) -> Any:
+            return _leave_out_infinite(torch, torch.linalg.eigvalsh, (a + a.mT) / 2)
+
+        return apply_in_single_precision(measure, a)
 
 
 @register_op("svdvals")
@@ -214,7 +217,10 @@ class SingularValues(_SpectralValues):
         return self.backward(gradient * output, output, a)
 
     def torch_forward(self, torch: Any, a: Any) -> Any:
-        return apply_in_single_precision(lambda a: _leave_out_infinite(torch, torch.linalg.svdvals, a), a)
+        def measure(a: Any) -> Any:
+            return _leave_out_infinite(torch, torch.linalg.svdvals, a)
+
+        return apply_in_single_precision(measure, a)
 
 
 def _measure_neighbour_gaps(values: Array) -> Array:
