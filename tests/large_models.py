@@ -86,6 +86,7 @@ def build_models(n: int) -> Iterator[tuple[str, Request]]:
         yield f"{op}, long", build_model(op, wide, attributes={"dim": -1}, **ALONG)
     yield from _build_product_models(n)
     yield from _build_convolution_models(n)
+    yield from _build_sampling_models(n)
     yield from _build_norm_models(n)
     yield from _build_shape_models(n)
     for op in ("sum", "mean", "amax", "logsumexp", "var", "vector_norm"):
@@ -231,14 +232,31 @@ def _build_convolution_models(n: int) -> Iterator[tuple[str, Request]]:
     for mode in ("nearest", "bilinear", "bicubic", "area"):
         attributes = {"size": [half, side], "mode": mode}
         yield f"interpolate, {mode}", build_model("interpolate", (1, 1, side, half), attributes=attributes, **ALONG)
-    for mode in ("bilinear", "nearest", "bicubic"):
-        places = (1, half // 2, half // 2, 2)
-        attributes = {"mode": mode, "padding_mode": "border"}
-        yield f"grid_sample, {mode}", build_model("grid_sample", (1, 4, half, half), places, attributes=attributes)
     for op in ("avg_pool2d", "max_pool2d"):
         yield op, build_model(op, (1, 1, side, side), attributes={"kernel_size": 2})
         large = {"kernel_size": 12, "stride": 1, "padding": 6}
         yield f"{op}, large", build_model(op, (1, 1, half, half), attributes=large, **ALONG)
+
+
+def _build_sampling_models(n: int) -> Iterator[tuple[str, Request]]:
+    half = int(n**0.5) // 2
+    yield "affine_grid", build_model("affine_grid", (1, 2, 3), attributes={"size": [1, 1, half, half]}, **ALONG)
+    for axes in (1, 2, 3):
+        cube = (2,) * axes
+        taken = draw_indices(2**axes, 1, n // 16, *(1,) * axes)
+        yield (
+            f"max_unpool{axes}d",
+            build_model(f"max_unpool{axes}d", (1, n // 16, *(1,) * axes), taken, attributes={"kernel_size": [*cube]}),
+        )
+        pooled = {"norm_type": 2, "kernel_size": 2}
+        yield (
+            f"lp_pool{axes}d",
+            build_model(f"lp_pool{axes}d", (1, n // 64, *((64,), (8, 8), (4, 4, 4))[axes - 1]), attributes=pooled),
+        )
+    for mode in ("bilinear", "nearest", "bicubic"):
+        places = (1, half // 2, half // 2, 2)
+        attributes = {"mode": mode, "padding_mode": "border"}
+        yield f"grid_sample, {mode}", build_model("grid_sample", (1, 4, half, half), places, attributes=attributes)
 
 
 def _build_norm_models(n: int) -> Iterator[tuple[str, Request]]:
@@ -394,6 +412,8 @@ def _build_composite_models(n: int) -> Iterator[tuple[str, Request]]:
     yield "bmm", build_model("bmm", *batches, **ALONG)
     yield "baddbmm", build_model("baddbmm", (4, 4), *batches, **ALONG)
     yield "addbmm", build_model("addbmm", (4, 4), *batches, **ALONG)
+    yield "dist", build_model("dist", table, table, **ALONG)
+    yield "pdist", build_model("pdist", (16, n // 128), **ALONG)
     yield "outer", build_model("outer", (side,), (side,), **ALONG)
     yield "addr", build_model("addr", (side, side), (side,), (side,), **ALONG)
 

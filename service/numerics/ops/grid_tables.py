@@ -176,9 +176,8 @@ class GridGeometry:
         return tables._replace(weights=weights, slopes=slopes)
 
 
-def _choose(condition: Any, chosen: Any, other: Any) -> Array:
-    result: Any = np.where(condition, chosen, other)
-    return result
+def _choose(condition: Array, chosen: Any, other: Any) -> Array:
+    return np.where(condition, np.asarray(chosen), np.asarray(other))
 
 
 def _weigh_near(d: Array) -> Array:

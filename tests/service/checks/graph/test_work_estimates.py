@@ -33,7 +33,18 @@ EVERY = [
 ]
 MOVES = {"embedding", "expand", "flatten", "flip", "gather", "narrow", "pad", "permute", "reshape", "squeeze"}
 MOVES |= {"transpose", "unsqueeze"}
-MOVES |= {"diagonal_scatter", "index_copy", "index_put", "masked_scatter", "scatter", "select_scatter", "slice_scatter"}
+MOVES |= {
+    "diagonal_scatter",
+    "index_copy",
+    "index_put",
+    "masked_scatter",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
+    "scatter",
+    "select_scatter",
+    "slice_scatter",
+}
 """Ops that hand on what they are given, most often as a view: they are estimated to take one pass."""
 
 
