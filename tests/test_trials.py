@@ -185,7 +185,10 @@ def test_property_tests_have_a_tenth_of_their_examples(
     assert (tenth.derandomize, fixed.derandomize) == (True, True)
 
 
-def test_the_gate_begins_with_make_test_and_runs_the_rest_and_the_documentation() -> None:
+def test_the_gate_runs_what_make_test_runs_with_coverage_then_the_rest_and_the_documentation() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    assert re.search(r"^test-all: test .*\n\t\$\(MAKE\) .*--jobs=2 trials docs\n", makefile, re.MULTILINE)
-    assert re.findall(r"--trials=(\w+)", makefile) == ["tenth", "rest"]
+    run = r"\n\t@\$\(MAKE\) --no-print-directory --jobs=2 "
+    assert re.search(rf"^test: .*{run}lint unit\n\n", makefile, re.MULTILINE)
+    assert re.search(rf"^test-all: .*{run}lint coverage{run}trials docs\n\n", makefile, re.MULTILINE)
+    commands = re.findall(r"^(\w+): \$\(TEST_STAMP\).*\n(?:\t.*\n)*?\t.*--trials=(\w+)$", makefile, re.MULTILINE)
+    assert commands == [("unit", "tenth"), ("coverage", "tenth"), ("trials", "rest")]
