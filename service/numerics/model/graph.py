@@ -590,15 +590,24 @@ class Graph:
         return self._sum_costs(self.nodes)
 
     def _sum_costs(self, nodes: Iterable[Node]) -> ComputeCost:
-        costs = [
-            node.op.estimate_cost(self.shapes[node.name], *self.get_operand_shapes(node))
-            for node in iterate_interruptibly(nodes)
-        ]
+        costs = [self._get_cost(node) for node in iterate_interruptibly(nodes)]
         return ComputeCost(
             sum(cost.work for cost in costs),
             sum(cost.largest_array for cost in costs),
             sum(cost.calls for cost in costs),
         )
+
+    def _get_cost(self, node: Node) -> ComputeCost:
+        """Return the cost of a node, which each name upstream of it needs for its differences."""
+        cost = self._cost_by_name.get(node.name)
+        if cost is None:
+            cost = node.op.estimate_cost(self.shapes[node.name], *self.get_operand_shapes(node))
+            self._cost_by_name[node.name] = cost
+        return cost
+
+    @cached_attribute
+    def _cost_by_name(self) -> dict[str, ComputeCost]:
+        return {}
 
     def count_propagation_elements(self) -> list[int]:
         """Return the elements through which one label spreads per node, at most."""

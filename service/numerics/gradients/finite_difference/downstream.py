@@ -52,7 +52,7 @@ class DownstreamGraph:
         self._moving_names = {name}
         self.nodes: list[Node] = []
         for node in point.graph.nodes:
-            if self._find_moving_positions(node):
+            if not self._moving_names.isdisjoint(node.operands) and self._find_moving_positions(node):
                 self._moving_names.add(node.name)
                 self.nodes.append(node)
         self._proportional_names = self._find_proportional_names()
@@ -519,8 +519,9 @@ class DownstreamGraph:
         self._read_names: set[str] = set()
         for node in reversed(self.nodes):
             if node.name in needed_names:
-                self._read_names.update(str(node.operands[position]) for position in self._find_moving_positions(node))
-                needed_names |= self._read_names
+                names = [str(node.operands[position]) for position in self._find_moving_positions(node)]
+                self._read_names.update(names)
+                needed_names.update(names)
         self._needed_names = needed_names
         return [node for node in self.nodes if node.name in needed_names]
 
