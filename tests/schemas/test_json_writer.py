@@ -66,6 +66,7 @@ def measure_peak(make: Any) -> int:
 
 
 @pytest.mark.no_cover
+@pytest.mark.long
 def test_writer_holds_the_text_of_one_array_at_a_time() -> None:
     array = np.full(100_000, np.nan)
     array[::2] = np.random.default_rng(0).normal(size=50_000)

@@ -599,14 +599,15 @@ class Graph:
 
     def _get_cost(self, node: Node) -> ComputeCost:
         """Return the cost of a node, which each name upstream of it needs for its differences."""
-        cost = self._cost_by_name.get(node.name)
-        if cost is None:
+        # A copy of the graph with other nodes has the same dictionary.
+        known_node, cost = self._costs.get(node.name, (None, None))
+        if cost is None or known_node is not node:
             cost = node.op.estimate_cost(self.shapes[node.name], *self.get_operand_shapes(node))
-            self._cost_by_name[node.name] = cost
+            self._costs[node.name] = node, cost
         return cost
 
     @cached_attribute
-    def _cost_by_name(self) -> dict[str, ComputeCost]:
+    def _costs(self) -> dict[str, tuple[Node, ComputeCost]]:
         return {}
 
     def count_propagation_elements(self) -> list[int]:

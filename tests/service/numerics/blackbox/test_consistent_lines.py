@@ -40,6 +40,7 @@ def leave_tensors(layout, losses, noise_by_name, derivatives_by_name):
     return derivatives_by_name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_right_gradients_beside_singularities_seldom_fail_and_pass_as_before(variant, monkeypatch):
     """Beside differences by their lines alone, as a control: those have many bounds that are false."""

@@ -4,6 +4,7 @@ import pytest
 from service.numerics.core.batching import add_batch_axis
 from service.numerics.model.graph import Graph, InvalidModelError, Node
 from service.numerics.ops import OP_REGISTRY
+from service.numerics.ops.op import ComputeCost
 from tests.op_graphs import build_reference_example
 
 MUL, TANH, LOSS = OP_REGISTRY["mul"](), OP_REGISTRY["tanh"](), OP_REGISTRY["half_squared_error"](reduction="sum")
@@ -228,3 +229,19 @@ def test_pieces_are_selected_by_node_at_known_values():
     (name,) = branches = graph.select_branches(values)
     assert name == "y"
     np.testing.assert_array_equal(branches["y"], relu.select_branch(values["p"]))
+
+
+def test_cost_of_a_node_is_estimated_once(monkeypatch):
+    """A plan adds up the nodes downstream of each name: each node is counted again and again."""
+    graph, estimated = make_squared_product(), []
+
+    def estimate(op, output, *shapes):
+        estimated.append(op.name)
+        return ComputeCost(len(estimated), 1, 1)
+
+    for op in {type(node.op) for node in graph.nodes}:
+        monkeypatch.setattr(op, "estimate_cost", estimate)
+    total = graph.estimate_cost(graph.nodes)
+    assert graph.estimate_cost(graph.nodes) == total == graph.estimate_cost()
+    assert graph.estimate_cost(graph.nodes[1:]).work == total.work - 1
+    assert len(estimated) == len(graph.nodes)
