@@ -12,7 +12,9 @@ from service.checks.importing.operator_registry import (
 )
 from service.checks.importing.values import Value
 
-register_pointwise(Relu="relu", Sigmoid="sigmoid", Tanh="tanh")
+register_pointwise(Relu="relu", Sigmoid="sigmoid", Tanh="tanh", Mish="mish", HardSwish="hardswish")
+register_pointwise(Tan="tan", Asin="asin", Acos="acos", Atan="atan")
+register_pointwise(Sinh="sinh", Cosh="cosh", Asinh="asinh", Acosh="acosh", Atanh="atanh")
 
 _EXACT_SOFTPLUS_THRESHOLD = 700.0
 """Argument from which on softplus is linear: below it the exponential does not overflow, and 1 is lost beside it."""
@@ -51,9 +53,7 @@ def _import_elu(call: NodeCall) -> Results:
 
 @register_operator("Celu")
 def _import_celu(call: NodeCall) -> Results:
-    # alpha elu(x / alpha) is x above zero and alpha (exp(x / alpha) - 1) below it.
-    alpha = float(call.attributes["alpha"])
-    return call.emit("mul", [call.emit("elu", [call.emit("div", [call.get(0), alpha])]), alpha])
+    return call.emit("celu", [call.get(0)], alpha=float(call.attributes["alpha"]))
 
 
 @register_operator("Selu")
@@ -73,22 +73,12 @@ def apply_hard_sigmoid(call: NodeCall, value: Value, alpha: float, beta: float) 
     return call.emit("clamp", [line], min=0.0, max=1.0)
 
 
-@register_operator("HardSwish")
-def _import_hard_swish(call: NodeCall) -> Results:
-    return call.emit("mul", [call.get(0), apply_hard_sigmoid(call, call.get(0), 1 / 6, 0.5)])
-
-
 @register_operator("Swish")
 def _import_swish(call: NodeCall) -> Results:
     value, alpha = call.get(0), float(call.attributes["alpha"])
     if alpha == 1:
         return call.emit("silu", [value])
     return call.emit("mul", [value, call.emit("sigmoid", [call.emit("mul", [value, alpha])])])
-
-
-@register_operator("Mish")
-def _import_mish(call: NodeCall) -> Results:
-    return call.emit("mul", [call.get(0), call.emit("tanh", [apply_softplus(call, call.get(0))])])
 
 
 @register_operator("Gelu")
@@ -103,7 +93,7 @@ def _import_softsign(call: NodeCall) -> Results:
 
 def apply_softsign(call: NodeCall, value: Value) -> Value:
     """Return x / (1 + |x|)."""
-    return call.emit("div", [value, call.emit("add", [call.emit("abs", [value]), 1.0])])
+    return call.emit("softsign", [value])
 
 
 @register_operator("Softmax", "LogSoftmax")
@@ -116,44 +106,6 @@ def _import_softmax(call: NodeCall) -> Results:
     # Old versions normalise all axes from this one on together.
     flat = call.emit("reshape", [value], shape=[math.prod(value.shape[:axis]), math.prod(value.shape[axis:])])
     return call.emit("reshape", [call.emit(op_name, [flat], dim=1)], shape=list(value.shape))
-
-
-@register_operator("Sinh", "Cosh")
-def _import_hyperbolic(call: NodeCall) -> Results:
-    value = call.get(0)
-    grown, shrunk = call.emit("exp", [value]), call.emit("exp", [call.emit("neg", [value])])
-    return call.emit("div", [call.emit("sub" if call.operator == "Sinh" else "add", [grown, shrunk]), 2.0])
-
-
-@register_operator("Tan")
-def _import_tan(call: NodeCall) -> Results:
-    return call.emit("div", [call.emit("sin", [call.get(0)]), call.emit("cos", [call.get(0)])])
-
-
-@register_operator("Atanh")
-def _import_atanh(call: NodeCall) -> Results:
-    # (log(1 + x) - log(1 - x)) / 2
-    value = call.get(0)
-    grown, shrunk = call.emit("log1p", [value]), call.emit("log1p", [call.emit("neg", [value])])
-    return call.emit("div", [call.emit("sub", [grown, shrunk]), 2.0])
-
-
-@register_operator("Acosh")
-def _import_acosh(call: NodeCall) -> Results:
-    # log(x + sqrt(x^2 - 1)), as x is 1 or more
-    value = call.get(0)
-    root = call.emit("sqrt", [call.emit("sub", [call.emit("mul", [value, value]), 1.0])])
-    return call.emit("log", [call.emit("add", [value, root])])
-
-
-@register_operator("Asinh")
-def _import_asinh(call: NodeCall) -> Results:
-    # log1p(x + x^2 / (1 + sqrt(x^2 + 1))) cancels for a large negative x alone, where a check shows it.
-    value = call.get(0)
-    square = call.emit("mul", [value, value])
-    root = call.emit("sqrt", [call.emit("add", [square, 1.0])])
-    fraction = call.emit("div", [square, call.emit("add", [root, 1.0])])
-    return call.emit("log1p", [call.emit("add", [value, fraction])])
 
 
 @register_operator("Shrink")

@@ -13,6 +13,7 @@ from service.checks.importing.stored_tensors import FLOAT_TYPES
 from service.checks.importing.values import Known, Symbol, Value
 
 register_pointwise(Abs="abs", Cos="cos", Erf="erf", Exp="exp", Log="log", Neg="neg", Sin="sin", Sqrt="sqrt")
+register_pointwise(Floor="floor", Ceil="ceil", Round="round", Sign="sign")
 
 _BINARY = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
 MASKED_SCORE = -1e30
@@ -63,6 +64,14 @@ def _import_variadic(call: NodeCall) -> Results:
     if call.operator == "Mean" and len(values) > 1:
         return call.emit("div", [result, float(len(values))])
     return result
+
+
+@register_operator("Mod")
+def _import_mod(call: NodeCall) -> Results:
+    a, b = call.get(0), call.get(1)
+    require_floats(a, b)
+    # The remainder has the sign of the divisor, or by fmod, as floats need it, that of the dividend.
+    return call.emit("fmod" if call.attributes.get("fmod", 0) else "remainder", [a, b])
 
 
 @register_operator("Reciprocal")
