@@ -35,7 +35,7 @@ class FakeQuantize(UnaryOp):
     zero_point: Level | Annotated[list[Level], Len(1)] = 0
     quant_min: Level = -128
     quant_max: Level = 127
-    axis: int = 0
+    axis: Annotated[int, Ge(-32), Le(31)] = 0
 
     numpy_calls = 12
     positional = ("input", "scale", "zero_point", "quant_min", "quant_max")

@@ -50,9 +50,9 @@ class RotaryEmbedding(CompositeOp):
             raise ShapeError("an input (..., D), and a cos and a sin of one shape (..., R/2) or (..., R)")
         length = cos[-1]
         rotated = self.rotary_dim or (shape[-1] if shape[-1] in (length, 2 * length) else 2 * length)
-        if rotated % 2 or rotated > shape[-1] or length not in (rotated, rotated // 2):
+        if rotated % 2 or not 0 < rotated <= shape[-1] or length not in (rotated, rotated // 2):
             raise ShapeError(
-                f"a cos and a sin of length R/2 or R along the last axis, R even and at most D = {shape[-1]}; they"
+                f"a cos and a sin of length R/2 or R along the last axis, R even, from 2 to D = {shape[-1]}; they"
                 f" have length {length}" + ("" if self.rotary_dim is None else f", and rotary_dim is {rotated}")
             )
         if not is_broadcastable((*cos[:-1], 1), (*shape[:-1], 1)):

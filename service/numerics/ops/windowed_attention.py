@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from annotated_types import Ge, Gt, Len
+from annotated_types import Ge, Gt, Le, Len
 
 from service.numerics.core.batching import (
     Array,
@@ -40,7 +40,7 @@ from service.numerics.ops.partial_sums import bound_product, bound_sum
 from service.numerics.ops.rounding_errors import ErrorModel
 from service.numerics.ops.softmax import softmax_with_errors
 
-Window = Annotated[list[Annotated[int, Ge(-1)]], Len(2, 2)]
+Window = Annotated[list[Annotated[int, Ge(-1), Le(2**31 - 1)]], Len(2, 2)]
 _Ends = tuple[int | None, int | None]
 _NO_ENDS: _Ends = (None, None)
 _SOFTMAX_CALLS = 12

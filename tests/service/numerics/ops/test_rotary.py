@@ -59,8 +59,9 @@ def test_interleaved_layout_is_another_function() -> None:
     [
         ({}, ((3, 6), (3, 3), (3, 2)), "of one shape"),
         ({}, ((), (), ()), "of one shape"),
-        ({}, ((3, 6), (3, 4), (3, 4)), "at most D = 6"),
+        ({}, ((3, 6), (3, 4), (3, 4)), "from 2 to D = 6"),
         ({}, ((3, 5), (3, 5), (3, 5)), "R even"),
+        ({}, ((3, 6), (3, 0), (3, 0)), "from 2 to D = 6"),
         ({"rotary_dim": 4}, ((3, 6), (3, 3), (3, 3)), "rotary_dim is 4"),
         ({}, ((3, 6), (2, 3), (2, 3)), "broadcast to [3]"),
     ],
