@@ -9,6 +9,7 @@ from annotated_types import Gt
 
 from service.numerics.core.batching import Array, Shape
 from service.numerics.ops.axis_numbers import Positive
+from service.numerics.ops.capped_scores import Window
 from service.numerics.ops.composite import CompositeOp, Expansion
 from service.numerics.ops.op import (
     DependencyLabels,
@@ -20,7 +21,7 @@ from service.numerics.ops.op import (
     register_op,
 )
 from service.numerics.ops.rounding_errors import Rounding
-from service.numerics.ops.windowed_attention import Window, WindowedAttention
+from service.numerics.ops.windowed_attention import WindowedAttention
 
 
 def compute_distances(queries: int, keys: int) -> Array:

@@ -3,12 +3,11 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, Gt, Le, Len
+from annotated_types import Gt
 
 from service.numerics.core.batching import (
     Array,
@@ -20,15 +19,14 @@ from service.numerics.core.batching import (
     sum_broadcast_axes,
 )
 from service.numerics.core.sparsity import take_elementwise_min, take_min_over_axes
-from service.numerics.ops import analytic_continuation
 from service.numerics.ops.activation import Tanh
 from service.numerics.ops.attention import add_underflow_loss, multiply_with_errors
+from service.numerics.ops.capped_scores import NO_ENDS, CappedScores, Ends, Weights, Window, find_seen_keys
 from service.numerics.ops.multipliers import Multiplier, declare_factor
 from service.numerics.ops.op import (
     ComputeCost,
     DependencyLabels,
     Gradients,
-    Op,
     OpExample,
     SensitiveArgument,
     ShapeError,
@@ -38,24 +36,13 @@ from service.numerics.ops.op import (
 )
 from service.numerics.ops.partial_sums import bound_product, bound_sum
 from service.numerics.ops.rounding_errors import ErrorModel
-from service.numerics.ops.softmax import softmax_with_errors
 
-Window = Annotated[list[Annotated[int, Ge(-1), Le(2**31 - 1)]], Len(2, 2)]
-_Ends = tuple[int | None, int | None]
-_NO_ENDS: _Ends = (None, None)
 _SOFTMAX_CALLS = 12
 """Calls of NumPy over all weights, beside the products of matrices."""
 
 
-class _SplitWeights(NamedTuple):
-    """Softmax of the scores: the weights of the keys, and the share of the sink, (..., L, 1) or None."""
-
-    keys: Array
-    sink: Array | None
-
-
 @register_op("windowed_attention")
-class WindowedAttention(Op):
+class WindowedAttention(CappedScores):
     """Attention in a window: y = P v, P = softmax over the keys of S = c tanh(s q k^T / c) + M + B, and a sink.
 
     q is (..., L, E), k (..., S, E), v (..., S, V). s is `scale`, 1 / sqrt(E) by default, and c is `softcap`; without
@@ -99,70 +86,8 @@ class WindowedAttention(Op):
             raise ShapeError(f"sinks that broadcast to the leading axes {list(query[:-2])}, one for each head")
         return (*query[:-1], value[-1])
 
-    def resolve_shape_defaults(self, *shapes: Shape | None) -> Op:
-        query = shapes[0]
-        assert query is not None
-        return dataclasses.replace(self, scale=1 / math.sqrt(max(1, query[-1]))) if self.scale is None else self
-
-    @property
-    def _ends(self) -> _Ends:
-        """Return the keys before and behind its own place that a query sees, None for all."""
-        left, right = (None if end < 0 else end for end in self.window or (-1, -1))
-        return left, right
-
-    def _get_score_scale(self, query: Array) -> Any:
-        return query.dtype.type(1 / math.sqrt(max(1, query.shape[-1])) if self.scale is None else self.scale)
-
-    def _compute_products(self, query: Array, key: Array) -> Array:
-        return query @ np.swapaxes(key, -1, -2) * self._get_score_scale(query)
-
-    def _cap(self, products: Array) -> Array:
-        if self.softcap is None:
-            return products
-        cap = products.dtype.type(self.softcap)
-        return cap * np.tanh(products / cap)
-
-    def _mask(self, scores: Array, mask: Array | None, bias: Array | None, ends: _Ends) -> Array:
-        """Return scores with mask and bias added, -inf for keys that a query does not see."""
-        missing = scores.dtype.type(-np.inf)
-        for addend in (mask, bias):
-            if addend is not None:
-                aligned = align_rank(addend, scores.ndim - 1)
-                scores = np.where(aligned, scores, missing) if aligned.dtype == np.bool_ else scores + aligned
-        if ends != _NO_ENDS:
-            scores = np.where(find_seen_keys(*scores.shape[-2:], *ends), scores, missing)
-        return scores
-
-    def _compute_scores(self, inputs: Sequence[Any], ends: _Ends | None = None) -> Array:
-        query, key, _, mask, bias, _ = inputs
-        scores = self._cap(self._compute_products(query, key))
-        return self._mask(scores, mask, bias, self._ends if ends is None else ends)
-
-    @staticmethod
-    def _append_sink(scores: Array, sinks: Array | None) -> Array:
-        """Return the scores with the logit of the sink as one more key, the last."""
-        if sinks is None:
-            return scores
-        tiles = max(len(scores), len(sinks))
-        column = np.broadcast_to(
-            align_rank(sinks, scores.ndim - 3)[..., None, None], (len(sinks), *scores.shape[1:-1], 1)
-        )
-        parts = [np.broadcast_to(part, (tiles, *part.shape[1:])) for part in (scores, column)]
-        return np.concatenate(parts, axis=-1)
-
-    @staticmethod
-    def _split_sink(weights: Array, sinks: Array | None) -> _SplitWeights:
-        return _SplitWeights(weights, None) if sinks is None else _SplitWeights(weights[..., :-1], weights[..., -1:])
-
-    def _compute_weights(self, inputs: Sequence[Any], sinks: Array | None) -> _SplitWeights:
-        scores = self._append_sink(self._compute_scores(inputs), sinks)
-        largest = analytic_continuation.take_largest_real_part(scores, -1)
-        e = np.exp(scores - np.where(largest == -np.inf, 0, largest).astype(scores.dtype, copy=False))
-        total = e.sum(axis=-1, keepdims=True)
-        return self._split_sink(e / np.where(total == 0, 1, total).astype(scores.dtype, copy=False), sinks)
-
     def get_sensitive_argument(self, *inputs: Any) -> SensitiveArgument:
-        return SensitiveArgument(self._append_sink(self._compute_scores(inputs), inputs[5]), -1)
+        return SensitiveArgument(self.append_sink(self.compute_scores(inputs), inputs[5]), -1)
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         query, key, value, mask, bias, sinks = values
@@ -185,13 +110,13 @@ class WindowedAttention(Op):
         return take_elementwise_min(*labels)
 
     def forward(self, *inputs: Any) -> Array:
-        return self._compute_weights(inputs, inputs[5]).keys @ inputs[2]
+        return self.compute_weights(inputs, inputs[5]).keys @ inputs[2]
 
     def backward(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        return self._differentiate(gradient, inputs, self._compute_weights(inputs, inputs[5]))
+        return self._differentiate(gradient, inputs, self.compute_weights(inputs, inputs[5]))
 
     def _differentiate(
-        self, gradient: Array, inputs: Sequence[Any], weights: _SplitWeights, row_means: Array | None = None
+        self, gradient: Array, inputs: Sequence[Any], weights: Weights, row_means: Array | None = None
     ) -> Gradients:
         """Return the gradients for given weights, and the row means D for one that is left out."""
         query, key, value, *_ = inputs
@@ -202,9 +127,9 @@ class WindowedAttention(Op):
         by_scores = p * (by_p - row_means)
         by_products = by_scores
         if self.softcap is not None:
-            argument = self._compute_products(query, key) / query.dtype.type(self.softcap)
+            argument = self.compute_products(query, key) / query.dtype.type(self.softcap)
             by_products = by_scores * Tanh().evaluate_derivative(argument, np.tanh(argument))
-        by_products = by_products * self._get_score_scale(query)
+        by_products = by_products * self.get_score_scale(query)
         by_sinks = None if weights.sink is None else -weights.sink * row_means
         return (
             by_products @ key,
@@ -214,34 +139,8 @@ class WindowedAttention(Op):
             None if by_sinks is None else sum_broadcast_axes(by_sinks.sum(axis=(-1, -2)), inputs[5].shape[1:]),
         )
 
-    def _compute_weights_with_errors(
-        self, errors: ErrorModel, inputs: Sequence[Any], *, is_recomputed: bool
-    ) -> tuple[_SplitWeights, Array]:
-        """Return the weights with the errors of the steps before them, and the products with theirs.
-
-        Notes
-        -----
-        A product p is off by u m, m from the partial sums of its sum. Behind the cap it is off by
-        u (1 - t^2) (m + abs(p)), t = tanh(p / c), and by four roundings of c t.
-        """
-        query, key, _, mask, bias, sinks = inputs
-        products = self._compute_products(query, key)
-        sizes = math.sqrt(2) * bound_product(query, np.swapaxes(key, -1, -2)) * np.abs(self._get_score_scale(query))
-        scores, magnitudes = self._cap(products), sizes
-        if self.softcap is not None:
-            magnitudes = (1 - np.square(scores / self.softcap)) * (sizes + np.abs(products)) + 4 * np.abs(scores)
-        for addend in (mask, bias):
-            if addend is not None and addend.dtype != np.bool_:
-                magnitudes = magnitudes + np.abs(align_rank(addend, magnitudes.ndim - 1))
-        scores = self._append_sink(self._compute_scores(inputs), sinks)
-        if sinks is not None:
-            magnitudes = np.concatenate([magnitudes, np.zeros((*magnitudes.shape[:-1], 1), magnitudes.dtype)], axis=-1)
-        magnitudes = np.where(scores == -np.inf, 0, magnitudes)
-        weights = softmax_with_errors(errors, scores, magnitudes, is_recomputed=is_recomputed)
-        return self._split_sink(weights, sinks), errors(products, sizes)
-
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
-        weights, _ = self._compute_weights_with_errors(errors, inputs, is_recomputed=False)
+        weights, _ = self.compute_weights_with_errors(errors, inputs, is_recomputed=False)
         return multiply_with_errors(errors, weights.keys, inputs[2])
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
@@ -253,7 +152,7 @@ class WindowedAttention(Op):
         that of `tanh` is. The gradient of a sink, a sum over N rows, is off by u sqrt(N) sum_i abs(Q_i D_i).
         """
         query, key, value, mask, bias, sinks = inputs
-        weights, products = self._compute_weights_with_errors(errors, inputs, is_recomputed=True)
+        weights, products = self.compute_weights_with_errors(errors, inputs, is_recomputed=True)
         p = weights.keys
         by_p = gradient @ np.swapaxes(value, -1, -2)
         terms = gradient * output
@@ -266,7 +165,7 @@ class WindowedAttention(Op):
             (behind_cap,) = Tanh().backward_with_errors(errors, by_scores, np.tanh(argument), argument)
             assert behind_cap is not None
             by_products = behind_cap
-        by_products = by_products * self._get_score_scale(query)
+        by_products = by_products * self.get_score_scale(query)
         by_sinks = None
         if weights.sink is not None:
             products_of_sink = weights.sink * row_means
@@ -299,21 +198,21 @@ class WindowedAttention(Op):
         return ComputeCost(work, max(weights, super().estimate_cost(output, *shapes).largest_array), _SOFTMAX_CALLS)
 
     def list_gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
-        return [declare_factor(float(self._get_score_scale(inputs[0])), positions=(0, 1))]
+        return [declare_factor(float(self.get_score_scale(inputs[0])), positions=(0, 1))]
 
-    def _recompute_weights(self, inputs: Sequence[Any], ends: _Ends, mask: Array | None) -> _SplitWeights:
+    def _recompute_weights(self, inputs: Sequence[Any], ends: Ends, mask: Array | None) -> Weights:
         """Return the weights of another mask with the row statistics of the right one, as kernels recompute them."""
-        scores = self._append_sink(self._compute_scores(inputs), inputs[5])
+        scores = self.append_sink(self.compute_scores(inputs), inputs[5])
         largest = scores.max(axis=-1, keepdims=True)
         largest = np.where(largest == -np.inf, 0, largest)
         total = np.exp(scores - largest).sum(axis=-1, keepdims=True)
-        wrong = self._append_sink(self._compute_scores((*inputs[:3], mask, *inputs[4:]), ends), inputs[5])
-        return self._split_sink(np.exp(wrong - largest) / np.where(total == 0, 1, total), inputs[5])
+        wrong = self.append_sink(self.compute_scores((*inputs[:3], mask, *inputs[4:]), ends), inputs[5])
+        return self.split_sink(np.exp(wrong - largest) / np.where(total == 0, 1, total), inputs[5])
 
     def _differentiate_in_moved_window(
         self, gradient: Array, output: Array, inputs: Sequence[Any], left_move: int, right_move: int
     ) -> Gradients:
-        left, right = self._ends
+        left, right = self.ends
         ends = (None if left is None else left + left_move, None if right is None else right + right_move)
         weights = self._recompute_weights(inputs, ends, inputs[3])
         return self._differentiate(gradient, inputs, weights, (gradient * output).sum(axis=-1, keepdims=True))
@@ -336,7 +235,7 @@ class WindowedAttention(Op):
 
     @declare_bug("the window and the mask were left out of the backward pass")
     def mask_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        weights = self._recompute_weights(inputs, _NO_ENDS, None)
+        weights = self._recompute_weights(inputs, NO_ENDS, None)
         row_means = (gradient * output).sum(axis=-1, keepdims=True)
         results = self._differentiate(gradient, inputs, weights, row_means)
         return (*results[:3], self.backward(gradient, output, *inputs)[3], *results[4:])
@@ -344,11 +243,11 @@ class WindowedAttention(Op):
     @declare_bug("the derivative of the cap, 1 - tanh^2, was left out")
     def softcap_derivative_missing(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         uncapped = dataclasses.replace(self, softcap=None)
-        return uncapped._differentiate(gradient, inputs, self._compute_weights(inputs, inputs[5]))
+        return uncapped._differentiate(gradient, inputs, self.compute_weights(inputs, inputs[5]))
 
     @declare_bug("the sinks were left out of the softmax in the backward pass")
     def sinks_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        results = self._differentiate(gradient, inputs, self._compute_weights(inputs, None))
+        results = self._differentiate(gradient, inputs, self.compute_weights(inputs, None))
         return (*results[:5], None if inputs[5] is None else 0 * inputs[5])
 
     @declare_bug_named("detached", "the weights of the values were treated as constants")
@@ -359,7 +258,7 @@ class WindowedAttention(Op):
 
     @declare_bug_named("softmax_jacobian_diagonal_only", "the row mean was not subtracted behind the softmax")
     def skip_mean_subtraction(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        weights = self._compute_weights(inputs, inputs[5])
+        weights = self.compute_weights(inputs, inputs[5])
         results = self._differentiate(gradient, inputs, weights, np.zeros_like(weights.keys[..., :1]))
         return (*results[:5], self.backward(gradient, output, *inputs)[5])
 
@@ -368,7 +267,7 @@ class WindowedAttention(Op):
         by_query, by_key, *others = self.backward(gradient, output, *inputs)
         assert by_query is not None
         assert by_key is not None
-        return by_query / self._get_score_scale(inputs[0]), by_key / self._get_score_scale(inputs[0]), *others
+        return by_query / self.get_score_scale(inputs[0]), by_key / self.get_score_scale(inputs[0]), *others
 
     def torch_forward(self, torch: Any, *inputs: Any) -> Any:
         query, key, value, mask, bias, sinks = inputs
@@ -376,7 +275,7 @@ class WindowedAttention(Op):
         scores = query @ key.transpose(-1, -2) * scale
         if self.softcap is not None:
             scores = self.softcap * torch.tanh(scores / self.softcap)
-        seen = torch.from_numpy(find_seen_keys(*scores.shape[-2:], *self._ends).copy())
+        seen = torch.from_numpy(find_seen_keys(*scores.shape[-2:], *self.ends).copy())
         for addend in (mask, bias):
             if addend is not None and addend.dtype != torch.bool:
                 scores = scores + addend
@@ -398,16 +297,3 @@ def _sum_with_errors(errors: ErrorModel, terms: Array, shape: Shape, sizes: Arra
     """Return the sum of terms over the axes of a broadcast from `shape`, each itself a sum of `count` terms."""
     repeats = count_repeats(terms.shape[1:], shape)
     return errors(sum_broadcast_axes(terms, shape), sum_broadcast_axes(sizes, shape), count * repeats)
-
-
-@lru_cache(16)
-def find_seen_keys(queries: int, keys: int, left: int | None, right: int | None) -> Array:
-    """Return the mask of the keys in the window of each query, (queries, keys), aligned at the last query and key."""
-    distances = np.arange(keys) - (np.arange(queries)[:, None] + keys - queries)
-    seen = np.ones((queries, keys), np.bool_)
-    if left is not None:
-        seen &= distances >= -left
-    if right is not None:
-        seen &= distances <= right
-    seen.flags.writeable = False
-    return seen

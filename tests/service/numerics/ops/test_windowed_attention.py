@@ -3,7 +3,6 @@ import pytest
 
 from service.numerics.core.batching import add_batch_axis
 from service.numerics.ops import OP_REGISTRY
-from service.numerics.ops.windowed_attention import find_seen_keys
 from tests.service.numerics.ops.shape_refusals import get_refusal
 
 NAME = "windowed_attention"
@@ -46,12 +45,6 @@ def test_output_is_that_of_the_definition(window) -> None:
     output, _ = attend(QUERY, KEY, VALUE, mask, BIAS, SINKS, window=window, softcap=1.5, scale=0.8)
     expected = attend_by_loops(mask, BIAS, SINKS, *window, 1.5, 0.8)
     np.testing.assert_allclose(output, expected, rtol=1e-12, atol=1e-14)
-
-
-def test_window_counts_from_the_last_query_and_key() -> None:
-    np.testing.assert_array_equal(find_seen_keys(2, 4, 1, 0), [[0, 1, 1, 0], [0, 0, 1, 1]])
-    np.testing.assert_array_equal(find_seen_keys(3, 2, None, 0), [[0, 0], [1, 0], [1, 1]])
-    np.testing.assert_array_equal(find_seen_keys(2, 2, None, None), [[1, 1], [1, 1]])
 
 
 def test_without_options_it_is_scaled_dot_product_attention() -> None:
