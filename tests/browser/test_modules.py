@@ -105,6 +105,18 @@ NODES = [
 ]
 
 
+def test_nodes_with_several_outputs_are_drawn_by_output(module_page: Page) -> None:
+    nodes = [
+        {"name": "top.k", "op": "topk", "inputs": ["x"], "k": 2},
+        {"name": "g", "op": "gather", "inputs": ["x", "top.k.indices"], "dim": 0},
+        {"name": "p", "op": "mul", "inputs": {"input": "g", "other": "top.k.values"}},
+    ]
+    split = evaluate_in_module(module_page, "layout", "m.splitOutputs(given)", nodes)
+    assert [node["name"] for node in split] == ["top.k.indices", "top.k.values", "g", "p"]
+    assert split[0]["op"] == "topk"
+    assert evaluate_in_module(module_page, "layout", "m.splitOutputs(given)", nodes[:1]) == nodes[:1]
+
+
 def test_graph_layout_puts_readers_behind_their_inputs(module_page: Page) -> None:
     columns = dict(evaluate_in_module(module_page, "layout", "[...m.layered(given, ['x', 'w'])]", NODES))
     assert columns == {"x": 0, "a": 1, "w": 1, "b": 2, "c": 3, "loss": 4}

@@ -448,19 +448,18 @@ class Graph:
 
         The list is empty if the node reads none, or all values are known.
         """
-        largest: list[Array | None] = []
-        for operand in node.operands:
-            source = self._nodes_by_name.get(operand) if isinstance(operand, str) and operand not in leaves else None
-            is_index = source is not None and isinstance(source.op, DiscreteOp) and source.op.output_kind == "index"
-            largest.append(
-                np.full(
-                    (1,) * len(self.shapes[source.name]),
-                    source.op.count_positions(*self.get_operand_shapes(source)) - 1,
-                )
-                if is_index
-                else None
-            )
+        largest = [
+            None if not isinstance(operand, str) or operand in leaves else self._find_largest_position(operand)
+            for operand in node.operands
+        ]
         return largest if any(array is not None for array in largest) else []
+
+    def _find_largest_position(self, name: str) -> Array | None:
+        """Return the largest number of a node of integers, as an array of its rank; None for any other name."""
+        node = self._nodes_by_name.get(name)
+        if node is None or not isinstance(node.op, DiscreteOp) or node.op.output_kind != "index":
+            return None
+        return np.full((1,) * len(self.shapes[name]), node.op.count_positions(*self.get_operand_shapes(node)) - 1)
 
     def _describe_largest_positions(self, node: Node, largest: Sequence[Array | None], reason: str) -> str:
         ranges = [

@@ -131,7 +131,7 @@ class OrderedSelection(Op):
         (error,) = input_errors
         assert error is not None
         chosen_positions = self.select_branch(input[:1])
-        input_numbers: Array = np.arange(input[0].size)
+        input_numbers = np.arange(count_elements(input.shape[1:]))
         rows, errors, positions, outputs, elements = map(
             self._to_flat_rows,
             (

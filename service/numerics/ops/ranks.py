@@ -252,7 +252,7 @@ class OrderSoFar(Ordering):
     def order_rows(self, rows: Array) -> Array:
         sizes = rows if self.largest else -rows
         largest: Array = np.maximum.accumulate(sizes, axis=-1)
-        numbers: Array = np.arange(rows.shape[-1])
+        numbers = np.arange(int(rows.shape[-1]))
         is_best: Array = (sizes == largest) | ((sizes != sizes) & (largest != largest))
         return np.maximum.accumulate(np.where(is_best, numbers, 0), axis=-1)
 
