@@ -10,7 +10,7 @@ from service.numerics.ops.axis_numbers import Positive
 from service.numerics.ops.composite import Expansion, SeveralOutputsOp
 from service.numerics.ops.op import OpExample, ShapeError, register_op
 
-_MAX_PARTS = 4096
+_MAX_PARTS = 1024
 """Parts that one node may have: each takes a step for itself."""
 
 
