@@ -6,8 +6,17 @@ The element of rank r is a continuous function of the elements, and piecewise li
 The pieces are the positions (`ranks.py`). If several elements equal it within their errors, the corners of its Clarke
 derivative are the gradients of these elements, one unit for each rank: the same mechanism as at a maximum.
 
+Several ranks of m equal elements take them in one order: the gradients that m results hand back are those of a
+permutation, or a mean of permutations. They lie in the permutohedron of the results' gradients g: no k elements have
+more than the k largest of g together, nor less than the k smallest (Rado). The units here choose for each rank by
+itself, so that only the sum is kept, and the verdict holds each element between its one-sided derivatives, which are
+the largest and the smallest of g. That is all for m = 2 and 3, since k = m - 1 elements have the sum without one. From
+m = 4 on, pairs would be free, and there are no choices. One result is free among any number of equal elements.
+
 References
 ----------
+Rado, An Inequality (1952).
+
 Clarke, Optimization and Nonsmooth Analysis (1990), section 2.3.
 """
 
@@ -30,6 +39,9 @@ from service.numerics.ops.op import (
 from service.numerics.ops.ranks import MAX_CHOICE_TABLE, Ordering
 from service.numerics.ops.rounding_errors import count_running_terms
 from service.numerics.ops.subgradient_choices import SubgradientChoices, choose_among_elements
+
+_FEWEST_OPEN = 4
+"""Equal elements of which the choices of several ranks are no longer free of one another: their ties are undecided."""
 
 
 @declare_step_op("selection by order")
@@ -153,7 +165,11 @@ class OrderedSelection(Op):
             if self.is_running:
                 is_near &= np.tri(count, length, dtype=np.bool_)
             np.put_along_axis(is_near, positions[block][..., None], np.True_, axis=-1)
-            is_near &= is_near.sum(axis=-1, keepdims=True) > 1
+            counts = is_near.sum(axis=-1, keepdims=True)
+            is_near &= counts > 1
+            if not self.is_running:
+                shared: Array = np.take_along_axis(is_near, positions[block, None, :], axis=-1)
+                is_near &= (counts < _FEWEST_OPEN) | (shared.sum(axis=-1, keepdims=True) == 1)
             row, result, candidate = np.nonzero(is_near)
             units.append((row + start) * count + result)
             candidates.append(candidate)

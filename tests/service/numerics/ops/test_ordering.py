@@ -94,6 +94,34 @@ def test_at_a_tie_any_of_the_equal_elements_may_be_taken(call: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("upstream", "w", "candidate", "outcome"),
+    [
+        ([1, 3], [2, 2], [3, 1], "pass"),
+        ([1, 3], [2, 2], [2.5, 1.5], "pass"),
+        ([1, 3], [2, 2], [4, 0], "inconclusive"),
+        ([1, 3], [2, 2], [1, 1], "fail"),
+        ([1, 2, 5], [1, 1, 3], [2, 1, 5], "pass"),
+        ([0, 1, 2], [1, 1, 1], [2, 1, 0], "pass"),
+        ([0, 1, 2], [1, 1, 1], [2, 2, -1], "fail"),
+        ([0, 1, 2, 3], [1, 1, 1, 1], [3, 3, 0, 0], "inconclusive"),
+        ([0, 1, 2, 3], [1, 1, 1, 1], [6, 0, 0, 0], "fail"),
+    ],
+)
+def test_equal_elements_take_the_gradients_of_their_ranks_in_one_order(
+    upstream: list[float], w: list[float], candidate: list[float], outcome: str
+) -> None:
+    model = "t = sort(w)\nq = mul(t.values, c)\nloss = sum(q)"
+    assert run_check(model, {"w": w}, candidate, tensors={"c": upstream})["outcome"] == outcome
+
+
+def test_one_result_is_free_among_many_equal_elements() -> None:
+    model = "t = topk(w, 2)\nloss = sum(t.values)"
+    for last in np.eye(5)[:4].tolist():
+        report = run_check(model, {"w": [0, 0, 0, 0, 1]}, [*last[:4], 1])
+        assert report["outcome"] == "pass"
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("name", ["topk", "sort", "median, odd", "cummax"])
 def test_narrow_dtypes_pass_with_right_and_fail_with_wrong_gradients(name: str, dtype: str) -> None:
