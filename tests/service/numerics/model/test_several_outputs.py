@@ -231,8 +231,9 @@ class _ModelBuilder:
         self.floats.append(self.add("cat", [f"{name}.1", f"{name}.0"], dim=dim))
 
     def list_read_names(self) -> set[str]:
-        inputs = [name for node in self.nodes for name in node["inputs"]]
-        return {name for value in inputs for name in (value if isinstance(value, list) else [value])}
+        inputs: list[Any] = [name for node in self.nodes for name in node["inputs"]]
+        lists: list[list[Any]] = [value if type(value) is list else [value] for value in inputs]
+        return {name for names in lists for name in names}
 
     def join(self) -> None:
         """Add a loss that everything reaches."""
@@ -298,6 +299,20 @@ def test_random_models_agree_on_all_routes(seed: int) -> None:
         error = np.abs(by_hand[name] - differences[name].value)
         assert (error[certain] <= (differences[name].error_bound + rounding[name])[certain]).all(), name
     assert examined > 0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_tiles_choose_each_for_itself(seed: int) -> None:
+    nodes, tensors = draw_model(seed)
+    body = {"model": nodes, "tensors": {}, "weights": tensors}
+    graph = model_language.build_graph(model_language.parse_check_request(body))
+    generator = np.random.default_rng(seed)
+    tiles = {
+        name: np.concatenate([leaf, generator.normal(size=(3, 4, 4))]) for name, leaf in make_leaves(tensors).items()
+    }
+    together = graph.forward(tiles)[graph.loss_name]
+    alone = [graph.forward({name: leaf[i : i + 1] for name, leaf in tiles.items()})[graph.loss_name] for i in range(4)]
+    np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-13)
 
 
 @pytest.mark.parametrize("seed", range(10))
