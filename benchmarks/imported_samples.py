@@ -27,6 +27,8 @@ EXAMINED_SAMPLES = 200
 LEFT_OUT, REFUSED, ERROR, WRONG_IN_TORCH = "left out", "refused", "error", "wrong in torch"
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 ACCEPTED = (PASS, FAIL, INCONCLUSIVE, WRONG_IN_TORCH)
+_ROUNDING = 2.0**-40
+"""A gradient that changes the loss by a smaller part, over the size of the inputs, is 0 to rounding."""
 _FOLLOWS = "it takes a result of another operator"
 _MAX_REASON = 240
 
@@ -47,8 +49,8 @@ class ImportedSample:
     is_finite
         True if loss and gradient are finite.
     planted_outcome
-        Verdict on the same gradient with one element off by `ELEMENT_ERROR` of itself, or by that where all are 0;
-        empty if none was planted.
+        Verdict on the same gradient with one element off by `ELEMENT_ERROR` of itself, or by that where all are 0
+        to rounding; empty if none was planted.
     seconds
         Processor time of all.
     """
@@ -132,7 +134,7 @@ def _judge(sample: OperatorSample) -> tuple[str, str, bool, str]:
         report = gradcheckd.check(**request, candidate=candidate)
         if report.outcome == FAIL and not _passes_in_torch(sample):
             return WRONG_IN_TORCH, report.summary, is_finite, ""
-        planted = _judge_planted(request, candidate, sample.seed) if report.outcome == PASS else ""
+        planted = _judge_planted(request, candidate, sample, report.loss.analytic) if report.outcome == PASS else ""
     except ModuleImportError as error:
         return REFUSED, describe_refusal(error), True, ""
     except GradcheckdError as error:
@@ -195,16 +197,22 @@ def _passes_in_torch(sample: OperatorSample) -> bool:
     return torch.autograd.gradcheck(sample.function, inputs, raise_exception=False, nondet_tol=sample.nondet_tol)
 
 
-def _judge_planted(request: Request, candidate: Mapping[str, Tensor], seed: int) -> str:
-    """Return the verdict on the gradient with one element off, of those that matter, or of any where all are 0."""
+def _judge_planted(request: Request, candidate: Mapping[str, Tensor], sample: OperatorSample, loss: float) -> str:
+    """Return the verdict on the gradient with one element off: of those that matter, by a part of itself.
+
+    A gradient that is 0, or as small as the rounding of the loss, has no such part: one of its elements is off by
+    `ELEMENT_ERROR`.
+    """
     largest = max(float(gradient.abs().max()) for gradient in candidate.values())
+    size = max(float(tensor.detach().abs().max()) for tensor in sample.inputs if tensor.requires_grad)
+    is_zero = largest * size <= _ROUNDING * abs(loss)
     places = [
         (name, place)
         for name, gradient in candidate.items()
         for place in torch.nonzero(gradient.abs().reshape(-1) >= MATTERING_FRACTION * largest).flatten().tolist()
     ]
-    chosen = int(torch.randint(len(places), (), generator=torch.Generator().manual_seed(seed)))
+    chosen = int(torch.randint(len(places), (), generator=torch.Generator().manual_seed(sample.seed)))
     name, place = places[chosen]
     wrong = candidate[name].detach().clone().contiguous()
-    wrong.view(-1)[place] += ELEMENT_ERROR * (float(wrong.view(-1)[place]) or 1.0)
+    wrong.view(-1)[place] += ELEMENT_ERROR * (1.0 if is_zero else float(wrong.view(-1)[place]))
     return gradcheckd.check(**request, candidate={**candidate, name: wrong}).outcome

@@ -26,6 +26,7 @@ from gradcheckd.torch.module_trace import TracedModule
 from gradcheckd.torch.node_names import find_source_line, get_module_path, name_nodes
 from gradcheckd.torch.operator_evaluation import (
     bind_arguments,
+    clear_memory,
     compute_constant,
     guess_result,
     list_dtypes,
@@ -99,13 +100,23 @@ def build_graph(traced: TracedModule, judged: Mapping[str, Tensor]) -> ModuleGra
         Operators without a counterpart, all of them at once.
     """
     walk = _Walk(traced, judged)
+    needed = _list_needed(traced)
     for node in traced.graph.nodes:
-        if node.op == "call_function":
+        if node.op == "call_function" and node.name in needed:
             walk.visit(node)
         elif node.op == "get_attr":
             walk.graph.values[node.name] = getattr(traced.module, node.target)
     walk.refuse_unsupported()
     return walk.graph
+
+
+def _list_needed(traced: TracedModule) -> set[str]:
+    """Return the names of the nodes that an output depends on; others update buffers, or assert."""
+    needed = {node.name for node in traced.output_nodes}
+    for node in reversed(list(traced.graph.nodes)):
+        if node.name in needed:
+            needed.update(source.name for source in node.all_input_nodes)
+    return needed
 
 
 class _Walk:
@@ -170,7 +181,7 @@ class _Walk:
         operator = node.target
         name = str(operator.overloadpacket)
         refuse_random(operator, arguments)
-        result = call_operator(operator, widen(arguments))
+        result = clear_memory(operator, call_operator(operator, widen(arguments)))
         if margin := find_fixed_margin(operator, arguments):
             self._fix(node, margin(arguments))
             self.graph.steps[node.name] = OperatorCall(

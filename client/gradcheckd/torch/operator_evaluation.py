@@ -26,6 +26,9 @@ _KEEPS_MINUS_INFINITY = frozenset(
 """Operators that treat a large negative number as minus infinity, or only hand it on."""
 
 
+_RAW_MEMORY = frozenset({"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted"})
+
+
 def bind_arguments(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments by the names of the schema, with its defaults."""
     schema = operator._schema.arguments
@@ -39,9 +42,15 @@ def compute_constant(node: Any, args: Any, kwargs: Any) -> Any:
         refuse_random(node.target, bind_arguments(node.target, args, kwargs))
     try:
         with torch.no_grad():
-            return node.target(*args, **kwargs)
+            return clear_memory(node.target, node.target(*args, **kwargs))
     except Exception as error:
         raise UnsupportedError(f"it fails on its own: {type(error).__name__}") from error
+
+
+def clear_memory(operator: Any, result: Any) -> Any:
+    """Return a result with zeros in the place of memory as it was, which a module overwrites before it reads."""
+    is_raw = isinstance(operator, OpOverload) and operator.overloadpacket.__name__ in _RAW_MEMORY
+    return result.zero_() if is_raw else result
 
 
 def refuse_random(operator: Any, arguments: Mapping[str, Any]) -> None:

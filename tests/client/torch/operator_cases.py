@@ -45,6 +45,12 @@ def scatter_strided(target: Tensor, source: Tensor, size: list[int], stride: lis
     return target.reshape(-1).index_copy(0, places, source.reshape(-1)).reshape(target.shape)
 
 
+def normalise_batch(batch: Tensor, weight: Tensor, bias: Tensor, *others: Any) -> tuple[Tensor | None, ...]:
+    *_, epsilon = others
+    result = torch.nn.functional.batch_norm(batch, None, None, weight, bias, training=True, eps=epsilon)
+    return result, *[None] * 5
+
+
 X, Y = draw(3, 4), draw(3, 4, seed=1)
 POSITIVE = draw_positive(3, 4)
 IMAGE, LINE, BATCH = draw(2, 3, 6, 5), draw(2, 3, 7), draw(2, 3, 4)
@@ -90,6 +96,7 @@ CASES = [
     OperatorCase("ldexp.Tensor", (X, Y)),
     # torch's own gradient is 0 at negative whole exponents: it computes 2^n in integers.
     OperatorCase("ldexp.Tensor", (X, pick(1, -2, 0, 3)), twin=lambda number, exponent: number * 2.0**exponent),
+    OperatorCase("frexp.Tensor", (X,)),
     OperatorCase("copysign.Tensor", (X, Y)),
     OperatorCase("copysign.Scalar", (X, -1.0)),
     OperatorCase("prelu.default", (BATCH, WEIGHT)),
@@ -165,6 +172,11 @@ CASES = [
     OperatorCase("_native_batch_norm_legit_no_training.default", (IMAGE, WEIGHT, None, MEAN, VARIANCE, 0.1, 1e-5)),
     OperatorCase("batch_norm.default", (LINE, None, None, MEAN, VARIANCE, False, 0.1, 1e-5, False)),
     OperatorCase("native_batch_norm.default", (LINE, WEIGHT, BIAS, None, None, True, 0.1, 1e-5)),
+    OperatorCase(
+        "_batch_norm_with_update_functional.default",
+        (LINE, WEIGHT, BIAS, MEAN, VARIANCE, 0.1, 1e-5),
+        twin=normalise_batch,
+    ),
     OperatorCase("_weight_norm_interface.default", (X, draw_positive(3, 1), 0)),
     OperatorCase("scaled_dot_product_attention.default", (QUERY, KEY, VALUE, CAUSAL)),
     OperatorCase("scaled_dot_product_attention.default", (QUERY, KEY, VALUE), {"scale": 0.3}),
@@ -244,6 +256,7 @@ CASES = [
     OperatorCase("movedim.int", (BATCH, 0, 2)),
     OperatorCase("swapaxes.default", (BATCH, 0, 2)),
     OperatorCase("expand_as.default", (draw(4), X.detach())),
+    OperatorCase("expand_as.default", (draw(), draw(seed=1).detach())),
     OperatorCase("slice_scatter.default", (X, draw(3, 2), 1, 1, 3)),
     OperatorCase("select_scatter.default", (X, draw(4), 0, 1)),
     OperatorCase("diagonal_scatter.default", (X, draw(3))),

@@ -47,6 +47,12 @@ def _measure_whole_numbers(arguments: Arguments) -> float:
     return _measure_distance(numbers, numbers.round())
 
 
+def _measure_powers(arguments: Arguments) -> float:
+    """Return the distance from a power of 2."""
+    numbers = _to_tensor(arguments["self"]).abs()
+    return _measure_distance(numbers, torch.exp2(numbers.log2().round()))
+
+
 def _measure_halves(arguments: Arguments) -> float:
     numbers = _to_tensor(arguments["self"])
     return _measure_distance(numbers, numbers.floor() + 0.5)
@@ -126,6 +132,7 @@ ORDER_MARGINS: dict[str, Margin] = {
     **_name_all(_measure_other_sign, "copysign"),
     **_name_all(_measure_quotient, "fmod", "remainder"),
     **_name_all(_measure_whole_numbers, "frac"),
+    **_name_all(_measure_powers, "frexp"),
 }
 """Margins of operators whose result has a gradient, by an order or a quotient that stays fixed."""
 INDEX_MARGINS: dict[str, Margin] = {"aten.max": _measure_largest, "aten.min": _measure_smallest}

@@ -48,9 +48,14 @@ def _convert_group_norm(call: OperatorCall) -> Converted:
     return [result, call.add_node("mean", parts, dim=[2]), call.add_node("rsqrt", deviation)]
 
 
-@register_converter("_native_batch_norm_legit_functional", "_native_batch_norm_legit")
+@register_converter(
+    "_native_batch_norm_legit_functional",
+    "_native_batch_norm_legit",
+    "_batch_norm_with_update_functional",
+)
 def _convert_batch_norm(call: OperatorCall) -> Converted:
     """Convert batch normalisation by the statistics of the batch, or by the running ones."""
+    # Those with an update have no such parameter.
     training = call.get("training", True)
     if not training:
         return _convert_batch_norm_in_evaluation(call)

@@ -51,3 +51,9 @@ def _convert_remainder(call: OperatorCall) -> Converted:
     dividend, divisor = get_value(call["self"]), get_value(call["other"])
     quotient = torch.div(dividend, divisor, rounding_mode="trunc" if call.operator_name == "aten.fmod" else "floor")
     return call.add_node("sub", call["self"], call.add_node("mul", call["other"], quotient.double()))
+
+
+@register_converter("frexp.Tensor")
+def _convert_mantissa(call: OperatorCall) -> Converted:
+    """Convert the mantissa x 2^-n, with the exponent n fixed, as it is between two powers of 2."""
+    return [call.add_node("mul", call["self"], torch.exp2(-call.result[1].double())), None]

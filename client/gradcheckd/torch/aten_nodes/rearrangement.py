@@ -30,7 +30,7 @@ _MANY = 2**53
     *("reflection_pad3d", "replication_pad1d", "replication_pad2d", "replication_pad3d", "pixel_shuffle"),
     *("pixel_unshuffle", "channel_shuffle", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d"),
     *("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "fliplr", "flipud"),
-    *("movedim", "swapaxes", "expand_as", "diagonal_copy", "as_strided_copy", "unfold_copy", "slice_scatter"),
+    *("movedim", "swapaxes", "diagonal_copy", "as_strided_copy", "unfold_copy", "slice_scatter"),
     *("select_scatter", "diagonal_scatter", "as_strided_scatter", "masked_scatter", "copy", "take_along_dim"),
     "masked_select",
     "repeat_interleave.self_int",

@@ -50,8 +50,10 @@ def _convert_squeeze(call: OperatorCall) -> Converted:
     return call.add_node("reshape", call["self"], shape=list(call.result.shape))
 
 
-@register_converter("expand")
+@register_converter("expand", "expand_as")
 def _convert_expand(call: OperatorCall) -> Converted:
+    if list(call.result.shape) == get_shape(call["self"]):
+        return call.name_input(call["self"])
     return call.add_node("expand", call["self"], size=list(call.result.shape))
 
 
