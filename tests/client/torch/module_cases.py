@@ -253,7 +253,8 @@ CASES: dict[str, ModuleCase] = {
     ),
     "line_convolutions": ModuleCase(
         lambda: nn.Sequential(
-            nn.Conv1d(2, 4, 3, padding=1), nn.InstanceNorm1d(4, affine=True), nn.MaxPool1d(2),
+            nn.Conv1d(2, 4, 3, padding=1, padding_mode="circular"),
+            nn.InstanceNorm1d(4, affine=True, track_running_stats=True), nn.MaxPool1d(2),
             nn.ConvTranspose1d(4, 2, 3, 2), nn.AdaptiveAvgPool1d(3),
         ),
         (draw(2, 2, 8),),

@@ -12,7 +12,14 @@ from torch.nn import functional
 from gradcheckd.errors import GradientError, RequestError
 from gradcheckd.torch import ModuleImportError, assert_module, check_module, from_module
 from tests.client.torch import broken_functions
-from tests.client.torch.broken_functions import NumpyBlock, NumpySquare, SplitSquare, Swish, SwishBlock
+from tests.client.torch.broken_functions import (
+    NumpyBlock,
+    NumpySquare,
+    SplitSquare,
+    StraightThrough,
+    Swish,
+    SwishBlock,
+)
 
 pytestmark = pytest.mark.covers_by_cases
 
@@ -45,6 +52,28 @@ def test_same_module_in_float32_and_bfloat16_has_the_same_graph(monkeypatch: pyt
     monkeypatch.setattr(Swish, "factor", 1.5)
     for dtype in (torch.float32, torch.bfloat16):
         assert check_module(module.to(dtype), x.to(dtype)).outcome == "fail"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        torch.floor, torch.ceil, torch.trunc, torch.round, torch.sign, torch.fix, torch.sgn,
+        lambda x: torch.round(x, decimals=2),
+        lambda x: torch.div(x, 0.3, rounding_mode="trunc"),
+    ],
+)  # fmt: skip
+def test_output_that_is_a_step_function_has_a_gradient_of_zero(function: Callable[..., Any]) -> None:
+    assert check_module(function, draw(5).requires_grad_()).passed
+
+
+def test_gradient_that_is_handed_through_a_rounding_fails() -> None:
+    assert check_module(StraightThrough.apply, draw(5).requires_grad_()).outcome == "fail"
+
+
+def test_statistics_beside_a_normalisation_are_outputs_without_a_gradient() -> None:
+    x = draw(3, 4).requires_grad_()
+    report = check_module(lambda x: torch.native_layer_norm(x, [4], None, None, 1e-5), x)
+    assert report.passed
 
 
 def test_function_of_several_outputs(monkeypatch: pytest.MonkeyPatch) -> None:

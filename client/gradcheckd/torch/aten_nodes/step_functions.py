@@ -21,7 +21,7 @@ def find_step_converter(call: OperatorCall) -> Converter | None:
     if not call.result.is_floating_point():
         return None
     name = call.operator_name.removeprefix("aten.")
-    if name == "floor_divide" or (name == "div" and call.get("rounding_mode") is not None):
+    if name == "div" and call.get("rounding_mode") is not None:
         return _convert_quotient
     if name == "round" and call.get("decimals"):
         return _convert_rounding
@@ -35,7 +35,7 @@ def _convert_step(call: OperatorCall) -> str:
 
 
 def _convert_quotient(call: OperatorCall) -> str:
-    return call.add_node(call.get("rounding_mode", "floor"), call.add_node("div", call["self"], call["other"]))
+    return call.add_node(call["rounding_mode"], call.add_node("div", call["self"], call["other"]))
 
 
 def _convert_rounding(call: OperatorCall) -> str:
