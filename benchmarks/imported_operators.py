@@ -68,9 +68,27 @@ class ImportedOperator:
     samples: Sequence[ImportedSample]
 
 
-def measure_operators(names: Sequence[str], step: int, seed: int, path: Path | None) -> list[ImportedOperator]:
-    """Measure one operator in each step, except those whose results a file already has."""
+def measure_operators(
+    names: Sequence[str], step: int, seed: int, path: Path | None, *, is_closed: bool = False
+) -> list[ImportedOperator]:
+    """Measure one operator in each step, except those whose results a file already has.
+
+    Parameters
+    ----------
+    names
+        Names of operators; none for all.
+    step
+        Step through the operators.
+    seed
+        Seed of the samples.
+    path
+        File of results.
+    is_closed
+        True to measure none, and return what the file has.
+    """
     known = {result.variant: result for result in read_results(path)}
+    if is_closed:
+        return list(known.values())
     results: list[ImportedOperator] = []
     for operator in _show_progress(list_operators(_SECTION, names)[::step]):
         result = known.get(operator.formatted_name)
@@ -232,6 +250,8 @@ def _format_share(part: int, whole: int) -> str:
 
 
 def _list_notes(document: Mapping[str, Any]) -> Iterator[str]:
+    if document["measured"] < document["entries"]:
+        yield f"These are the results of {document['measured']} of {document['entries']} entries of the database."
     yield (
         f"Samples have at most {MAX_NUMBERS} numbers in their inputs, and in their outputs; at most {MAX_SAMPLES} of "
         f"each operator are taken, evenly spread. Left out are {sum(document['left_out'].values())}: without a "
@@ -263,11 +283,16 @@ def main() -> None:
     parser.add_argument("--operators", nargs="+", default=[], help="names in the database; by default all")
     parser.add_argument("--step", type=int, default=1, help="take one operator of so many")
     parser.add_argument("--results", type=Path, help="file of the results by operator, to go on from")
+    parser.add_argument("--tables", action="store_true", help="measure nothing more: tables of --results as they are")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    results = measure_operators(arguments.operators, arguments.step, arguments.seed, arguments.results)
+    results = measure_operators(
+        arguments.operators, arguments.step, arguments.seed, arguments.results, is_closed=arguments.tables
+    )
     document = {
         "seed": arguments.seed,
+        "measured": len(results),
+        "entries": len(list_operators(_SECTION)),
         **count_results(results),
         "machine": describe_machine(),
         "versions": list_versions(("numpy", "torch")),

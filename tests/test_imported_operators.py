@@ -95,7 +95,9 @@ def test_counts_say_what_is_covered_and_what_is_wrong(tmp_path):
     assert counts["missed"] == ["partly[0]"]
     assert list(counts["failing"]) == ["doubtful[1]"]
     assert list(counts["errors"]) == ["other[2]"]
-    text = imported_operators.write_markdown({**counts, "seed": 0, "machine": {"cpu": "x", "cores": 1}, "versions": {}})
+    origin = {"seed": 0, "measured": 4, "entries": 5, "machine": {"cpu": "x", "cores": 1}, "versions": {}}
+    text = imported_operators.write_markdown({**counts, **origin})
+    assert "4 of 5 entries" in text
     assert "1 missed" in text
     assert "`doubtful[1]`" in text
     path = tmp_path / "results"

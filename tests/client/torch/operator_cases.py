@@ -143,6 +143,7 @@ CASES = [
     OperatorCase("addmm.default", (draw(2), X, draw(4, 2)), {"beta": 0.5, "alpha": 2.0}),
     OperatorCase("addmm.default", (draw(2), X, draw(4, 2)), {"beta": 0}),
     OperatorCase("addmv.default", (draw(3), X, draw(4))),
+    OperatorCase("_trilinear.default", (X, draw(2, 4, 5), draw(3, 5, seed=4), [1, 3], [0], [1, 2], [2, 3])),
     OperatorCase("addbmm.default", (draw(3, 2), BATCH, draw(2, 4, 2)), {"beta": 0.5, "alpha": 2}),
     OperatorCase("baddbmm.default", (draw(2, 3, 2), BATCH, draw(2, 4, 2))),
     OperatorCase("outer.default", (draw(3), draw(4))),

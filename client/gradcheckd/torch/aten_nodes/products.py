@@ -35,3 +35,15 @@ def _get_factors(call: OperatorCall) -> tuple[Any, Any]:
 @register_converter("outer")
 def _convert_outer(call: OperatorCall) -> Converted:
     return call.add_node("mul", call.add_node("unsqueeze", call["self"], dim=1), call["vec2"])
+
+
+@register_converter("_trilinear")
+def _convert_trilinear(call: OperatorCall) -> Converted:
+    """Convert a sum over axes of the product of three tensors, each with new axes of length 1."""
+    product = None
+    for number in (1, 2, 3):
+        factor = call[f"i{number}"]
+        for dim in sorted(call[f"expand{number}"]):
+            factor = call.add_node("unsqueeze", factor, dim=dim)
+        product = factor if product is None else call.add_node("mul", product, factor)
+    return call.add_node("sum", product, dim=list(call["sumdim"]))
