@@ -111,8 +111,9 @@ def test_table_of_models_names_what_is_missing():
         ImportedModel("good", "torch", 3, 10, 0.0, PASS, FAIL),
         ImportedModel("other", "torch", missing={"aten.i0.default: there is no op for it": 2}),
     ]
-    document = {"models": [vars(model) for model in models], "machine": {"cpu": "x", "cores": 1}, "versions": {}}
-    text = imported_models.write_markdown(json.loads(json.dumps(document)))
+    origin = {"available": 3, "machine": {"cpu": "x", "cores": 1}, "versions": {}}
+    text = imported_models.write_markdown(json.loads(json.dumps({"models": list(map(vars, models)), **origin})))
+    assert "Measured are 2 of 3 models" in " ".join(text.split())
     assert "1 of 2 models import whole" in text
     assert "other: aten.i0.default: there is no op for it (2)" in text
 
