@@ -134,7 +134,10 @@ def _judge(sample: OperatorSample) -> tuple[str, str, bool, str]:
         report = gradcheckd.check(**request, candidate=candidate)
         if report.outcome == FAIL and not _passes_in_torch(sample):
             return WRONG_IN_TORCH, report.summary, is_finite, ""
-        planted = _judge_planted(request, candidate, sample, report.loss.analytic) if report.outcome == PASS else ""
+        # At a kink a gradient that is off may be another subgradient.
+        is_smooth = not any(verdict.kinks for verdict in report.verdicts.values())
+        is_planted = report.outcome == PASS and is_smooth
+        planted = _judge_planted(request, candidate, sample, report.loss.analytic) if is_planted else ""
     except ModuleImportError as error:
         return REFUSED, describe_refusal(error), True, ""
     except GradcheckdError as error:

@@ -230,7 +230,8 @@ def _read_program(
         if spec.kind == kinds.USER_INPUT:
             name, tensor = next(inputs)
             sources[spec.arg.name] = TracedTensor("input", name, tensor)
-        else:
+        # Tokens order the checks of errors, which no output takes.
+        elif spec.kind != kinds.TOKEN:
             tensor = _find_tensor(program, wrapper, spec.target)
             kind = "parameter" if spec.kind == kinds.PARAMETER else "constant"
             name = names.get(id(tensor), strip_root(spec.target))

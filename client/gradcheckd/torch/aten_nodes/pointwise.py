@@ -3,7 +3,9 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from gradcheckd.torch.aten_nodes.graph_builder import UnsupportedError
 from gradcheckd.torch.aten_nodes.operator_call import (
     Converted,
     OperatorCall,
@@ -111,7 +113,23 @@ def _is_tensor(value: Any) -> bool:
 
 @register_converter("where.self", "where.ScalarSelf", "where.ScalarOther")
 def _convert_where(call: OperatorCall) -> Converted:
-    return call.add_node("where", call.add_constant(call["condition"], "mask"), call["self"], call["other"])
+    """Convert a choice; constants that are not chosen may be NaN or infinite, and are 0 here."""
+    if is_graph_tensor(call["condition"]):
+        raise UnsupportedError("its condition depends on judged tensors")
+    condition: Tensor = call["condition"]
+    first = _clear_unchosen(call["self"], condition)
+    return call.add_node(
+        "where", call.add_constant(condition, "mask"), first, _clear_unchosen(call["other"], ~condition)
+    )
+
+
+def _clear_unchosen(value: Any, is_chosen: Tensor) -> Any:
+    if is_graph_tensor(value):
+        return value
+    number = torch.as_tensor(value, dtype=torch.float64)
+    if bool(number.isfinite().all()):
+        return value
+    return torch.where(is_chosen.cpu(), number, 0.0)
 
 
 @register_converter("masked_fill")
@@ -143,6 +161,13 @@ def _convert_ldexp(call: OperatorCall) -> Converted:
     exponent = call["other"]
     power = call.add_node("exp2", exponent) if is_graph_tensor(exponent) else torch.exp2(exponent.double())
     return call.add_node("mul", call["self"], power)
+
+
+@register_converter("polygamma")
+def _convert_polygamma(call: OperatorCall) -> Converted:
+    if call["n"]:
+        raise UnsupportedError("a derivative of digamma")
+    return call.add_node("digamma", call["self"])
 
 
 @register_converter("copysign")

@@ -16,6 +16,7 @@ from gradcheckd.torch.aten_nodes.operator_call import (
 map_operator("flatten.using_ints", "flatten", "self", start_dim="start_dim", end_dim="end_dim")
 map_operator("flip", "flip", "self", dims="dims")
 map_operator("permute", "permute", "self", dims="dims")
+map_operator("permute_copy", "permute", "self", dims="dims")
 map_operator("transpose.int", "transpose", "self", dim0="dim0", dim1="dim1")
 map_operator("unsqueeze", "unsqueeze", "self", dim="dim")
 
