@@ -1,6 +1,7 @@
 """The arithmetics of gradients, and the numbers and errors that each resolves."""
 
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,12 +94,15 @@ class Precision:
         return float(self.round_to_nearest(np.array(number, dtype=np.float64)))
 
     def round_significand(self, number: float) -> float:
-        """Round the significand of one number to this precision, at any exponent."""
+        """Round the significand of one number to this precision, at any exponent; towards 0 where it would overflow."""
         if not math.isfinite(number):
             return number
         significand, exponent = math.frexp(number)
         unit = 2.0**self.significand_bits
-        return math.ldexp(round(significand * unit) / unit, exponent)
+        rounded = round(significand * unit) / unit
+        if abs(rounded) == 1.0 and exponent == sys.float_info.max_exp:
+            rounded = math.trunc(significand * unit) / unit
+        return math.ldexp(rounded, exponent)
 
     def _compute_spacing_exponents(self, values: Array) -> Array:
         """Return the exponent of the distance between the neighbours of each value."""

@@ -90,3 +90,11 @@ def test_nan_and_the_sign_of_zero_survive_rounding():
 def test_number_of_any_exponent_is_shortened_to_its_digits(number, expected):
     assert PRECISIONS["FP16"].round_significand(number) == pytest.approx(expected, rel=3e-4)
     assert PRECISIONS["FP64"].round_significand(number) == number
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_significand_of_the_largest_number_rounds_towards_zero(name):
+    largest = np.finfo(np.float64).max
+    rounded = PRECISIONS[name].round_significand(-largest)
+    assert -largest <= rounded <= -largest * (1 - 2.0**-7)
+    assert PRECISIONS[name].round_significand(rounded) == rounded
