@@ -9,6 +9,7 @@ from benchmarks import one_thread  # isort: skip # noqa: F401 - before anything 
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections import Counter
@@ -227,11 +228,18 @@ def write_markdown(document: Mapping[str, Any]) -> str:
                 _describe_outcomes("of all operators", document["samples"]),
             ],
         ),
-        write_table(["refused because of", "samples"], [[reason, f"{count}"] for reason, count in shown]),
+        write_table(
+            ["refused because of", "samples"], [[_shorten_reason(reason), f"{count}"] for reason, count in shown]
+        ),
         "\n".join(wrap_prose(f"- {note}") for note in _list_notes(document)),
         describe_origin(document),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _shorten_reason(reason: str) -> str:
+    """Return the first sentence of a reason, without the line of this benchmark."""
+    return re.sub(r" at \w+\.py:\d+", "", reason).split(". ")[0].split(": a graph")[0].removesuffix(".")[:90]
 
 
 def _describe_outcomes(label: str, counts: Mapping[str, int]) -> list[str]:
