@@ -2,9 +2,8 @@
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Len
@@ -316,81 +315,6 @@ class Narrow(DataMovementOp):
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.narrow(input, self.dim, self.start, self.length)
-
-
-@register_op("pad")
-class Pad(DataMovementOp):
-    """Padding of x with `value`: pad = [before, behind, before, behind, ...].
-
-    The widths are those of the last axis first. A negative width cuts off as much. dL/dx is g where x went, and 0 where
-    x was cut off.
-    """
-
-    pad: list[int]
-    mode: Literal["constant"] = "constant"
-    value: float | None = 0.0
-
-    examples = (
-        OpExample(((3, 4),), {"pad": [1, 2]}),
-        OpExample(((2, 3, 4),), {"pad": [0, 1, -1, 2], "value": 0.5}),
-        OpExample(((3,),), {"pad": []}),
-    )
-
-    @property
-    def _fill_value(self) -> float:
-        return 0.0 if self.value is None else self.value
-
-    def resolve_dtype_defaults(self, epsilon: float) -> Op:
-        return dataclasses.replace(self, value=self._fill_value)
-
-    def round_constants(self, nearest: Callable[[float], float]) -> Op:
-        return dataclasses.replace(self, value=nearest(self._fill_value))
-
-    def _get_pad_widths(self, rank: int) -> list[tuple[int, int]]:
-        """Return the (before, behind) widths of each axis."""
-        if len(self.pad) % 2 or len(self.pad) > 2 * rank:
-            raise ShapeError(f"a pad of (before, behind) pairs for {rank} axes at most, not {self.pad}")
-        pairs = list(zip(self.pad[::2], self.pad[1::2], strict=True))
-        return [(0, 0)] * (rank - len(pairs)) + pairs[::-1]
-
-    def infer_output_shape(self, input: Shape) -> Shape:
-        widths = self._get_pad_widths(len(input))
-        remaining_lengths = [length + min(b, 0) + min(a, 0) for length, (b, a) in zip(input, widths, strict=True)]
-        padded_shape = tuple(length + b + a for length, (b, a) in zip(input, widths, strict=True))
-        if any(length < 1 for length in remaining_lengths) or any(length < 1 for length in padded_shape):
-            raise ShapeError(f"an input that pad={self.pad} does not cut off whole")
-        return padded_shape
-
-    def _get_source_and_target_slices(self, input: Array) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """Return the slices of the input that are kept, and their slices in the output."""
-        source, target = [slice(None)], [slice(None)]
-        for length, (before, after) in zip(input.shape[1:], self._get_pad_widths(input.ndim - 1), strict=True):
-            first, last = max(0, -before), length - max(0, -after)
-            source.append(slice(first, last))
-            target.append(slice(max(0, before), max(0, before) + last - first))
-        return tuple(source), tuple(target)
-
-    def forward(self, input: Array) -> Array:
-        source, target = self._get_source_and_target_slices(input)
-        shape = input.shape[:1] + self.infer_output_shape(input.shape[1:])
-        output = np.full(shape, self._fill_value, dtype=input.dtype)
-        output[target] = input[source]
-        return output
-
-    def compute_linear_response(self, position: int, direction: Array, *inputs: Any) -> Array:
-        return dataclasses.replace(self, value=0.0).forward(direction)
-
-    def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        return dataclasses.replace(self, value=np.inf).forward(*drop_missing(values))
-
-    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        source, target = self._get_source_and_target_slices(input)
-        by_input = np.zeros(gradient.shape[:1] + input.shape[1:], dtype=gradient.dtype)
-        by_input[source] = gradient[target]
-        return (by_input,)
-
-    def torch_forward(self, torch: Any, input: Any) -> Any:
-        return torch.nn.functional.pad(input, self.pad, self.mode, self.value)
 
 
 @register_op("expand")

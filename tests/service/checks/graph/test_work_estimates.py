@@ -31,7 +31,7 @@ EVERY = [
     if not issubclass(op, CompositeOp)  # its steps are other ops
     for number, case in enumerate(op.examples)
 ]
-MOVES = {"embedding", "expand", "flatten", "flip", "gather", "narrow", "pad", "permute", "reshape", "squeeze"}
+MOVES = {"embedding", "expand", "flatten", "flip", "gather", "narrow", "permute", "reshape", "squeeze"}
 MOVES |= {"transpose", "unsqueeze"}
 MOVES |= {
     "diagonal_scatter",
