@@ -20,16 +20,18 @@ from service.numerics.model.rounding import estimate_rounding_allowances
 from service.numerics.ops import OP_REGISTRY
 from service.numerics.ops.composite import CompositeOp, SeveralOutputsOp
 from service.numerics.ops.elementwise import UnaryOp
-from service.numerics.ops.op import BackwardPass, Gradients, Op, OpExample
+from service.numerics.ops.op import OP_FORMS, BackwardPass, Gradients, Op, OpExample
 from service.numerics.ops.op import register_op as declare
 from service.numerics.ops.reduction import Mean, Sum
 from service.numerics.ops.shape import Flatten
 from tests.op_graphs import build_op_graph
 from tests.random_graphs import draw_graph
 
+OPS_AND_FORMS = OP_REGISTRY | {f"{name}, {form}": op for (name, form), op in OP_FORMS.items() if "examples" in vars(op)}
+"""Ops, and the forms of ops that have passes of their own."""
 EVERY = [
     pytest.param(op, case, id=f"{name}-{number}")
-    for name, op in sorted(OP_REGISTRY.items())
+    for name, op in sorted(OPS_AND_FORMS.items())
     for number, case in enumerate(op.examples)
 ]
 every_op = pytest.mark.parametrize(("op", "case"), EVERY)
@@ -148,7 +150,7 @@ def test_a_wrong_backward_is_caught(op: type[Op], case: OpExample, error: str) -
 
 MUTANTS = [
     pytest.param(op, mutant.backward, id=f"{name}-{method}")
-    for name, op in sorted(OP_REGISTRY.items())
+    for name, op in sorted(OPS_AND_FORMS.items())
     for method, mutant in op.bugs.items()
     if not mutant.shows_only_at_ties
 ]

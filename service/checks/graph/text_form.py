@@ -142,11 +142,15 @@ class _CallBinder:
             self._fail(argument, f"{name} is given twice")
         elif name in _NODE_FIELDS:
             self._fail(argument, f"unknown parameter {name!r} of {self._op.name}")
-        elif name in self._slots:
+        elif name in self._slots and not self._is_attribute_too(name, argument):
             self._bind_input(self._slots[name], argument)
         else:
             self._bind_attribute(name, argument)
         self.places.setdefault(name, argument.place)
+
+    def _is_attribute_too(self, name: str, argument: Argument) -> bool:
+        """Tell whether an argument is the attribute of a parameter that takes a tensor or a number, as an exponent."""
+        return name in _list_attribute_names(self._op) and _find_reference(argument.value) is None
 
     def _bind_input(self, slot: Slot, argument: Argument) -> None:
         value: Any = argument.value

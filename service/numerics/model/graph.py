@@ -228,10 +228,15 @@ class Graph:
         """Return nodes with the steps of each composite op in its place, and note the shapes of the steps."""
         expanded_nodes: list[Node] = []
         for node in nodes:
-            if not isinstance(node.op, CompositeOp):
-                expanded_nodes.append(node)
+            shapes = self.get_operand_shapes(node)
+            form = node.op.select_form(*shapes)
+            if not isinstance(form, CompositeOp):
+                is_itself = form is node.op
+                expanded_nodes.append(
+                    node if is_itself else replace(node, op=form, operands=node.operands[: len(form.slots)])
+                )
                 continue
-            op = node.op.resolve_shape_defaults(*self.get_operand_shapes(node))
+            op = form.resolve_shape_defaults(*shapes)
             assert isinstance(op, CompositeOp)
             outputs = self._list_used_outputs(node)
             make_name = partial(self._make_step_name, f"{node.name}.step" if outputs else node.name)

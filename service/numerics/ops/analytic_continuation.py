@@ -66,6 +66,23 @@ def raise_to_power(x: Array, exponent: float) -> Array:
     return np.power(sign, exponent) * np.power(sign * x, exponent)
 
 
+def raise_to_powers(x: Array, exponents: Array) -> Array:
+    """Return x to exponents of an array of its rank.
+
+    A whole power of a negative number is taken of its absolute value, away from the cut. Of a fraction, or if the
+    exponent itself moves, it is NaN. A power of 0 does not move with the exponent.
+    """
+    if x.dtype.kind != "c" and exponents.dtype.kind != "c":
+        return np.power(x, exponents)
+    base, powers = take_real_part(x), take_real_part(exponents)
+    sign = np.where(base < 0, -1.0, 1.0)
+    has_no_value = (base < 0) & ((powers != np.rint(powers)) | (take_imaginary_part(exponents) != 0))
+    is_fixed = (x == 0) & (powers >= 0)
+    unit_base = np.where(is_fixed, 1, sign * x)
+    result = np.power(sign, np.where(has_no_value, 0, powers)) * np.exp(exponents * np.log(unit_base))
+    return np.where(has_no_value, np.nan, np.where(is_fixed, powers == 0, result))
+
+
 def hypot(a: Array, b: Array) -> Array:
     """Return sqrt(a^2 + b^2), without overflow."""
     if a.dtype.kind != "c" and b.dtype.kind != "c":

@@ -6,7 +6,7 @@ The gradient of a broadcast operand is summed over the axes along which it was b
 from abc import abstractmethod
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from service.numerics.core.batching import (
 from service.numerics.core.sparsity import drop_missing, take_elementwise_min
 from service.numerics.ops.multipliers import Multiplier, declare_factor, declare_scalar_multiplier
 from service.numerics.ops.op import (
+    OP_FORMS,
     DependencyLabels,
     Gradients,
     Op,
@@ -279,8 +280,12 @@ def _is_partially_broadcast(factor: Shape, output: Shape) -> bool:
 class Div(BinaryOp):
     """Quotient of two tensors, element by element: y = a / b.
 
-    dL/da = sum g / b, dL/db = sum -g y / b, over the axes along which each was broadcast.
+    dL/da = sum g / b, dL/db = sum -g y / b, over the axes along which each was broadcast. With `rounding_mode` the
+    quotient is rounded to a whole number, towards 0 (`trunc`) or down (`floor`), and both gradients are 0.
     """
+
+    positional = ("input", "other")
+    rounding_mode: Literal["trunc", "floor"] | None = None
 
     multiplying_slots = MappingProxyType({"input": "factor", "other": "division"})
     supports_complex_step = True
@@ -291,6 +296,9 @@ class Div(BinaryOp):
         OpExample(((2, 3, 4), (4,)), low=-2, high=-0.3),
         OpExample(((), (2, 3)), low=0.3, high=2),
     )
+
+    def select_form(self, *shapes: Shape | None) -> Op:
+        return self if self.rounding_mode is None else OP_FORMS["div", "rounded"](rounding_mode=self.rounding_mode)
 
     def evaluate_function(self, a: Array, b: Array) -> Array:
         return a / b
@@ -320,7 +328,7 @@ class Div(BinaryOp):
         )
 
     def torch_forward(self, torch: Any, input: Any, other: Any) -> Any:
-        return torch.div(input, other)
+        return torch.div(input, other, rounding_mode=self.rounding_mode)
 
 
 def _get_input_error(input_error: Array | None) -> Array:
@@ -328,7 +336,7 @@ def _get_input_error(input_error: Array | None) -> Array:
     return input_error
 
 
-def _broadcast_flat_indices(operand: Array, shape: Shape) -> Array:
+def broadcast_flat_indices(operand: Array, shape: Shape) -> Array:
     """Return the flat index of the operand's element at each output element, flat."""
     return np.broadcast_to(align_rank(add_batch_axis(flat_indices(operand[0])), len(shape) - 1), shape).ravel()
 
@@ -357,7 +365,7 @@ class Extremum(BinaryOp):
         positions = np.flatnonzero(is_near_tie)
         is_tied = np.broadcast_to(a == b, is_near_tie.shape).ravel()[positions]
         input_indices, other_indices = (
-            _broadcast_flat_indices(array, is_near_tie.shape)[positions] for array in (input, other)
+            broadcast_flat_indices(array, is_near_tie.shape)[positions] for array in (input, other)
         )
         chosen_sign = np.broadcast_to(np.sign(a - b) * self.order_sign, is_near_tie.shape).ravel()[positions]
         return choose_between_derivatives(

@@ -58,7 +58,10 @@ class Expansion:
         """Add a step of an op, which need not be registered, and return its name."""
         operands += (None,) * (len(op.slots) - len(operands))
         shapes = [self.get_shape(operand) for operand in operands]
-        op = op.resolve_shape_defaults(*shapes)
+        selected = op.resolve_shape_defaults(*shapes).select_form(*shapes)
+        if not isinstance(selected, type(op)):
+            operands, shapes = operands[: len(selected.slots)], shapes[: len(selected.slots)]
+        op = selected
         if isinstance(op, CompositeOp):
             return op.expand(self, *operands)
         step = Step(self._make_name(len(self.steps) + 1), op, operands)

@@ -1,9 +1,8 @@
 """Functions of one tensor, element by element."""
 
-import dataclasses
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,7 +19,6 @@ from service.numerics.ops.op import (
     Op,
     OpExample,
     SensitiveArgument,
-    ShapeError,
     declare_bug,
     register_op,
 )
@@ -400,69 +398,6 @@ class Erf(UnaryOp):
         return torch.erf(input)
 
 
-@register_op("pow")
-class Pow(UnaryOp):
-    """Power with a constant exponent p: y = x^p.
-
-    dL/dx = g p x^(p-1), and 0 for p = 0.
-    """
-
-    exponent: float
-
-    supports_complex_step = True
-    examples = (
-        OpExample(((3, 4),), {"exponent": 2.0}),
-        OpExample(((3, 4),), {"exponent": 3}),
-        OpExample(((4,),), {"exponent": -1.5}, low=0.2, high=3),
-        OpExample(((4,),), {"exponent": 0.5}, low=0.2, high=3),
-    )
-
-    def forward(self, input: Array) -> Array:
-        return self._raise_in_float64(input, self.exponent)
-
-    def evaluate_derivative(self, x: Array, y: Array) -> Array:
-        if self.exponent == 0:
-            return np.zeros_like(x)
-        return self.exponent * self._raise_in_float64(x, self.exponent - 1)
-
-    def estimate_value_magnitude(self, x: Array, y: Array) -> Array:
-        return np.abs(y) * (1 + self._estimate_exponent_rounding(x, float(self.exponent)))
-
-    def estimate_derivative_magnitude(self, x: Array, y: Array) -> Array:
-        return np.abs(self.evaluate_derivative(x, y)) * (
-            1 + self._estimate_exponent_rounding(x, float(self.exponent - 1))
-        )
-
-    @staticmethod
-    def _estimate_exponent_rounding(x: Array, exponent: float) -> Array:
-        """Return the relative error of the power, in units of u, from a rounded exponent.
-
-        PyTorch rounds the exponent to the dtype. A multiple of 1/4 up to 64 is a number of every dtype.
-        """
-        if (4 * exponent).is_integer() and abs(exponent) <= 64:
-            return np.zeros_like(x)
-        absolute = np.abs(x)
-        return np.abs(exponent * np.log(np.where(absolute > 0, absolute, 1)))
-
-    @staticmethod
-    def _raise_in_float64(x: Array, exponent: float) -> Array:
-        """Return the power, computed in float64 at least.
-
-        An odd exponent rounded to float32 may be even.
-        """
-        return analytic_continuation.raise_to_power(x.astype(np.result_type(x, np.float64)), exponent).astype(x.dtype)
-
-    def list_gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
-        return [declare_factor(self.exponent, "exponent")]
-
-    @declare_bug("the exponent was not reduced by 1")
-    def exponent_not_reduced(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (gradient * self.exponent * output,)
-
-    def torch_forward(self, torch: Any, input: Any) -> Any:
-        return torch.pow(input, self.exponent)
-
-
 class PiecewiseUnary(UnaryOp):
     """A function of pieces.
 
@@ -533,50 +468,3 @@ class Abs(PiecewiseUnary):
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.abs(input)
-
-
-@register_op("clamp")
-class Clamp(PiecewiseUnary):
-    """Clamping: y = min(max(x, low), high). dL/dx = g where low <= x <= high, else 0."""
-
-    numpy_calls = 7
-    min: float | None = None
-    max: float | None = None
-
-    examples = (
-        OpExample(((3, 4),), {"min": -1.0, "max": 1}),
-        OpExample(((5,),), {"min": 0.3}),
-        OpExample(((5,),), {"max": 0.3}),
-    )
-    rounds_nothing = True
-
-    def infer_output_shape(self, input: Shape) -> Shape:
-        if self.min is None and self.max is None:
-            raise ShapeError("a min, a max or both, and has neither")
-        return input
-
-    def round_constants(self, nearest: Callable[[float], float]) -> Op:
-        low, high = (None if end is None else nearest(end) for end in (self.min, self.max))
-        return dataclasses.replace(self, min=low, max=high)
-
-    @property
-    def kink_positions(self) -> tuple[float, ...]:
-        ends = [end for end in (self.min, self.max) if end is not None]
-        return tuple(dict.fromkeys(ends)) if len(ends) < 2 or ends[0] <= ends[1] else ()
-
-    def select_branch(self, input: Array) -> Array:
-        is_below = np.zeros(input.shape, np.int8) if self.min is None else (input < self.min).astype(np.int8)
-        above = np.zeros(input.shape, np.int8) if self.max is None else (input > self.max).astype(np.int8)
-        # PyTorch gives max where min > max.
-        return np.where(above > 0, 1, -is_below)
-
-    def forward_on_branch(self, branch: Array, input: Array) -> Array:
-        ends = (0.0 if self.min is None else self.min, 0.0 if self.max is None else self.max)
-        low = ends[0] if self.max is None else min(ends)
-        return np.select([branch < 0, branch > 0], [low, ends[1]], input).astype(input.dtype, copy=False)
-
-    def evaluate_derivative(self, x: Array, y: Array) -> Array:
-        return (self.select_branch(x) == 0).astype(x.dtype)
-
-    def torch_forward(self, torch: Any, input: Any) -> Any:
-        return torch.clamp(input, self.min, self.max)

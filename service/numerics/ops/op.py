@@ -464,6 +464,14 @@ class Op(ABC):
         """
         return self
 
+    def select_form(self, *shapes: Shape | None) -> "Op":
+        """Return the op that computes these operands: the op itself, or a form of it.
+
+        A form with other numerics, such as a power with a tensor as exponent, is a class of its own: see
+        `register_form`. It takes the operands of its slots, which are the first. The default is the op itself.
+        """
+        return self
+
     def round_constants(self, nearest: Callable[[float], float]) -> "Op":
         """Return the op with the constants rounded that bound or replace elements.
 
@@ -675,3 +683,22 @@ def declare_step_op(name: str) -> _OpDecorator:
         return op_class
 
     return declare
+
+
+OP_FORMS: dict[tuple[str, str], type[Op]] = {}
+"""Forms of ops, by the name of the op and that of the form."""
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def register_form(name: str, form: str) -> _OpDecorator:
+    """Return a decorator that makes a class a form of the op `name`, which `select_form` of that op returns.
+
+    A form has no name of its own on the wire.
+    """
+
+    def register(cls: OpClassT) -> OpClassT:
+        op_class: Any = _complete_op_class(cls, name)
+        OP_FORMS[name, form] = op_class
+        return op_class
+
+    return register
