@@ -7,7 +7,7 @@ from annotated_types import Gt
 
 from service.numerics.ops.axis_numbers import NotNegative, NotNegativeSingle, Positive, PositiveSingle, spread_over_axes
 from service.numerics.ops.composite import CompositeOp, Expansion
-from service.numerics.ops.op import OpExample, ShapeError, register_op
+from service.numerics.ops.op import OP_REGISTRY, OpExample, ShapeError, register_form, register_op
 
 
 @register_op("conv_transpose1d")
@@ -49,30 +49,80 @@ class ConvTranspose1d(CompositeOp):
         )
 
 
+@register_form("batch_norm", "of running statistics")
+class BatchNormOfRunningStatistics(CompositeOp):
+    """Batch normalisation in evaluation: y = f x + (b - f m) with f = w / sqrt(v + eps), as PyTorch computes it.
+
+    The textbook's w (x - m) / sqrt(v + eps) rounds less where x is near a large m.
+    """
+
+    eps: float = 1e-5
+
+    inputs = ("input", "weight?", "bias?", "running_mean?", "running_var?")
+
+    def expand(
+        self, step: Expansion, input: str, weight: str | None, bias: str | None, running_mean: str, running_var: str
+    ) -> str:
+        shape = [-1, *(1,) * (len(step.get_shape(input)) - 2)]
+        factor = step("rsqrt", step("add", running_var, self.eps))
+        if weight is not None:
+            factor = step("mul", factor, weight)
+        shift = step("neg", step("mul", running_mean, factor))
+        if bias is not None:
+            shift = step("add", bias, shift)
+        scaled = step("mul", input, step("reshape", factor, shape=shape))
+        return step("add", scaled, step("reshape", shift, shape=shape))
+
+    def torch_forward(self, torch: Any, *inputs: Any) -> Any:
+        return OP_REGISTRY["batch_norm"](training=False, eps=self.eps).torch_forward(torch, *inputs)
+
+
 @register_op("instance_norm")
 class InstanceNorm(CompositeOp):
     """Normalisation of each channel of each sample: group_norm with one channel a group.
 
     y = w z + b with z = (x - m) / s, the mean m and s = sqrt(variance + eps) over the elements of a channel:
         dL/dx = w (g - mean(g) - z mean(g z)) / s        dL/dw = sum g z        dL/db = sum g
+    With use_input_stats=false it is batch_norm with training=false.
     """
 
+    use_input_stats: bool = True
     eps: Annotated[float, Gt(0)] = 1e-5
 
-    inputs = ("input", "weight?", "bias?")
+    inputs = ("input", "weight?", "bias?", "running_mean?", "running_var?")
     positional = ("input",)
     examples = (
-        OpExample(((2, 3, 5), (3,), (3,))),
-        OpExample(((1, 2, 3, 2), None, None), {"eps": 0.1}),
+        OpExample(((2, 3, 5), (3,), (3,), None, None)),
+        OpExample(((1, 2, 3, 2), None, None, None, None), {"eps": 0.1}),
+        OpExample(((2, 3, 4), (3,), (3,), (3,), (3,)), {"use_input_stats": False}, low=0.3),
     )
 
-    def expand(self, step: Expansion, input: str, weight: str | None, bias: str | None) -> str:
-        shape = step.get_shape(input)
-        if len(shape) < 3 or not shape[1] or prod(shape[2:]) < 2:
+    def expand(
+        self,
+        step: Expansion,
+        input: str,
+        weight: str | None,
+        bias: str | None,
+        running_mean: str | None = None,
+        running_var: str | None = None,
+    ) -> str:
+        shape, statistics = step.get_shape(input), (running_mean, running_var)
+        if len(shape) < 3:
+            raise ShapeError("an input (B, C, ...) of three axes or more")
+        if not self.use_input_stats:
+            return step("batch_norm", input, weight, bias, *statistics, training=False, eps=self.eps)
+        if statistics != (None, None):
+            raise ShapeError("running_mean and running_var with use_input_stats=false alone")
+        if not shape[1] or prod(shape[2:]) < 2:
             raise ShapeError("an input (B, C, ...) with several elements a channel")
         return step("group_norm", input, weight, bias, num_groups=shape[1], eps=self.eps)
 
-    def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
+    def torch_forward(
+        self, torch: Any, input: Any, weight: Any, bias: Any, running_mean: Any = None, running_var: Any = None
+    ) -> Any:
+        if not self.use_input_stats:
+            op = OP_REGISTRY["batch_norm"](training=False, eps=self.eps)
+            return op.torch_forward(torch, input, weight, bias, running_mean, running_var)
         return torch.nn.functional.instance_norm(input, weight=weight, bias=bias, eps=self.eps)
 
 

@@ -8,7 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Len
@@ -17,12 +17,14 @@ from service.numerics.core.batching import Array, Shape, align_rank, count_eleme
 from service.numerics.core.sparsity import drop_missing, take_elementwise_min, take_min_over_axes
 from service.numerics.ops.backward_form import BackwardForm, FormulaOp, Scope
 from service.numerics.ops.op import (
+    OP_FORMS,
     DependencyLabels,
     Gradients,
     Op,
     OpExample,
     ShapeError,
     declare_bug_named,
+    register_form,
     register_op,
 )
 from service.numerics.ops.partial_sums import bound_sum
@@ -470,20 +472,12 @@ class ChannelNormalisation(CentredNormalisation):
         return parameter.reshape(parameter.shape[0], 1, -1, *(1,) * (x.ndim - 3))
 
 
-@register_op("batch_norm")
-class BatchNorm(ChannelNormalisation):
-    """Batch normalisation of each channel over the batch and its positions.
-
-    y = w z + b with z = (x - m) r, r = 1 / sqrt(v + eps). The statistics are those of the batch itself, as in training:
-    m and v are mean and biased variance of the N elements of channel c in x (B, C, ...). With g = dL/dy, h = g w,
-    mean(.) over a channel, w and b (C,):
-        dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N),  so
-        dL/dx = r (h - mean(h) - z mean(h z))
-        dL/dw_c = sum g z,  dL/db_c = sum g,  over the channel
-    """
+@register_form("batch_norm", "of the batch")
+class BatchNormOfBatch(ChannelNormalisation):
+    """Batch normalisation by the statistics of the batch itself."""
 
     numpy_calls = 11
-    training: Literal[True] = True
+    training: bool = True
     eps: NotNegativeFloat = 1e-5
 
     # A weight is the same for a whole group.
@@ -491,12 +485,6 @@ class BatchNorm(ChannelNormalisation):
         _CENTRED_FORM, omitted=(*_CENTRED_FORM.omitted, "input:wrong_factor:z_weighted for z")
     )
     inputs = ("input", "weight?", "bias?")
-    positional = ("input",)
-    examples = (
-        OpExample(((5, 3), (3,), (3,))),
-        OpExample(((3, 2, 4), None, (2,)), {"eps": 1e-3}),
-        OpExample(((2, 3, 2, 2), (3,), None)),
-    )
 
     def infer_output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
         if len(input) < 2:
@@ -515,6 +503,69 @@ class BatchNorm(ChannelNormalisation):
 
     def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         return torch.nn.functional.batch_norm(input, None, None, weight, bias, training=True, eps=self.eps)
+
+
+@register_op("batch_norm")
+class BatchNorm(BatchNormOfBatch):
+    """Batch normalisation of each channel over the batch and its positions.
+
+    y = w z + b with z = (x - m) r, r = 1 / sqrt(v + eps). The statistics are those of the batch itself, as in training:
+    m and v are mean and biased variance of the N elements of channel c in x (B, C, ...). With g = dL/dy, h = g w,
+    mean(.) over a channel, w and b (C,):
+        dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N),  so
+        dL/dx = r (h - mean(h) - z mean(h z))
+        dL/dw_c = sum g z,  dL/db_c = sum g,  over the channel
+    With training=false m and v are running_mean and running_var, which no x moves, so dL/dx = r h. As inputs they have
+    gradients as well, unlike in PyTorch: dL/dm_c = -sum r h, dL/dv_c = -sum r^2 h z / 2.
+    """
+
+    training: bool = True
+    eps: NotNegativeFloat = 1e-5
+
+    inputs = ("input", "weight?", "bias?", "running_mean?", "running_var?")
+    positional = ("input",)
+    examples = (
+        OpExample(((5, 3), (3,), (3,), None, None)),
+        OpExample(((3, 2, 4), None, (2,), None, None), {"eps": 1e-3}),
+        OpExample(((2, 3, 2, 2), (3,), None, None, None)),
+    )
+
+    def infer_output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
+        affine, statistics = parameters[:2], parameters[2:]
+        if self.training:
+            if any(shape is not None for shape in statistics):
+                raise ShapeError("running_mean and running_var with training=false alone: a batch has its own")
+            return super().infer_output_shape(input, *affine)
+        if len(input) < 2:
+            raise ShapeError("an input (B, C, ...)")
+        if len(statistics) < 2 or any(shape != input[1:2] for shape in statistics):
+            raise ShapeError(f"with training=false a running_mean and a running_var of shape {list(input[1:2])}")
+        self._check_channels(input, affine)
+        return input
+
+    def select_form(self, *shapes: Shape | None) -> Op:
+        if self.training:
+            return BatchNormOfBatch(eps=self.eps)
+        return OP_FORMS["batch_norm", "of running statistics"](eps=self.eps)
+
+    def torch_forward(
+        self,
+        torch: Any,
+        input: Any,
+        weight: Any,
+        bias: Any,
+        running_mean: Any = None,
+        running_var: Any = None,
+    ) -> Any:
+        if self.training:
+            return super().torch_forward(torch, input, weight, bias)
+        if not (running_mean.requires_grad or running_var.requires_grad):
+            return torch.nn.functional.batch_norm(input, running_mean, running_var, weight, bias, eps=self.eps)
+        # PyTorch's own function has no derivative by its statistics.
+        shape = (-1, *(1,) * (input.ndim - 2))
+        factor = torch.rsqrt(running_var + self.eps) * (1 if weight is None else weight)
+        shift = (0 if bias is None else bias) - running_mean * factor
+        return input * factor.reshape(shape) + shift.reshape(shape)
 
 
 @register_op("group_norm")
