@@ -5,9 +5,10 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Lt
 
 from service.numerics.core.batching import (
     Array,
@@ -20,8 +21,10 @@ from service.numerics.core.batching import (
 )
 from service.numerics.core.sparsity import take_elementwise_min, take_min_over_axes
 from service.numerics.ops import analytic_continuation
+from service.numerics.ops.composite import CompositeOp, Expansion
 from service.numerics.ops.multipliers import Multiplier, declare_factor
 from service.numerics.ops.op import (
+    OP_FORMS,
     ComputeCost,
     DependencyLabels,
     Gradients,
@@ -31,6 +34,7 @@ from service.numerics.ops.op import (
     ShapeError,
     declare_bug,
     declare_bug_named,
+    register_form,
     register_op,
 )
 from service.numerics.ops.partial_sums import bound_product, bound_sum
@@ -52,10 +56,14 @@ class ScaledDotProductAttention(Op):
         dL/dP = g v^T,  dL/dS = P * (dL/dP - sum_j P_ij dL/dP_ij)
         dL/dq = s dL/dS k,  dL/dk = s dL/dS^T q
         dL/dM = dL/dS, summed over the axes along which M was broadcast
+    Leading axes of q, k and v are broadcast. With `enable_gqa` each head of k and v, on the third axis from the end,
+    serves several heads of q in a row. The gradient of what is broadcast or shared is summed over its copies.
     """
 
     is_causal: bool = False
     scale: float | None = None
+    enable_gqa: bool = False
+    dropout_p: Annotated[float, Ge(0), Lt(1)] = 0.0
 
     scratch_arrays = 6
     inputs = ("query", "key", "value", "attn_mask?:float|bool")
@@ -70,15 +78,48 @@ class ScaledDotProductAttention(Op):
     )
 
     def infer_output_shape(self, query: Shape, key: Shape, value: Shape, attn_mask: Shape | None) -> Shape:
-        ranks = {len(query), len(key), len(value)}
-        if len(ranks) > 1 or min(ranks) < 2 or not query[:-2] == key[:-2] == value[:-2]:
-            raise ShapeError("query (..., L, E), key (..., S, E), value (..., S, V) with the same leading axes")
+        if self.dropout_p:
+            raise ShapeError(
+                "dropout_p=0: a check needs the elements that are dropped. Write the steps, with the mask over"
+                " 1 - dropout_p as a tensor: p = softmax(scores, -1), d = mul(p, mask), y = matmul(d, value)"
+            )
+        if min(len(query), len(key), len(value)) < 2:
+            raise ShapeError("query (..., L, E), key (..., S, E), value (..., S, V)")
         if query[-1] != key[-1] or key[-2] != value[-2]:
             raise ShapeError("query and key of the same length E, key and value of the same number S")
-        weights = (*query[:-1], key[-2])
+        leading = self._infer_leading_axes(query, key, value)
+        weights = (*leading, query[-2], key[-2])
         if attn_mask is not None:
             self._check_mask(weights, attn_mask)
-        return (*query[:-1], value[-1])
+        return (*leading, query[-2], value[-1])
+
+    def _infer_leading_axes(self, query: Shape, key: Shape, value: Shape) -> Shape:
+        """Return the axes in front of the last two, to which all three are broadcast."""
+        leading = [query[:-2], key[:-2], value[:-2]]
+        if self.enable_gqa:
+            if any(not axes for axes in leading):
+                raise ShapeError(
+                    "query (..., H, L, E), key and value with enable_gqa, heads on the third axis from the end"
+                )
+            heads = query[-3]
+            if any(not axes[-1] or heads % axes[-1] for axes in leading):
+                raise ShapeError("a number of heads of key and of value that divides that of query, for enable_gqa")
+            leading = [(*axes[:-1], heads) for axes in leading]
+        try:
+            return np.broadcast_shapes(*leading)
+        except ValueError:
+            raise ShapeError(
+                "query (..., L, E), key (..., S, E), value (..., S, V) with leading axes that broadcast together"
+            ) from None
+
+    def select_form(self, *shapes: Shape | None) -> Op:
+        query, key, value, _ = shapes
+        assert query is not None
+        assert key is not None
+        assert value is not None
+        if query[:-2] == key[:-2] == value[:-2]:
+            return self
+        return OP_FORMS[self.name, "of copies"](is_causal=self.is_causal, scale=self.scale, enable_gqa=self.enable_gqa)
 
     def resolve_shape_defaults(self, *shapes: Shape | None) -> Op:
         query = shapes[0]
@@ -271,8 +312,42 @@ class ScaledDotProductAttention(Op):
 
     def torch_forward(self, torch: Any, query: Any, key: Any, value: Any, attn_mask: Any) -> Any:
         return torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=attn_mask, is_causal=self.is_causal, scale=self.scale
+            query,
+            key,
+            value,
+            attn_mask=attn_mask,
+            is_causal=self.is_causal,
+            scale=self.scale,
+            enable_gqa=self.enable_gqa,
         )
+
+
+@register_form("scaled_dot_product_attention", "of copies")
+class AttentionOfCopies(CompositeOp):
+    """Attention whose keys, values or queries are broadcast, or shared by heads: attention of copies."""
+
+    is_causal: bool = False
+    scale: float | None = None
+    enable_gqa: bool = False
+
+    inputs = ("query", "key", "value", "attn_mask?:float|bool")
+
+    def expand(self, step: Expansion, query: str, key: str, value: str, attn_mask: str | None) -> str:
+        op = ScaledDotProductAttention(is_causal=self.is_causal, scale=self.scale, enable_gqa=self.enable_gqa)
+        leading = op.infer_output_shape(*map(step.get_shape, (query, key, value, attn_mask)))[:-2]
+        copies: list[str] = []
+        for operand in (query, key, value):
+            copied, shape = operand, step.get_shape(operand)
+            if self.enable_gqa and shape[-3] != leading[-1]:
+                copied = step("repeat_interleave", copied, repeats=leading[-1] // shape[-3], dim=-3)
+            if step.get_shape(copied)[:-2] != leading:
+                copied = step("expand", copied, size=[*leading, *shape[-2:]])
+            copies.append(copied)
+        return step(self.name, *copies, attn_mask, is_causal=self.is_causal, scale=self.scale)
+
+    def torch_forward(self, torch: Any, *inputs: Any) -> Any:
+        op = ScaledDotProductAttention(is_causal=self.is_causal, scale=self.scale, enable_gqa=self.enable_gqa)
+        return op.torch_forward(torch, *inputs)
 
 
 def add_underflow_loss(p: Array, errors: ErrorModel) -> Array:

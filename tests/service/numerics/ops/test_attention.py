@@ -11,7 +11,9 @@ NAME = "scaled_dot_product_attention"
     ("attributes", "shapes", "words"),
     [
         ({}, ((4,), (4,), (4,), None), "query (..., L, E)"),
-        ({}, ((2, 3, 4), (3, 4), (3, 4), None), "the same leading axes"),
+        ({}, ((2, 3, 4), (3, 3, 4), (2, 3, 4), None), "leading axes that broadcast together"),
+        ({"enable_gqa": True}, ((4, 3, 4), (3, 3, 4), (1, 3, 4), None), "number of heads"),
+        ({"dropout_p": 0.5}, ((3, 4), (3, 4), (3, 4), None), "mul(p, mask)"),
         ({}, ((3, 4), (5, 3), (5, 2), None), "the same length E"),
         ({}, ((3, 4), (5, 4), (6, 2), None), "the same number S"),
         ({"is_causal": True}, ((3, 4), (5, 4), (5, 2), (3, 5)), "either an attn_mask or is_causal"),
