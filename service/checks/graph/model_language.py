@@ -254,7 +254,9 @@ def _get_nodes(request: CheckRequest[NodeBase]) -> Sequence[NodeBase]:
 
 def _build_node(node: NodeBase, position: int, dtype: ComputeDtype) -> Node:
     op_type = OP_REGISTRY[cast("Any", node).op]
-    op = op_type(**{attribute.name: getattr(node, attribute.name) for attribute in _list_attributes(op_type)})
+    attributes = {attribute.name: getattr(node, attribute.name) for attribute in _list_attributes(op_type)}
+    _drop_dtype(attributes, op_type, position, dtype)
+    op = op_type(**attributes)
     graph_node = Node(
         node.name,
         op.resolve_dtype_defaults(float(np.finfo(dtype.storage_dtype).eps)),
@@ -267,6 +269,18 @@ def _build_node(node: NodeBase, position: int, dtype: ComputeDtype) -> Node:
             detail = f"a number too large for dtype {dtype.name}"
             raise InvalidRequestError([error_at(detail, "model", "nodes", position, "inputs")])
     return graph_node
+
+
+def _drop_dtype(attributes: dict[str, Any], op: type[Op], position: int, dtype: ComputeDtype) -> None:
+    """Drop the dtype that a node names, or refuse one that is not the model's."""
+    if attributes.get("dtype") not in (None, dtype.name):
+        detail = (
+            f"{op.name} computes in {dtype.name}, the dtype of the request, as every node does: leave this out, or set"
+            f" dtype of the request to {attributes['dtype']}"
+        )
+        raise InvalidRequestError([error_at(detail, "model", "nodes", position, "dtype")])
+    if "dtype" in attributes:
+        attributes["dtype"] = None
 
 
 def _parse_operands(node: NodeBase, op: type[Op], position: int) -> tuple[Operand, ...]:

@@ -83,7 +83,7 @@ def list_positional_parameters(op: type[Op]) -> tuple[str, ...]:
     """
     if op.positional:
         return op.positional
-    names = [*(slot.name for slot in op.slots), *_list_attribute_names(op)]
+    names = [*(slot.name for slot in op.slots), *(name for name in _list_attribute_names(op) if name != "dtype")]
     return tuple(names[: names.index("reduction")] if "reduction" in names else names)
 
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import FunctionType, MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, dataclass_transform, get_origin
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, cast, dataclass_transform, get_origin
 
 import numpy as np
 
@@ -23,6 +23,10 @@ from service.numerics.ops.subgradient_choices import SubgradientChoices
 Gradients = tuple[Array | None, ...]
 DependencyLabels = Sequence[Array | None]
 BackwardPass = Callable[..., Gradients]
+
+
+DtypeName = Literal["float64", "float32", "float16", "bfloat16"]
+"""Dtype that an op may name. It is that of the model, and a node has none of its own."""
 
 
 class ShapeError(ValueError):

@@ -10,7 +10,7 @@ import numpy as np
 from service.numerics.core.batching import Array, Shape
 from service.numerics.core.sparsity import drop_missing
 from service.numerics.ops.axes import AxisSelection, normalize_axis
-from service.numerics.ops.op import DependencyLabels, Gradients, Op, OpExample, declare_bug, register_op
+from service.numerics.ops.op import DependencyLabels, DtypeName, Gradients, Op, OpExample, declare_bug, register_op
 from service.numerics.ops.reduction import ReductionOp
 from service.numerics.ops.rounding_errors import ErrorModel, Rounding
 from service.numerics.ops.running_sums import sum_discounted_from_end
@@ -31,6 +31,7 @@ class Prod(ReductionOp):
 
     dim: AxisSelection = None
     keepdim: bool = False
+    dtype: DtypeName | None = None
 
     positional = ("input",)
     supports_complex_step = True
@@ -79,6 +80,7 @@ class Cumprod(Op):
     """
 
     dim: int
+    dtype: DtypeName | None = None
 
     inputs = ("input",)
     supports_complex_step = True

@@ -22,6 +22,7 @@ from service.numerics.ops.axes import (
 from service.numerics.ops.multipliers import Multiplier, declare_count_multipliers, declare_division, declare_factor
 from service.numerics.ops.op import (
     DependencyLabels,
+    DtypeName,
     Gradients,
     Op,
     OpExample,
@@ -157,6 +158,7 @@ class Sum(ReductionOp):
 
     dim: AxisSelection = None
     keepdim: bool = False
+    dtype: DtypeName | None = None
 
     supports_complex_step = True
     ends_in_sum = True
@@ -201,6 +203,7 @@ class Mean(ReductionOp):
 
     dim: AxisSelection = None
     keepdim: bool = False
+    dtype: DtypeName | None = None
 
     supports_complex_step = True
     ends_in_sum = True
@@ -686,6 +689,7 @@ class Cumsum(Op):
     """
 
     dim: int
+    dtype: DtypeName | None = None
 
     inputs = ("input",)
     supports_complex_step = True

@@ -12,6 +12,7 @@ from service.numerics.ops.activation import CurvedActivation, compute_sigmoid_de
 from service.numerics.ops.elementwise import Cancellation, PiecewiseUnary
 from service.numerics.ops.multipliers import Multiplier, declare_factor
 from service.numerics.ops.op import (
+    DtypeName,
     Gradients,
     OpExample,
     declare_bug,
@@ -230,6 +231,7 @@ class Softmin(Softmax):
 
     numpy_calls = 6
     dim: int
+    dtype: DtypeName | None = None
 
     examples = (
         OpExample(((3, 4),), {"dim": 1}),

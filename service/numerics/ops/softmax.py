@@ -12,6 +12,7 @@ from service.numerics.ops.axes import normalize_axis
 from service.numerics.ops.backward_form import BackwardForm, FormulaOp, Scope
 from service.numerics.ops.op import (
     DependencyLabels,
+    DtypeName,
     Gradients,
     Op,
     OpExample,
@@ -232,6 +233,7 @@ class Softmax(AxiswiseOp, FormulaOp):
 
     numpy_calls = 5
     dim: int
+    dtype: DtypeName | None = None
 
     supports_complex_step = True
 
@@ -304,6 +306,7 @@ class LogSoftmax(AxiswiseOp, FormulaOp):
 
     numpy_calls = 9
     dim: int
+    dtype: DtypeName | None = None
 
     supports_complex_step = True
 

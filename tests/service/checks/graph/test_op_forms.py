@@ -6,6 +6,9 @@ import pytest
 from schemas.problem_details import InvalidRequestError
 from tests.service.checks.graph.test_check import get_report
 
+QUERIES = {"q": np.sin(np.arange(16.0)).reshape(4, 2, 2).tolist()}
+KEYS = np.cos(np.arange(24.0) ** 2).reshape(4, 3, 2).tolist()
+VALUES = np.sin(np.arange(24.0) ** 2).reshape(4, 3, 2).tolist()
 STATISTICS = {"m": [0.3, -0.2], "v": [1.2, 0.4]}
 FORMS = {
     "pad, reflect": ("pad(x, [2, 1], mode='reflect')", {"x": [[0.4, -1.2, 0.7]]}, {}),
@@ -26,6 +29,14 @@ FORMS = {
     ),
     "instance_norm in evaluation": (
         "instance_norm(x, running_mean=m, running_var=v, use_input_stats=False)", {"x": [[[1.0], [2.0]]]}, STATISTICS,
+    ),
+    "attention with leading axes of each": (
+        "scaled_dot_product_attention(q, k, v, m)", QUERIES | {"k": KEYS[:1], "v": VALUES}, {"m": [[0.0, 0.5, -1.0]]},
+    ),
+    "attention with shared heads": (
+        "scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)",
+        QUERIES | {"k": KEYS[:2], "v": VALUES[:1]},
+        {},
     ),
 }  # fmt: skip
 
@@ -66,6 +77,8 @@ REFUSALS = {
     "batch_norm(x, running_mean=x)": "running_mean and running_var with training=false alone",
     "instance_norm(x, running_mean=x)": "an input (B, C, ...) of three axes or more",
     "div(x, x, rounding_mode='ceil')": "trunc",
+    "scaled_dot_product_attention(x, x, x, dropout_p=0.1)": "d = mul(p, mask)",
+    "scaled_dot_product_attention(x, x, x, enable_gqa=True)": "heads on the third axis from the end",
 }
 
 
@@ -98,3 +111,21 @@ def test_a_clamp_between_equal_ends_gives_its_gradient_to_an_end() -> None:
         for low, high in ((0, 1), (1, 0), (0.5, 0.5), (0, 0), (1, 1))
     ]
     assert outcomes == ["pass", "pass", "pass", "fail", "fail"]
+
+
+@pytest.mark.parametrize(
+    "call", ["softmax(x, -1", "log_softmax(x, -1", "cumsum(x, 0", "sum(x", "mean(x", "prod(x", "cumprod(x, 0"]
+)
+def test_a_node_may_name_the_dtype_of_the_model_and_no_other(call) -> None:
+    weights = {"x": [[0.5, 2.0], [1.5, -1.0]]}
+    for dtype in ("float32", "bfloat16"):
+        named, plain = (
+            check_form(text, weights, {}, dtype=dtype) for text in (f"{call}, dtype='{dtype}')", f"{call})")
+        )
+        assert named["gradients"] == plain["gradients"]
+        assert named["model_text"] == plain["model_text"]
+    with pytest.raises(InvalidRequestError) as error:
+        check_form(f"{call}, dtype='float32')", weights, {})
+    (entry,) = error.value.errors
+    assert "computes in float64, the dtype of the request" in entry["detail"]
+    assert "dtype" not in entry["pointer"]
