@@ -43,7 +43,7 @@ class StandardDeviation(CompositeOp):
     """
 
     dim: AxisSelection = None
-    correction: float = 1
+    correction: float | None = 1
     keepdim: bool = False
 
     inputs = ("input",)
@@ -58,11 +58,12 @@ class StandardDeviation(CompositeOp):
         shape = step.get_shape(input)
         axes = normalize_axes(self.dim, len(shape))
         count = count_elements(tuple(shape[axis] for axis in axes))
-        if count <= self.correction:
-            raise ShapeError(f"more than {self.correction:g} elements for the deviation, and has {count}")
+        correction = 1 if self.correction is None else self.correction
+        if count <= correction:
+            raise ShapeError(f"more than {correction:g} elements for the deviation, and has {count}")
         centred = step("sub", input, step("mean", input, dim=list(axes), keepdim=True))
         norm = step("vector_norm", centred, dim=list(axes), keepdim=self.keepdim)
-        return step("div", norm, math.sqrt(count - self.correction))
+        return step("div", norm, math.sqrt(count - correction))
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         axes = normalize_axes(self.dim, input.ndim)

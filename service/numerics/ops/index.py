@@ -11,6 +11,7 @@ import numpy as np
 from service.numerics.core.batching import Array, Shape, count_elements
 from service.numerics.ops.axes import normalize_axis
 from service.numerics.ops.op import (
+    OP_FORMS,
     DependencyLabels,
     Gradients,
     Op,
@@ -20,6 +21,7 @@ from service.numerics.ops.op import (
     ShapeError,
     declare_bug,
     declare_bug_named,
+    register_form,
     register_op,
 )
 from service.numerics.ops.rounding_errors import count_running_terms
@@ -79,13 +81,19 @@ class IndexSelect(SelectionOp):
     )
 
     def infer_output_shape(self, input: Shape, index: Shape) -> Shape:
+        if not input and count_elements(index) == 1 and len(index) <= 1:
+            normalize_axis(self.dim, 0)
+            return ()
         if not input or len(index) > 1:
-            raise ShapeError("an input with at least one axis and an index (n,)")
+            raise ShapeError("an input with at least one axis and an index (n,), or a number and an index (1,)")
         axis = normalize_axis(self.dim, len(input))
         return (*input[:axis], count_elements(index), *input[axis + 1 :])
 
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
-        _check_index_range(values[1], shapes[0][normalize_axis(self.dim, len(shapes[0]))])
+        _check_index_range(values[1], (shapes[0] or (1,))[normalize_axis(self.dim, len(shapes[0]))])
+
+    def select_form(self, *shapes: Shape | None) -> Op:
+        return self if shapes[0] else OP_FORMS["index_select", "of a number"](dim=self.dim)
 
     def _get_batched_axis(self, input: Array) -> int:
         return normalize_axis(self.dim, input.ndim - 1) + 1
@@ -118,6 +126,48 @@ class IndexSelect(SelectionOp):
         return torch.index_select(input, self.dim, index)
 
 
+class SelectionOfNumber(SelectionOp):
+    """Selection from a tensor without axes, by an index of one element, 0: y = x, dL/dx = g."""
+
+    dim: int
+
+    def infer_output_shape(self, input: Shape, index: Shape) -> Shape:
+        return ()
+
+    def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
+        _check_index_range(values[1], 1)
+
+    def forward(self, input: Array, index: Array) -> Array:
+        return input
+
+    def backward(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
+        return gradient, None
+
+
+@register_form("index_select", "of a number")
+class IndexSelectOfNumber(SelectionOfNumber):
+    """Selection of a number along an axis that it has not: y = x, dL/dx = g."""
+
+    dim: int
+
+    inputs = ("input", "index:index")
+
+    def torch_forward(self, torch: Any, input: Any, index: Any) -> Any:
+        return torch.index_select(input, self.dim, index)
+
+
+@register_form("gather", "of a number")
+class GatherOfNumber(SelectionOfNumber):
+    """Selection of a number by position: y = x, dL/dx = g."""
+
+    dim: int
+
+    inputs = ("input", "index:index")
+
+    def torch_forward(self, torch: Any, input: Any, index: Any) -> Any:
+        return torch.gather(input, self.dim, index)
+
+
 @register_op("gather")
 class Gather(SelectionOp):
     """Selection by position: y[p] = x[p with its coordinate `dim` replaced by i[p]].
@@ -136,7 +186,7 @@ class Gather(SelectionOp):
     )
 
     def infer_output_shape(self, input: Shape, index: Shape) -> Shape:
-        if not input or len(input) != len(index):
+        if len(input) != len(index):
             raise ShapeError("an input and an index with equally many axes")
         axis = normalize_axis(self.dim, len(input))
         if any(i > n for k, (i, n) in enumerate(zip(index, input, strict=True)) if k != axis):
@@ -144,7 +194,10 @@ class Gather(SelectionOp):
         return index
 
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
-        _check_index_range(values[1], shapes[0][normalize_axis(self.dim, len(shapes[0]))])
+        _check_index_range(values[1], (shapes[0] or (1,))[normalize_axis(self.dim, len(shapes[0]))])
+
+    def select_form(self, *shapes: Shape | None) -> Op:
+        return self if shapes[0] else OP_FORMS["gather", "of a number"](dim=self.dim)
 
     def _get_source_positions(self, input: Array, index: Array) -> tuple[Any, ...]:
         """Return the index into the input, behind all tiles, of each element."""

@@ -257,7 +257,7 @@ class Var(ReductionOp):
     positional = ("input", "dim")
     numpy_calls = 4
     dim: AxisSelection = None
-    correction: float = 1
+    correction: float | None = 1
     keepdim: bool = False
 
     supports_complex_step = True
@@ -267,11 +267,15 @@ class Var(ReductionOp):
         OpExample(((2, 3, 4),), {"dim": [0, -1], "keepdim": True}),
     )
 
+    @property
+    def _correction(self) -> float:
+        return 1 if self.correction is None else self.correction
+
     def infer_output_shape(self, input: Shape) -> Shape:
         axes = normalize_axes(self.dim, len(input))
         count = count_elements(tuple(input[axis] for axis in axes))
-        if count <= self.correction:
-            raise ShapeError(f"more than {self.correction:g} elements for the variance, and has {count}")
+        if count <= self._correction:
+            raise ShapeError(f"more than {self._correction:g} elements for the variance, and has {count}")
         return reduce_shape(input, axes, self.keepdim)
 
     def _subtract_mean(self, input: Array) -> Array:
@@ -279,10 +283,10 @@ class Var(ReductionOp):
 
     def forward(self, input: Array) -> Array:
         squares = np.square(self._subtract_mean(input)).sum(axis=self._get_batched_axes(input), keepdims=True)
-        return self._shape_result(squares / (self._count_reduced(input) - self.correction), input)
+        return self._shape_result(squares / (self._count_reduced(input) - self._correction), input)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        factor = 2 / (self._count_reduced(input) - self.correction)
+        factor = 2 / (self._count_reduced(input) - self._correction)
         return (self._restore_axes(gradient, input) * (self._subtract_mean(input) * input.dtype.type(factor)),)
 
     def _subtract_mean_with_errors(self, errors: ErrorModel, input: Array) -> Array:
@@ -305,7 +309,7 @@ class Var(ReductionOp):
         squares = np.square(self._subtract_mean_with_errors(errors, input)).sum(
             axis=self._get_batched_axes(input), keepdims=True
         )
-        output = self._shape_result(squares / (self._count_reduced(input) - self.correction), input)
+        output = self._shape_result(squares / (self._count_reduced(input) - self._correction), input)
         return errors(output, terms=self._count_reduced(input) + 3)
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
@@ -315,11 +319,11 @@ class Var(ReductionOp):
         """
         (input,) = inputs
         centred = self._subtract_mean_with_errors(errors, input)
-        factor = 2 / (self._count_reduced(input) - self.correction)
+        factor = 2 / (self._count_reduced(input) - self._correction)
         return (errors(self._restore_axes(gradient, input) * (centred * factor), terms=3),)
 
     def list_gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
-        return [declare_factor(2), declare_division(self._count_reduced(input) - self.correction)]
+        return [declare_factor(2), declare_division(self._count_reduced(input) - self._correction)]
 
     @declare_bug("N + 1 took the place of the divisor N - correction")
     def divided_by_all(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -329,10 +333,10 @@ class Var(ReductionOp):
 
     @declare_bug("the mean was not subtracted")
     def mean_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (self._restore_axes(gradient, input) * input * 2 / (self._count_reduced(input) - self.correction),)
+        return (self._restore_axes(gradient, input) * input * 2 / (self._count_reduced(input) - self._correction),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
-        return torch.var(input, self._torch_dim(input), correction=self.correction, keepdim=self.keepdim)
+        return torch.var(input, self._torch_dim(input), correction=self._correction, keepdim=self.keepdim)
 
 
 @register_op("amax")

@@ -6,7 +6,17 @@ import numpy as np
 
 from service.numerics.core.batching import Array, Shape
 from service.numerics.ops.axes import normalize_axis
-from service.numerics.ops.op import Gradients, Op, OpExample, ShapeError, declare_bug, register_op
+from service.numerics.ops.composite import CompositeOp, Expansion
+from service.numerics.ops.op import (
+    OP_FORMS,
+    Gradients,
+    Op,
+    OpExample,
+    ShapeError,
+    declare_bug,
+    register_form,
+    register_op,
+)
 from service.numerics.ops.placement import (
     REPEATED_INDEX,
     AddingPlacement,
@@ -127,20 +137,40 @@ class AxisIndex(Op):
 
 @register_op("index_add")
 class IndexAdd(AxisIndex, AddingPlacement):
-    """Sum into positions of an axis: y[..., i_k, ...] += s[..., k, ...] for each k, y = x before.
+    """Sum into positions of an axis: y[..., i_k, ...] += alpha s[..., k, ...] for each k, y = x before.
 
-    dL/dx = g, dL/ds[..., k, ...] = g[..., i_k, ...].
+    dL/dx = g, dL/ds[..., k, ...] = alpha g[..., i_k, ...].
     """
 
     dim: int
+    alpha: float = 1
 
     examples = (
         OpExample(((3, 4), (6,), (3, 6)), {"dim": 1}, index_limits={"index": 4}),
         OpExample(((3, 2, 2), (2,), (2, 2, 2)), {"dim": -3}, index_limits={"index": 3}),
     )
 
+    def select_form(self, *shapes: Shape | None) -> Op:
+        return self if self.alpha == 1 else OP_FORMS["index_add", "scaled"](dim=self.dim, alpha=self.alpha)
+
     def torch_forward(self, torch: Any, input: Any, index: Any, source: Any) -> Any:
-        return torch.index_add(input, self.dim, index, source)
+        return torch.index_add(input, self.dim, index, source, alpha=self.alpha)
+
+
+@register_form("index_add", "scaled")
+class ScaledIndexAdd(CompositeOp):
+    """Sum of a source, multiplied by a number, into positions of an axis."""
+
+    dim: int
+    alpha: float
+
+    inputs = IndexAdd.inputs
+
+    def expand(self, step: Expansion, input: str, index: str, source: str) -> str:
+        return step("index_add", input, index, step("mul", source, self.alpha), dim=self.dim)
+
+    def torch_forward(self, torch: Any, *inputs: Any) -> Any:
+        return IndexAdd(dim=self.dim, alpha=self.alpha).torch_forward(torch, *inputs)
 
 
 @register_op("index_copy")

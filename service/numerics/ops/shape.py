@@ -279,7 +279,7 @@ class Narrow(DataMovementOp):
 
     dim: int
     start: int
-    length: Annotated[int, Ge(1)]
+    length: Annotated[int, Ge(0)]
 
     examples = (
         OpExample(((3, 4),), {"dim": 1, "start": 1, "length": 2}),
@@ -324,7 +324,7 @@ class Expand(DataMovementOp):
     A size of -1 leaves an axis as it is. dL/dx = sum of g over the axes along which x was repeated.
     """
 
-    size: Annotated[list[Annotated[int, Ge(-1)]], Len(1, 32)]
+    size: Annotated[list[Annotated[int, Ge(-1)]], Len(0, 32)]
 
     examples = (
         OpExample(((3, 1),), {"size": [3, 4]}),

@@ -38,6 +38,14 @@ FORMS = {
         QUERIES | {"k": KEYS[:2], "v": VALUES[:1]},
         {},
     ),
+    "index_add with a factor": (
+        "index_add(x, 0, i, s, alpha=-0.5)", {"x": [1.0, 2.0, 0.5], "s": [0.3, -1.0, 2.0]}, {"i": [0, 2, 0]},
+    ),
+    "gather of a number": ("gather(x, 0, i)", {"x": 0.7}, {"i": 0}),
+    "index_select of a number": ("index_select(x, 0, i)", {"x": 0.7}, {"i": [0]}),
+    "expand to a number": ("expand(x, [])", {"x": 0.7}, {}),
+    "var with the default correction": ("var(x, correction=None)", {"x": [0.5, 2.0, -1.0]}, {}),
+    "std with the default correction": ("std(x, correction=None)", {"x": [0.5, 2.0, -1.0]}, {}),
 }  # fmt: skip
 
 
@@ -77,6 +85,7 @@ REFUSALS = {
     "batch_norm(x, running_mean=x)": "running_mean and running_var with training=false alone",
     "instance_norm(x, running_mean=x)": "an input (B, C, ...) of three axes or more",
     "div(x, x, rounding_mode='ceil')": "trunc",
+    "narrow(x, 0, 0, -1)": "greater than or equal to 0",
     "scaled_dot_product_attention(x, x, x, dropout_p=0.1)": "d = mul(p, mask)",
     "scaled_dot_product_attention(x, x, x, enable_gqa=True)": "heads on the third axis from the end",
 }
@@ -129,3 +138,17 @@ def test_a_node_may_name_the_dtype_of_the_model_and_no_other(call) -> None:
     (entry,) = error.value.errors
     assert "computes in float64, the dtype of the request" in entry["detail"]
     assert "dtype" not in entry["pointer"]
+
+
+def test_a_slice_of_no_elements_passes_nothing_back() -> None:
+    model = "n = narrow(x, 0, 1, 0)\ns = sum(n)\nt = sum(x)\nloss = add(s, t)"
+    report = get_report({"model": model, "weights": {"x": [0.5, 2.0, -1.0]}, "tensors": {}})
+    assert report["outcome"] == "pass"
+    assert report["gradients"]["x"]["autograd"] == [1.0, 1.0, 1.0]
+
+
+def test_an_index_of_a_number_is_0() -> None:
+    for call in ("index_select(x, 0, i)", "gather(x, 0, i)"):
+        with pytest.raises(InvalidRequestError) as error:
+            check_form(call, {"x": 0.5}, {"i": 1})
+        assert "an index from 0 to 0" in error.value.errors[0]["detail"]
