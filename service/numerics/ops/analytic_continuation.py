@@ -69,8 +69,8 @@ def raise_to_power(x: Array, exponent: float) -> Array:
 def raise_to_powers(x: Array, exponents: Array) -> Array:
     """Return x to exponents of an array of its rank.
 
-    A whole power of a negative number is taken of its absolute value, away from the cut. Of a fraction, or if the
-    exponent itself moves, it is NaN. A power of 0 does not move with the exponent.
+    A whole power of a negative number is taken of its absolute value, away from the cut. It is NaN for a fraction,
+    and for an exponent that moves. A power of 0 does not move with the exponent.
     """
     if x.dtype.kind != "c" and exponents.dtype.kind != "c":
         return np.power(x, exponents)

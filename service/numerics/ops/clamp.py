@@ -71,7 +71,7 @@ class ClampByNumbers(PiecewiseUnary):
 class Clamp(ClampByNumbers):
     """Clamping: y = min(max(x, low), high), where both ends are numbers, or tensors with broadcasting.
 
-    dL/dx = g where low <= x <= high, else 0. Of tensors dL/dhigh = g where x > high or low > high, and dL/dlow = g
+    dL/dx = g where low <= x <= high, else 0. For tensors dL/dhigh = g where x > high or low > high, and dL/dlow = g
     where x < low and low < high, all summed over broadcast axes.
     """
 
@@ -112,7 +112,7 @@ _LOW, _INSIDE, _HIGH = -1, 0, 1
 class ClampByTensors(Op):
     """y = min(max(x, low), high) of tensors: dL/dx = g where low <= x <= high, the rest goes to the end that is y.
 
-    Where both ends are equal and x lies beyond them, PyTorch gives the gradient to none of the two. Either could have
+    If both ends are equal and x lies beyond them, PyTorch gives the gradient to none of the two. Either could have
     it, and here the high end has it.
     """
 

@@ -88,7 +88,7 @@ class Pow(PowerByNumber):
     """Power: y = x^p. The exponent p is a number, or a tensor with broadcasting.
 
     dL/dx = g p x^(p-1), and 0 where p = 0. For a tensor dL/dp = g y log(x), and 0 where x = 0 and p >= 0; both are
-    summed over broadcast axes. The base may be a number. Of a negative base dL/dp is NaN.
+    summed over broadcast axes. The base may be a number. For a negative base dL/dp is NaN.
     """
 
     exponent: float | None = None
