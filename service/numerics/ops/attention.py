@@ -24,7 +24,6 @@ from service.numerics.ops import analytic_continuation
 from service.numerics.ops.composite import CompositeOp, Expansion
 from service.numerics.ops.multipliers import Multiplier, declare_factor
 from service.numerics.ops.op import (
-    OP_FORMS,
     ComputeCost,
     DependencyLabels,
     Gradients,
@@ -34,6 +33,7 @@ from service.numerics.ops.op import (
     ShapeError,
     declare_bug,
     declare_bug_named,
+    make_form,
     register_form,
     register_op,
 )
@@ -119,7 +119,7 @@ class ScaledDotProductAttention(Op):
         assert value is not None
         if query[:-2] == key[:-2] == value[:-2]:
             return self
-        return OP_FORMS[self.name, "of copies"](is_causal=self.is_causal, scale=self.scale, enable_gqa=self.enable_gqa)
+        return make_form(self.name, "of copies", is_causal=self.is_causal, scale=self.scale, enable_gqa=self.enable_gqa)
 
     def resolve_shape_defaults(self, *shapes: Shape | None) -> Op:
         query = shapes[0]

@@ -23,7 +23,6 @@ from service.numerics.core.batching import (
 from service.numerics.core.sparsity import drop_missing, take_elementwise_min
 from service.numerics.ops.multipliers import Multiplier, declare_factor, declare_scalar_multiplier
 from service.numerics.ops.op import (
-    OP_FORMS,
     DependencyLabels,
     Gradients,
     Op,
@@ -33,6 +32,7 @@ from service.numerics.ops.op import (
     ShapeError,
     declare_bug,
     declare_bug_named,
+    make_form,
     register_op,
 )
 from service.numerics.ops.subgradient_choices import SubgradientChoices, choose_between_derivatives
@@ -298,7 +298,7 @@ class Div(BinaryOp):
     )
 
     def select_form(self, *shapes: Shape | None) -> Op:
-        return self if self.rounding_mode is None else OP_FORMS["div", "rounded"](rounding_mode=self.rounding_mode)
+        return self if self.rounding_mode is None else make_form("div", "rounded", rounding_mode=self.rounding_mode)
 
     def evaluate_function(self, a: Array, b: Array) -> Array:
         return a / b

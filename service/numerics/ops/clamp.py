@@ -11,13 +11,13 @@ from service.numerics.core.sparsity import drop_missing, take_elementwise_min
 from service.numerics.ops.binary import align_ranks, broadcast_flat_indices, broadcast_shapes
 from service.numerics.ops.elementwise import PiecewiseUnary
 from service.numerics.ops.op import (
-    OP_FORMS,
     DependencyLabels,
     Gradients,
     Op,
     OpExample,
     ShapeError,
     declare_bug,
+    make_form,
     register_form,
     register_op,
 )
@@ -97,12 +97,12 @@ class Clamp(ClampByNumbers):
     def select_form(self, *shapes: Shape | None) -> Op:
         if shapes[1] is None and shapes[2] is None:
             return ClampByNumbers(min=self.min, max=self.max)
-        return OP_FORMS["clamp", "tensors"]()
+        return make_form("clamp", "tensors")
 
     def torch_forward(self, torch: Any, input: Any, min: Any = None, max: Any = None) -> Any:
         if min is None and max is None:
             return torch.clamp(input, self.min, self.max)
-        return OP_FORMS["clamp", "tensors"]().torch_forward(torch, input, min, max)
+        return make_form("clamp", "tensors").torch_forward(torch, input, min, max)
 
 
 _LOW, _INSIDE, _HIGH = -1, 0, 1

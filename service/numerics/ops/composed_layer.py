@@ -7,7 +7,8 @@ from annotated_types import Gt
 
 from service.numerics.ops.axis_numbers import NotNegative, NotNegativeSingle, Positive, PositiveSingle, spread_over_axes
 from service.numerics.ops.composite import CompositeOp, Expansion
-from service.numerics.ops.op import OP_REGISTRY, OpExample, ShapeError, register_form, register_op
+from service.numerics.ops.norm import BatchNorm
+from service.numerics.ops.op import OpExample, ShapeError, register_form, register_op
 
 
 @register_op("conv_transpose1d")
@@ -74,7 +75,7 @@ class BatchNormOfRunningStatistics(CompositeOp):
         return step("add", scaled, step("reshape", shift, shape=shape))
 
     def torch_forward(self, torch: Any, *inputs: Any) -> Any:
-        return OP_REGISTRY["batch_norm"](training=False, eps=self.eps).torch_forward(torch, *inputs)
+        return BatchNorm(training=False, eps=self.eps).torch_forward(torch, *inputs)
 
 
 @register_op("instance_norm")
@@ -121,7 +122,7 @@ class InstanceNorm(CompositeOp):
         self, torch: Any, input: Any, weight: Any, bias: Any, running_mean: Any = None, running_var: Any = None
     ) -> Any:
         if not self.use_input_stats:
-            op = OP_REGISTRY["batch_norm"](training=False, eps=self.eps)
+            op = BatchNorm(training=False, eps=self.eps)
             return op.torch_forward(torch, input, weight, bias, running_mean, running_var)
         return torch.nn.functional.instance_norm(input, weight=weight, bias=bias, eps=self.eps)
 

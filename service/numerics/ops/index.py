@@ -11,7 +11,6 @@ import numpy as np
 from service.numerics.core.batching import Array, Shape, count_elements
 from service.numerics.ops.axes import normalize_axis
 from service.numerics.ops.op import (
-    OP_FORMS,
     DependencyLabels,
     Gradients,
     Op,
@@ -21,6 +20,7 @@ from service.numerics.ops.op import (
     ShapeError,
     declare_bug,
     declare_bug_named,
+    make_form,
     register_form,
     register_op,
 )
@@ -93,7 +93,7 @@ class IndexSelect(SelectionOp):
         _check_index_range(values[1], (shapes[0] or (1,))[normalize_axis(self.dim, len(shapes[0]))])
 
     def select_form(self, *shapes: Shape | None) -> Op:
-        return self if shapes[0] else OP_FORMS["index_select", "of a number"](dim=self.dim)
+        return self if shapes[0] else make_form("index_select", "of a number", dim=self.dim)
 
     def _get_batched_axis(self, input: Array) -> int:
         return normalize_axis(self.dim, input.ndim - 1) + 1
@@ -197,7 +197,7 @@ class Gather(SelectionOp):
         _check_index_range(values[1], (shapes[0] or (1,))[normalize_axis(self.dim, len(shapes[0]))])
 
     def select_form(self, *shapes: Shape | None) -> Op:
-        return self if shapes[0] else OP_FORMS["gather", "of a number"](dim=self.dim)
+        return self if shapes[0] else make_form("gather", "of a number", dim=self.dim)
 
     def _get_source_positions(self, input: Array, index: Array) -> tuple[Any, ...]:
         """Return the index into the input, behind all tiles, of each element."""

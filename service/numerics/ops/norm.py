@@ -17,13 +17,13 @@ from service.numerics.core.batching import Array, Shape, align_rank, count_eleme
 from service.numerics.core.sparsity import drop_missing, take_elementwise_min, take_min_over_axes
 from service.numerics.ops.backward_form import BackwardForm, FormulaOp, Scope
 from service.numerics.ops.op import (
-    OP_FORMS,
     DependencyLabels,
     Gradients,
     Op,
     OpExample,
     ShapeError,
     declare_bug_named,
+    make_form,
     register_form,
     register_op,
 )
@@ -546,7 +546,7 @@ class BatchNorm(BatchNormOfBatch):
     def select_form(self, *shapes: Shape | None) -> Op:
         if self.training:
             return BatchNormOfBatch(eps=self.eps)
-        return OP_FORMS["batch_norm", "of running statistics"](eps=self.eps)
+        return make_form("batch_norm", "of running statistics", eps=self.eps)
 
     def torch_forward(
         self,

@@ -693,6 +693,11 @@ OP_FORMS: dict[tuple[str, str], type[Op]] = {}
 """Forms of ops, by the name of the op and that of the form."""
 
 
+def make_form(name: str, form: str, **attributes: Any) -> Op:
+    """Return a form of an op with some attributes."""
+    return OP_FORMS[name, form](**attributes)
+
+
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def register_form(name: str, form: str) -> _OpDecorator:
     """Return a decorator that makes a class a form of the op `name`, which `select_form` of that op returns.

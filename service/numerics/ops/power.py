@@ -11,12 +11,12 @@ from service.numerics.ops.binary import BinaryOp, align_ranks
 from service.numerics.ops.elementwise import UnaryOp
 from service.numerics.ops.multipliers import Multiplier, declare_factor
 from service.numerics.ops.op import (
-    OP_FORMS,
     Gradients,
     Op,
     OpExample,
     ShapeError,
     declare_bug,
+    make_form,
     register_form,
     register_op,
 )
@@ -105,12 +105,12 @@ class Pow(PowerByNumber):
     def infer_output_shape(self, input: Shape, exponent: Shape | None = None) -> Shape:
         if (exponent is None) == (self.exponent is None):
             raise ShapeError("one exponent: a number as attribute, or a tensor as second input")
-        return input if exponent is None else OP_FORMS["pow", "tensor"]().infer_output_shape(input, exponent)
+        return input if exponent is None else make_form("pow", "tensor").infer_output_shape(input, exponent)
 
     def select_form(self, *shapes: Shape | None) -> Op:
         if shapes[1] is None:
             return PowerByNumber(exponent=self.exponent)
-        return OP_FORMS["pow", "tensor"]()
+        return make_form("pow", "tensor")
 
     def torch_forward(self, torch: Any, input: Any, exponent: Any = None) -> Any:
         return torch.pow(input, self._power if exponent is None else exponent)

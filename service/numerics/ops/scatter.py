@@ -8,12 +8,12 @@ from service.numerics.core.batching import Array, Shape
 from service.numerics.ops.axes import normalize_axis
 from service.numerics.ops.composite import CompositeOp, Expansion
 from service.numerics.ops.op import (
-    OP_FORMS,
     Gradients,
     Op,
     OpExample,
     ShapeError,
     declare_bug,
+    make_form,
     register_form,
     register_op,
 )
@@ -151,7 +151,7 @@ class IndexAdd(AxisIndex, AddingPlacement):
     )
 
     def select_form(self, *shapes: Shape | None) -> Op:
-        return self if self.alpha == 1 else OP_FORMS["index_add", "scaled"](dim=self.dim, alpha=self.alpha)
+        return self if self.alpha == 1 else make_form("index_add", "scaled", dim=self.dim, alpha=self.alpha)
 
     def torch_forward(self, torch: Any, input: Any, index: Any, source: Any) -> Any:
         return torch.index_add(input, self.dim, index, source, alpha=self.alpha)
