@@ -114,6 +114,14 @@ def decode_request(body: bytes, sections: tuple[str, ...] = SECTIONS) -> Request
     )
 
 
+def decode_tensors(content: bytes) -> tuple[dict[str, RawTensor], dict[str, str]]:
+    """Return the tensors by name, and the metadata, of a body that this service wrote."""
+    tensors = {name: RawTensor(entry["dtype"], entry["shape"], entry["data"]) for name, entry in _deserialize(content)}
+    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+    header = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])
+    return tensors, header[_METADATA_KEY]
+
+
 _MAX_REASON_CHARACTERS = 200
 """Most characters of a message of the library that an error repeats."""
 

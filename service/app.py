@@ -8,10 +8,19 @@ from flask import Flask, Response
 from service.checks.common.check_kind import CheckKind
 from service.checks.kinds import CHECK_KINDS
 from service.http import arrival, metrics
-from service.http.middleware import auth, concurrency, cors, disconnect, memory_quota, request_log, shutdown
+from service.http.middleware import (
+    auth,
+    concurrency,
+    cors,
+    disconnect,
+    job_access,
+    memory_quota,
+    request_log,
+    shutdown,
+)
 from service.http.response import problem_details, security_headers
 from service.http.response.send_deadline import enforce_send_deadline
-from service.http.routes import catalogue, checks, health, importing, openapi, pages
+from service.http.routes import catalogue, checks, health, importing, jobs, openapi, pages
 from service.settings import Settings
 
 
@@ -55,7 +64,7 @@ def create_app(
     app.extensions["gradcheckd"] = settings = settings or Settings()
     for kind in kinds:
         app.register_blueprint(checks.build_blueprint(kind))
-    for part in (catalogue, health, importing, metrics, openapi, pages):
+    for part in (catalogue, health, importing, jobs, metrics, openapi, pages):
         app.register_blueprint(part.blueprint)
     _register_middleware(app, settings, keeps_records=keeps_records)
     return app
@@ -76,3 +85,5 @@ def _register_middleware(app: Flask, settings: Settings, *, keeps_records: bool)
     memory_quota.register(app, settings, is_measured=keeps_records)
     problem_details.register(app, answers_unexpected=keeps_records)
     disconnect.register(app)
+    if keeps_records:
+        job_access.register(app, settings)

@@ -15,10 +15,10 @@ from schemas.safetensors_body import SAFETENSORS
 from service.checks.common.check_kind import CheckKind, RunOptions
 from service.checks.common.deadline import Clock
 from service.checks.kinds import CHECK_KINDS
+from service.http.answers import write_answer
 from service.http.body.request_body import JSON, choose_body_form
 from service.http.middleware.memory_quota import SMALL_ANSWER_BYTES
 from service.http.middleware.request_limits import read_limits
-from service.http.routes.checks import write_answer
 from service.settings import Settings
 
 MAX_BODY_BYTES = 2**20

@@ -113,6 +113,26 @@ class Settings(BaseSettings):
         description="Most processes that compute one large check together, its worker included; at most 64. If it is "
         "not set, `make serve` takes the cores for each worker, 4 at most.",
     )
+    jobs_url: str = Field(
+        default="",
+        description="Database of the jobs, as SQLAlchemy takes it: `sqlite:////data/jobs.db` or "
+        "`postgresql+psycopg://user@host/name`. Without one, jobs are kept until the service ends, and not longer.",
+    )
+    job_ttl_seconds: Annotated[float, Gt(0), Le(366 * 86_400)] = Field(
+        default=86_400.0, description="Time for which an ended job and its result are kept."
+    )
+    job_max_work: Count = Field(default=10**13, description="Most multiply-adds of a job, by its estimate.")
+    job_max_seconds: Annotated[float, Gt(0), Le(30 * 86_400)] = Field(
+        default=86_400.0, description="Longest time for which a job computes."
+    )
+    max_queued_jobs: Count = Field(default=1000, description="Most jobs that wait; further ones get 503.")
+    max_running_jobs: Annotated[int, Gt(0), Le(64)] = Field(
+        default=2, description="Most jobs that a machine computes at once; at most 64."
+    )
+    max_job_bytes: Count = Field(
+        default=2**30,
+        description="Most bytes of all requests and results of jobs; further ones get 503.",
+    )
     keys: SecretStr = Field(
         default=SecretStr(""),
         description="API keys, separated by commas, one of which each request must have; without any, the "

@@ -8,6 +8,7 @@ server.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Any, cast
@@ -19,6 +20,8 @@ from schemas.curve import CurveReport
 from schemas.plan import FurtherPoints, JudgeReport, JudgeRequest, PlanAnswer, PlanRequest
 from schemas.report import CheckReport
 from schemas.safetensors_body import SAFETENSORS, encode_judgement, encode_report, reorder_header, to_safetensors
+from schemas.stored_result import encode_result
+from schemas.tensor import Encoding, Tensor
 from service.checks.blackbox.examples import build_judge_examples, build_plan_examples
 from service.checks.blackbox.judge import judge_losses
 from service.checks.blackbox.plan import PlanResult, plan_evaluations
@@ -125,6 +128,20 @@ def _collect_outcomes(report: CheckReport | JudgeReport) -> dict[str, str | int]
     return {"outcome": report["outcome"], "names": len(verdicts), "elements": elements}
 
 
+def _encode_judgement_document(result: Mapping[str, Any], encoding: Encoding) -> Any:
+    if result["outcome"] != "more":
+        return encode_result(result, encoding)
+    # In JSON there is an object for each point.
+    points = result["points"]
+    return encode_result(
+        {**result, "points": [_select_point(points, index) for index in range(result["evaluations"])]}, encoding
+    )
+
+
+def _select_point(points: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
+    return {name: replace(tensor, array=tensor.array[index]) for name, tensor in points.items()}
+
+
 CHECK_KINDS: tuple[CheckKind[Any], ...] = (
     CheckKind(
         name="check",
@@ -149,6 +166,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         timeout_path=("with_respect_to",),
         operation_id="post_check_post_check",
         needs_torch=True,
+        encode_job_result=encode_result,
     ),
     CheckKind(
         name="curve",
@@ -210,6 +228,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         build_sections=build_judgement_sections,
         collect_facts=_collect_judge_facts,
         operation_id="post_blackbox_post_judge",
+        encode_job_result=_encode_judgement_document,
     ),
 )
 """All kinds, in the order in which the interface was built."""

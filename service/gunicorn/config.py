@@ -21,8 +21,10 @@ from service.gunicorn import (  # noqa: E402  # NumPy reads them at its import
     heartbeat,
     memory_allocator,
     metrics_files,
+    private_directory,
     usable_cores,
 )
+from service.jobs import owner  # noqa: E402
 from service.settings import PREFIX, Settings  # noqa: E402
 from service.unknown_settings import find_unknown_settings  # noqa: E402
 
@@ -37,7 +39,7 @@ memory_allocator.configure_malloc()
 
 # Before the import of Prometheus's client, which comes with the class of the workers.
 _DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-_metrics_directory = metrics_files.make_metrics_directory()
+_metrics_directory = private_directory.make_private_directory()
 if _metrics_directory is None:
     os.environ.pop(_DIRECTORY_VARIABLE, None)
 else:
@@ -45,7 +47,13 @@ else:
     from service.gunicorn import metrics_allocation  # imports Prometheus's client
 
     metrics_allocation.install_allocated_dict()
-    atexit.register(metrics_files.remove_metrics_directory, _metrics_directory, os.getpid())
+    atexit.register(private_directory.remove_private_directory, _metrics_directory, os.getpid())
+
+# Jobs without a database end with the master, and its workers share them.
+_jobs_directory = private_directory.make_private_directory()
+owner.set_owner(os.getpid(), str(_jobs_directory or ""))
+if _jobs_directory is not None:
+    atexit.register(private_directory.remove_private_directory, _jobs_directory, os.getpid())
 
 bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 worker_class = "service.gunicorn.worker.Worker"

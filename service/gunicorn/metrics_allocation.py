@@ -12,7 +12,7 @@ from typing import Any
 
 from prometheus_client import mmap_dict, values
 
-from service.gunicorn.metrics_files import allocate_file
+from service.gunicorn.private_directory import allocate_file
 
 _log = logging.getLogger("gradcheckd")
 _prometheus_dict: Any = mmap_dict

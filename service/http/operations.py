@@ -61,6 +61,22 @@ class QueryParameter:
 
 
 @dataclass(frozen=True)
+class HeaderParameter:
+    """An optional header of a request with a meaning of its own."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True)
+class AcceptedAnswer:
+    """The answer with status 202 to a request that goes on: its description, and the type of its document."""
+
+    description: str
+    answer_type: Any
+
+
+@dataclass(frozen=True)
 class Operation:
     """One operation of the interface.
 
@@ -81,6 +97,12 @@ class Operation:
         Forms beside JSON, by media type.
     query_parameters
         Parameters of the address; none by default.
+    header_parameters
+        Headers of the request with a meaning of their own; none by default.
+    path_parameters
+        Descriptions of the variable parts of the address, by name; none by default.
+    accepted
+        Answer to a request that goes on; none by default.
     media_type
         Media type of the answer.
     identifier
@@ -99,6 +121,9 @@ class Operation:
     body_formats: Mapping[str, BodyFormat] = field(default_factory=dict[str, BodyFormat])
     answer_formats: Mapping[str, BodyFormat] = field(default_factory=dict[str, BodyFormat])
     query_parameters: tuple[QueryParameter, ...] = ()
+    header_parameters: tuple[HeaderParameter, ...] = ()
+    path_parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+    accepted: AcceptedAnswer | None = None
     media_type: str = "application/json"
     identifier: str | None = None
     is_open: bool = False
@@ -107,9 +132,8 @@ class Operation:
     @property
     def answer_types(self) -> tuple[Any, ...]:
         """Return the types of all its answers."""
-        return self.answer_type, *(
-            form.line_type for form in self.answer_formats.values() if form.line_type is not None
-        )
+        line_types = (form.line_type for form in self.answer_formats.values() if form.line_type is not None)
+        return self.answer_type, *line_types, *(() if self.accepted is None else (self.accepted.answer_type,))
 
 
 def describe_operation(operation: Operation) -> Callable[[View], View]:

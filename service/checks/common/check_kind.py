@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from schemas.safetensors_body import SECTIONS
+from schemas.tensor import Encoding
 from service.checks.common.limits import Limits
 from service.numerics.core.difference import DifferenceProgress
 from service.rendering.document import SectionBuilder
@@ -128,6 +129,9 @@ class CheckKind(Generic[ResultT]):
         Identifier in the description of the interface; `post_NAME` by default.
     needs_torch
         True if the kind computes with torch, on which the thread of a caller acts; False by default.
+    encode_job_result
+        Function that makes the JSON document of a result with "binary" tensors, given their encoding. None, the
+        default, for a kind that never runs as a job.
     """
 
     name: str
@@ -148,3 +152,4 @@ class CheckKind(Generic[ResultT]):
     timeout_path: tuple[str, ...] = ()
     operation_id: str = ""
     needs_torch: bool = False
+    encode_job_result: Callable[[Mapping[str, Any], Encoding], Any] | None = None

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, current_app, request
+from flask import Flask, current_app, g, request
 from werkzeug.exceptions import Unauthorized
 
 from service.http.middleware.cors import is_preflight
@@ -90,6 +90,13 @@ def _require_key(digests: list[bytes]) -> None:
     # The sum compares with every digest, so that the time reveals neither the matching key nor the number of keys.
     if not sum(hmac.compare_digest(key_digest, digest) for digest in digests):
         raise AuthenticationError("does not know the key of the request", f'{_CHALLENGE}, error="invalid_token"')
+    g.key_digest = key_digest
+
+
+def get_caller() -> str:
+    """Return a digest of the key of this request; empty in a service without keys."""
+    digest: bytes | None = g.get("key_digest")
+    return "" if digest is None else digest.hex()
 
 
 def _is_open_route() -> bool:

@@ -20,8 +20,13 @@ def make_problem_response(document: ProblemDetails) -> Response:
 
 
 def to_problem_details(error: Exception) -> ProblemDetails:
-    """Make the problem document of an error; log an unexpected one."""
+    """Make the problem document of an error of this request; log an unexpected one."""
     get_current_record().refusal_reason = _find_reason(error)
+    return describe_problem(error)
+
+
+def describe_problem(error: Exception) -> ProblemDetails:
+    """Make the problem document of an error, outside of a request, too; log an unexpected one."""
     if isinstance(error, InvalidRequestError):
         return _invalid_request_to_problem(error)
     if isinstance(error, HTTPException):
@@ -70,7 +75,7 @@ def _describe_http_error(error: HTTPException) -> str:
     allowed = getattr(error, "valid_methods", None)
     if allowed:
         return f"This address takes {', '.join(sorted(allowed))}."
-    if isinstance(error, NotFound):
+    if isinstance(error, NotFound) and error.description == NotFound.description:
         return "There is nothing at this address. GET /openapi.json lists all addresses."
     if isinstance(error, BadHost):
         return "The header Host does not name a host."

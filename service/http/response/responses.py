@@ -54,15 +54,19 @@ class ReportRenderer:
 
     def add_included_details(self, request: object) -> None:
         """Write the gradients themselves where a request asks for them, and not by default."""
-        include: object = cast("dict[str, object]", request).get("include") if isinstance(request, dict) else None
-        if isinstance(include, list) and "gradients" in include:
-            self.has_details = True
+        self.has_details |= asks_for_details(request)
 
     def __call__(self, report: Mapping[str, Any]) -> str:
         """Write a report."""
         width = {"columns": self.columns} if self.media_type == TEXT and self.columns is not None else {}
         write = RENDERERS[self.media_type]
         return write(report, has_details=self.has_details, build_sections=self.build_sections, **width)
+
+
+def asks_for_details(request: object) -> bool:
+    """Tell whether a request, as parsed from JSON, asks for the gradients themselves."""
+    include: object = cast("dict[str, object]", request).get("include") if isinstance(request, dict) else None
+    return isinstance(include, list) and "gradients" in include
 
 
 _MAX_WIDTH_DIGITS = 6

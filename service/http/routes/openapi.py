@@ -1,5 +1,6 @@
 """`GET /openapi.json`, made from the routes, the types and the registry of ops."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,7 +60,7 @@ def _build_document(rules: list[Rule]) -> dict[str, Any]:
         for method in sorted(methods):
             identifier = operation.identifier or f"{method.lower()}_{rule.endpoint.replace('.', '_')}"
             operation_object = _operation_to_dict(operation, references, identifier)
-            paths.setdefault(rule.rule, {})[method.lower()] = operation_object
+            paths.setdefault(_write_path(rule), {})[method.lower()] = operation_object
     return {
         "openapi": "3.1.0",
         "info": {
@@ -112,17 +113,11 @@ def _operation_to_dict(operation: Operation, references: dict[Any, Any], identif
     }
     if operation.is_open:
         operation_object["security"] = []
-    if operation.query_parameters:
-        operation_object["parameters"] = [
-            {
-                "name": parameter.name,
-                "in": "query",
-                "required": False,
-                "description": parameter.description,
-                "schema": {"type": parameter.kind},
-            }
-            for parameter in operation.query_parameters
-        ]
+    if operation.accepted is not None:
+        accepted = {JSON: {"schema": references[id(operation.accepted.answer_type)]}}
+        operation_object["responses"]["202"] = {"description": operation.accepted.description, "content": accepted}
+    if parameters := _list_parameters(operation):
+        operation_object["parameters"] = parameters
     if operation.load_body_type is None:
         if operation.body_formats:
             forms = _formats_to_dict(operation.body_formats, references)
@@ -134,6 +129,31 @@ def _operation_to_dict(operation: Operation, references: dict[Any, Any], identif
         forms = {JSON: content, **_formats_to_dict(operation.body_formats, references)}
         operation_object["requestBody"] = {"required": True, "content": forms}
     return operation_object
+
+
+def _write_path(rule: Rule) -> str:
+    """Return the address of a rule with its variable parts as OpenAPI writes them."""
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+
+
+def _list_parameters(operation: Operation) -> list[dict[str, Any]]:
+    """Return the descriptions of the parameters of an operation, those of the address first."""
+    parts = [_describe_parameter(name, "path", text) for name, text in operation.path_parameters.items()]
+    queries = [
+        _describe_parameter(query.name, "query", query.description, query.kind) for query in operation.query_parameters
+    ]
+    headers = [_describe_parameter(header.name, "header", header.description) for header in operation.header_parameters]
+    return [*parts, *queries, *headers]
+
+
+def _describe_parameter(name: str, place: str, description: str, kind: str = "string") -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": place,
+        "required": place == "path",
+        "description": description,
+        "schema": {"type": kind},
+    }
 
 
 def _formats_to_dict(formats: Mapping[str, BodyFormat], references: dict[Any, Any]) -> dict[str, Any]:

@@ -92,11 +92,6 @@ def test_the_dead_stay_where_their_sums_cannot_even_be_copied(tmp_path, monkeypa
     assert read_metrics(tmp_path)['tests_done_total{of="a"}'] == 5
 
 
-def test_a_directory_without_room_is_not_taken(monkeypatch):
-    monkeypatch.setattr(os, "posix_fallocate", raise_no_space)
-    assert metrics_files.make_metrics_directory() is None
-
-
 COUNTED_WHERE_IT_IS_FULL = """
 import os, sys
 from pathlib import Path

@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -67,24 +66,3 @@ def test_a_file_that_cannot_be_read_does_not_stay_to_break_a_scrape(tmp_path, to
     assert not (tmp_path / "counter_1.db").exists()
     metrics_files.merge_dead_worker(tmp_path, pid)
     assert read_metrics(tmp_path)['tests_done_total{of="a"}'] == 2
-
-
-def test_a_directory_is_ones_own_and_leaves_nothing_behind():
-    first, second = metrics_files.make_metrics_directory(), metrics_files.make_metrics_directory()
-    assert first is not None
-    assert second is not None
-    assert first != second
-    (first / "counter_1.db").touch()
-    metrics_files.remove_metrics_directory(first, os.getpid() + 1)
-    assert first.exists(), "a worker that inherits this leaves it alone"
-    for place in (first, second):
-        metrics_files.remove_metrics_directory(place, os.getpid())
-        assert not place.exists()
-
-
-def test_unwritable_directory_has_no_metrics(monkeypatch):
-    def refuse(**_):
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
-    assert metrics_files.make_metrics_directory() is None

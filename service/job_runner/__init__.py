@@ -1,0 +1,1 @@
+"""The runner: one process a machine that computes the jobs of the service."""

@@ -1,0 +1,78 @@
+"""The program of the runner."""
+
+import hashlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from service import logs
+from service.checks.common.limits import Limits
+from service.checks.kinds import load_kinds
+from service.http.middleware.request_limits import read_limits
+from service.job_runner.runner import Runner
+from service.jobs.runner_process import hold_lock, read_start_time
+from service.jobs.store import JobStore, StoreLimits
+from service.settings import Settings
+
+_IDLE_SECONDS = 300.0
+"""Seconds without a job after which the runner ends, and gives its memory back."""
+
+
+def main(url: str, lock: str, service_pid: int, start_time: str) -> None:
+    """Compute jobs until none has come for a while, a signal comes, or the service is gone.
+
+    Parameters
+    ----------
+    url
+        Database of the jobs.
+    lock
+        Path of the lock, which one runner holds.
+    service_pid, start_time
+        Process of the service, and its start.
+    """
+    with hold_lock(Path(lock)) as is_free:
+        if is_free:
+            _run(url, lock, service_pid, start_time)
+
+
+def _run(url: str, lock: str, service_pid: int, start_time: str) -> None:
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    _configure_logging()
+    settings = Settings()
+    load_kinds()
+
+    def goes_on(idle_seconds: float) -> bool:
+        is_served = read_start_time(service_pid) == start_time
+        return is_served and not stopped.is_set() and idle_seconds < _IDLE_SECONDS
+
+    store = JobStore(url, StoreLimits(settings.max_queued_jobs, settings.max_job_bytes, settings.job_ttl_seconds))
+    try:
+        Runner(store, _name_runner(lock), settings, read_job_limits(settings)).run(goes_on)
+    finally:
+        store.close()
+
+
+def read_job_limits(settings: Settings) -> Limits:
+    """Read the limits of a job from the settings: more work and time than those of a request."""
+    return replace(read_limits(settings), work=settings.job_max_work, seconds=settings.job_max_seconds)
+
+
+def _configure_logging() -> None:
+    logs.log_to_stderr(logging.INFO)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logs.make_formatter())
+    logging.getLogger("gradcheckd").addHandler(handler)
+    logging.getLogger("gradcheckd").setLevel(logging.INFO)
+
+
+def _name_runner(lock: str) -> str:
+    """Name the runner of this machine and lock: a later one has the same name."""
+    digest = hashlib.sha256(os.path.abspath(lock).encode()).hexdigest()[:16]
+    return f"{socket.gethostname()}/{digest}"

@@ -1,0 +1,134 @@
+"""A job as clients see it, and the errors of the store."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from schemas.tensor import Encoding
+
+
+class JobStatus(StrEnum):
+    """States of a job, with the words of OGC API - Processes."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    SUCCESSFUL = "successful"
+    FAILED = "failed"
+    DISMISSED = "dismissed"
+
+
+UNFINISHED = (JobStatus.ACCEPTED, JobStatus.RUNNING)
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """Evaluations of the loss that a job has made and foresees, and the tensor whose elements move; None before it."""
+
+    done: int = 0
+    total: int = 0
+    tensor: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job without its request and its result.
+
+    Attributes
+    ----------
+    id
+        Name of the job, which cannot be guessed.
+    kind
+        Name of the kind of check.
+    status
+        State.
+    created, started, finished
+        Times in seconds since 1970; None before the event.
+    progress
+        Progress of the finite differences.
+    """
+
+    id: str
+    kind: str
+    status: JobStatus
+    created: float
+    started: float | None
+    finished: float | None
+    progress: JobProgress
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A request that becomes a job.
+
+    Attributes
+    ----------
+    owner
+        Digest of the caller's key; empty in a service without keys.
+    kind
+        Name of the kind of check.
+    media_type, body
+        Content type and bytes of the request.
+    idempotency_key
+        Name that the caller gave the request, so that a repetition makes no second job; None without one.
+    """
+
+    owner: str
+    kind: str
+    media_type: str
+    body: bytes
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True)
+class ClaimedJob:
+    """A job that a runner has taken: its request, and the number of this run."""
+
+    id: str
+    kind: str
+    media_type: str
+    body: bytes
+    attempt: int
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """The result of a job.
+
+    Attributes
+    ----------
+    content
+        Packed result.
+    encoding
+        Encoding of the tensors of an answer in JSON, as the request has it.
+    has_details
+        True if a text report has all gradients, as the request has it.
+    """
+
+    content: bytes
+    encoding: Encoding
+    has_details: bool
+
+
+@dataclass(frozen=True)
+class JobOutcome:
+    """A job with its result, or its problem document as JSON text; with neither before its end."""
+
+    job: Job
+    result: JobResult | None
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class QueueCounts:
+    """Numbers of jobs: waiting, running; and the age in seconds of the oldest one that waits, 0 without one."""
+
+    accepted: int
+    running: int
+    oldest_seconds: float
+
+
+class JobQueueFullError(Exception):
+    """No further job is taken; the message says which bound is reached."""
+
+
+class IdempotencyConflictError(Exception):
+    """The caller has given another request the same idempotency key."""

@@ -1,0 +1,73 @@
+"""The jobs of one process of the service: their store, and a runner for them."""
+
+import hashlib
+import logging
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.jobs.job import Job, NewJob
+from service.jobs.runner_process import RunnerStarter
+from service.jobs.store import JobStore, StoreLimits
+
+_WATCH_SECONDS = 1.0
+"""Seconds between two looks for a runner while jobs wait or run."""
+_log = logging.getLogger("gradcheckd")
+
+
+class JobService:
+    """The store, and a thread that looks for a runner while there are jobs.
+
+    Parameters
+    ----------
+    url
+        Database of the jobs.
+    limits
+        Limits of the store.
+    service_pid
+        Process with which the runner ends.
+    """
+
+    def __init__(self, url: str, limits: StoreLimits, service_pid: int) -> None:
+        self.store = JobStore(url, limits)
+        self._starter = RunnerStarter(url, choose_lock(url), service_pid)
+        self._wakes, self._is_closed = threading.Event(), False
+        self._thread = threading.Thread(target=self._watch, name="gradcheckd-jobs", daemon=True)
+        self._thread.start()
+
+    def submit(self, new: NewJob) -> tuple[Job, bool]:
+        """Accept a request, and see to a runner; return and raise as `JobStore.submit`."""
+        job, is_new = self.store.submit(new)
+        self._wakes.set()
+        return job, is_new
+
+    def close(self) -> None:
+        """End the thread, and close the store."""
+        self._is_closed = True
+        self._wakes.set()
+        self._thread.join()
+        self.store.close()
+
+    def _watch(self) -> None:
+        while not self._is_closed:
+            try:
+                counts = self.store.count_queue()
+                if counts.accepted or counts.running:
+                    self._starter.ensure_runner()
+            except (OSError, SQLAlchemyError) as error:
+                _log.warning("no look at the jobs: %r", error)
+            self._wakes.clear()
+            self._wakes.wait(_WATCH_SECONDS)
+
+
+def choose_lock(url: str) -> Path:
+    """Choose the path of the runner's lock: beside the file of SQLite, or one of this machine for another database."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != ":memory:":
+        return Path(f"{parsed.database}.runner")
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"gradcheckd-{os.getuid()}-{digest}.runner"
