@@ -129,6 +129,14 @@ class Settings(BaseSettings):
     max_running_jobs: Annotated[int, Gt(0), Le(64)] = Field(
         default=2, description="Most jobs that a machine computes at once; at most 64."
     )
+    job_processes: Annotated[int, Ge(0), Le(64)] = Field(
+        default=0, description="Processes that compute one large job together; 0, the default, for all cores."
+    )
+    scheduler: str = Field(
+        default="",
+        description="Scheduler of a dask cluster that computes large jobs, as `tls://host:8786`; by default the "
+        "machine of the service does.",
+    )
     max_job_bytes: Count = Field(
         default=2**30,
         description="Most bytes of all requests and results of jobs; further ones get 503.",

@@ -22,8 +22,8 @@ from service.gunicorn import (  # noqa: E402  # NumPy reads them at its import
     memory_allocator,
     metrics_files,
     private_directory,
-    usable_cores,
 )
+from service.helper_processes import usable_cores  # noqa: E402
 from service.jobs import owner  # noqa: E402
 from service.settings import PREFIX, Settings  # noqa: E402
 from service.unknown_settings import find_unknown_settings  # noqa: E402

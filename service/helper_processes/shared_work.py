@@ -71,6 +71,8 @@ class SharedExecutor(InlineExecutor):
         Bytes that a helper may take for a job.
     """
 
+    runs_ahead = True
+
     def __init__(self, job_bytes: int) -> None:
         self.job_bytes = job_bytes
         self._changed = threading.Condition()

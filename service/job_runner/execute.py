@@ -1,6 +1,8 @@
 """The computation of one job."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,6 +15,7 @@ from schemas.stored_result import pack_result
 from service.checks.common.check_kind import CheckKind, RunOptions
 from service.checks.common.deadline import SMALLER_MODEL_REMEDY, Clock
 from service.checks.common.limits import Limits
+from service.checks.graph.helpers import CLUSTER
 from service.checks.kinds import CHECK_KINDS
 from service.http.body.request_body import choose_body_form
 from service.http.response.problem_details import describe_problem
@@ -41,6 +44,7 @@ class FinishedRun:
 def run_job(
     settings: Settings,
     limits: Limits,
+    make_executor: Callable[[], AbstractContextManager[Executor]] | None,
     claimed: ClaimedJob,
     report_progress: DifferenceProgress,
     raise_if_cancelled: Callable[[], None],
@@ -53,6 +57,8 @@ def run_job(
         Settings of the service, for the form of the request.
     limits
         Limits of a job.
+    make_executor
+        Function that makes the executor of a large job; None for the helpers of this process.
     claimed
         Job.
     report_progress
@@ -69,6 +75,7 @@ def run_job(
     form = choose_body_form(settings, claimed.media_type, kind.binary_body.tensor_fields)
     options = RunOptions(limits, report_progress, form="binary", reserve_answer_bytes=_accept_size)
     clock = Clock(limits.seconds)
+    CLUSTER.set(make_executor)
     try:
         with (
             install_interrupt_check(raise_if_cancelled),

@@ -9,18 +9,24 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 from service import logs
 from service.checks.common.limits import Limits
 from service.checks.kinds import load_kinds
+from service.helper_processes.usable_cores import count_usable_cores
 from service.http.middleware.request_limits import read_limits
+from service.job_runner.cluster import Cluster
 from service.job_runner.runner import Runner
+from service.jobs.database import JobDatabase
+from service.jobs.queue import JobQueue
 from service.jobs.runner_process import hold_lock, read_start_time
-from service.jobs.store import JobStore, StoreLimits
 from service.settings import Settings
 
 _IDLE_SECONDS = 300.0
 """Seconds without a job after which the runner ends, and gives its memory back."""
+
+_NICENESS = 5
 
 
 def main(url: str, lock: str, service_pid: int, start_time: str) -> None:
@@ -42,8 +48,14 @@ def main(url: str, lock: str, service_pid: int, start_time: str) -> None:
 
 def _run(url: str, lock: str, service_pid: int, start_time: str) -> None:
     stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+        signal.signal(number, stop)
+    # A request has a client that waits for it; a job has none.
+    os.nice(_NICENESS)
     _configure_logging()
     settings = Settings()
     load_kinds()
@@ -52,16 +64,24 @@ def _run(url: str, lock: str, service_pid: int, start_time: str) -> None:
         is_served = read_start_time(service_pid) == start_time
         return is_served and not stopped.is_set() and idle_seconds < _IDLE_SECONDS
 
-    store = JobStore(url, StoreLimits(settings.max_queued_jobs, settings.max_job_bytes, settings.job_ttl_seconds))
+    database = JobDatabase(url, settings.job_ttl_seconds)
+    cluster = Cluster(settings.scheduler) if settings.scheduler else None
     try:
-        Runner(store, _name_runner(lock), settings, read_job_limits(settings)).run(goes_on)
+        Runner(JobQueue(database), _name_runner(lock), settings, read_job_limits(settings), cluster).run(goes_on)
     finally:
-        store.close()
+        if cluster is not None:
+            cluster.close()
+        database.close()
 
 
 def read_job_limits(settings: Settings) -> Limits:
-    """Read the limits of a job from the settings: more work and time than those of a request."""
-    return replace(read_limits(settings), work=settings.job_max_work, seconds=settings.job_max_seconds)
+    """Read the limits of a job from the settings: more work, time and processes than those of a request."""
+    return replace(
+        read_limits(settings),
+        work=settings.job_max_work,
+        seconds=settings.job_max_seconds,
+        processes=settings.job_processes or count_usable_cores(),
+    )
 
 
 def _configure_logging() -> None:

@@ -1,4 +1,4 @@
-"""The jobs of one process of the service: their store, and a runner for them."""
+"""The jobs of one process of the service: their records, and a runner for them."""
 
 import hashlib
 import logging
@@ -10,9 +10,10 @@ from pathlib import Path
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.jobs.database import JobDatabase
 from service.jobs.job import Job, NewJob
+from service.jobs.records import JobRecords, StoreLimits
 from service.jobs.runner_process import RunnerStarter
-from service.jobs.store import JobStore, StoreLimits
 
 _WATCH_SECONDS = 1.0
 """Seconds between two looks for a runner while jobs wait or run."""
@@ -20,42 +21,45 @@ _log = logging.getLogger("gradcheckd")
 
 
 class JobService:
-    """The store, and a thread that looks for a runner while there are jobs.
+    """The records, and a thread that looks for a runner while there are jobs.
 
     Parameters
     ----------
     url
         Database of the jobs.
+    ttl_seconds
+        Seconds after its end for which a job is kept.
     limits
-        Limits of the store.
+        Limits of the records.
     service_pid
         Process with which the runner ends.
     """
 
-    def __init__(self, url: str, limits: StoreLimits, service_pid: int) -> None:
-        self.store = JobStore(url, limits)
+    def __init__(self, url: str, ttl_seconds: float, limits: StoreLimits, service_pid: int) -> None:
+        self._database = JobDatabase(url, ttl_seconds)
+        self.records = JobRecords(self._database, limits)
         self._starter = RunnerStarter(url, choose_lock(url), service_pid)
         self._wakes, self._is_closed = threading.Event(), False
         self._thread = threading.Thread(target=self._watch, name="gradcheckd-jobs", daemon=True)
         self._thread.start()
 
     def submit(self, new: NewJob) -> tuple[Job, bool]:
-        """Accept a request, and see to a runner; return and raise as `JobStore.submit`."""
-        job, is_new = self.store.submit(new)
+        """Accept a request, and see to a runner; return and raise as `JobRecords.submit`."""
+        job, is_new = self.records.submit(new)
         self._wakes.set()
         return job, is_new
 
     def close(self) -> None:
-        """End the thread, and close the store."""
+        """End the thread, and close the database."""
         self._is_closed = True
         self._wakes.set()
         self._thread.join()
-        self.store.close()
+        self._database.close()
 
     def _watch(self) -> None:
         while not self._is_closed:
             try:
-                counts = self.store.count_queue()
+                counts = self.records.count_queue()
                 if counts.accepted or counts.running:
                     self._starter.ensure_runner()
             except (OSError, SQLAlchemyError) as error:

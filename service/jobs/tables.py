@@ -40,6 +40,7 @@ JOBS = Table(
     Column("tensor", Text),
     Column("runner", String(255)),
     Column("attempt", Integer, nullable=False, default=0),
+    Column("crashes", Integer, nullable=False, default=0),
     Column("lease_ends", Double),
     Column("encoding", String(16)),
     Column("has_details", Boolean),
@@ -52,5 +53,15 @@ JOBS = Table(
 """One row a job.
 
 Times are seconds since 1970. A row keeps the body of its request until the job ends, and from then on the result or the
-problem. `attempt` counts the runs: a runner whose lease was taken over cannot end the job of a later run.
+problem. `attempt` counts the runs: a runner whose lease was taken over cannot end the job of a later run. `crashes`
+counts the runs that ended with their runner.
 """
+
+RUNNERS = Table(
+    "gradcheckd_runners",
+    METADATA,
+    Column("name", String(255), primary_key=True),
+    Column("seen", Double, nullable=False),
+    Column("obstacle", Text),
+)
+"""One row a runner: the last time that it looked for jobs, and why it takes none now."""

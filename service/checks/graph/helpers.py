@@ -1,8 +1,9 @@
-"""Helper processes for the differences of large checks."""
+"""Helper processes, or a cluster, for the differences of large checks."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 
 from service.checks.common.limits import Limits
 from service.checks.graph.cost_estimate import estimate_bytes
@@ -20,6 +21,9 @@ HELPER_MODULES = ("service.numerics.ops", "service.numerics.gradients.finite_dif
 """Modules of which jobs consist. Their own memory is none of a job."""
 HELPER_POOL = HelperPool(HELPER_MODULES)
 """The helpers of this process, none until a large check may have them."""
+
+CLUSTER: ContextVar[Callable[[], AbstractContextManager[Executor]] | None] = ContextVar("cluster", default=None)
+"""Function that makes the executor of a check, in place of that of helpers; None for helpers."""
 
 
 def count_helpers(problem: Problem, plan: DifferencePlan, limits: Limits) -> int:
@@ -40,6 +44,11 @@ def share_differences(problem: Problem, plan: DifferencePlan, limits: Limits) ->
 
     At the end of the block, also by an error, no helper computes for the check.
     """
+    make_executor = CLUSTER.get()
+    if make_executor is not None and plan.first_level_work >= SMALLEST_SHARED_WORK:
+        with make_executor() as executor:
+            yield executor
+        return
     count = count_helpers(problem, plan, limits)
     if not count:
         yield None

@@ -71,7 +71,7 @@ class JobAccess:
 
     def _make_service(self) -> "JobService":
         from service.jobs.job_service import JobService
-        from service.jobs.store import StoreLimits
+        from service.jobs.records import StoreLimits
 
         settings, max_bytes = self._settings, self._settings.max_job_bytes
         owner, directory = find_owner()
@@ -80,7 +80,7 @@ class JobAccess:
             directory = directory or _make_directory()
             url = f"sqlite:///{directory}/jobs.db"
             max_bytes = min(max_bytes, shutil.disk_usage(directory).free // _SHARE_OF_FREE_BYTES)
-        return JobService(url, StoreLimits(settings.max_queued_jobs, max_bytes, settings.job_ttl_seconds), owner)
+        return JobService(url, settings.job_ttl_seconds, StoreLimits(settings.max_queued_jobs, max_bytes), owner)
 
 
 def _make_directory() -> str:

@@ -54,7 +54,7 @@ def list_jobs() -> Response:
     if not has_jobs(current_app):
         return make_json_response({"jobs": []})
     with use_jobs() as jobs:
-        found = jobs.store.list_jobs(get_caller(), limit)
+        found = jobs.records.list_jobs(get_caller(), limit)
     return make_json_response({"jobs": [describe_job(job) for job in found]})
 
 
@@ -71,7 +71,7 @@ def get_job(job_id: str) -> Response:
     """Answer with a job."""
     _refuse_without_jobs()
     with use_jobs() as jobs:
-        job = jobs.store.get(job_id, get_caller())
+        job = jobs.records.get(job_id, get_caller())
     if job is None:
         raise NotFound(_UNKNOWN)
     return make_job_response(job)
@@ -90,18 +90,35 @@ def delete_job(job_id: str) -> Response:
     """Answer with the job as it is then; its computation stops within a second."""
     _refuse_without_jobs()
     with use_jobs() as jobs:
-        job = jobs.store.dismiss(job_id, get_caller())
+        job = jobs.records.dismiss(job_id, get_caller())
     if job is None:
         raise NotFound(_UNKNOWN)
     return make_job_response(job)
 
 
+@blueprint.get("/v1/jobs/<job_id>/result")
+@describe_operation(
+    Operation(
+        "Get the result of a job: the answer that its request would have had",
+        answer_type=CheckReport,
+        answer_formats=_RESULT_FORMATS,
+        problems=(
+            _NO_JOB,
+            (406, "The request accepts no media type that is served."),
+            (409, "The job has not ended; Retry-After says when to try again."),
+            (410, "The job was cancelled."),
+            (422, "The job failed: its request was no valid one. Other statuses stand for other problems of it."),
+            _NO_DATABASE,
+        ),
+        path_parameters=_PATH_PARAMETERS,
+    )
+)
 def get_result(job_id: str) -> Response:
     """Answer with the result of a job in the accepted form, or with the problem of a failed one."""
     media_type = negotiate_media_type(request, JSON, *_RESULT_FORMATS)
     _refuse_without_jobs()
     with use_jobs() as jobs:
-        outcome = jobs.store.get_outcome(job_id, get_caller())
+        outcome = jobs.records.get_outcome(job_id, get_caller())
     if outcome is None:
         raise NotFound(_UNKNOWN)
     if outcome.problem is not None:
@@ -110,29 +127,7 @@ def get_result(job_id: str) -> Response:
         raise _refuse_without_result(outcome)
     with reserve_answer() as reservation:
         content = _write_result(_KINDS[outcome.job.kind], outcome.result, media_type)
-        return make_reserved_response(content, media_type, reservation)
-
-
-blueprint.add_url_rule(
-    "/v1/jobs/<job_id>/result",
-    view_func=describe_operation(
-        Operation(
-            "Get the result of a job: the answer that its request would have had",
-            answer_type=CheckReport,
-            answer_formats=_RESULT_FORMATS,
-            problems=(
-                _NO_JOB,
-                (406, "The request accepts no media type that is served."),
-                (409, "The job has not ended; Retry-After says when to try again."),
-                (410, "The job was cancelled."),
-                (422, "The job failed: its request was no valid one. Other statuses stand for other problems of it."),
-                _NO_DATABASE,
-            ),
-            path_parameters=_PATH_PARAMETERS,
-        )
-    )(lambda job_id: add_vary_header(get_result(job_id))),
-    endpoint="get_result",
-)
+        return add_vary_header(make_reserved_response(content, media_type, reservation))
 
 
 def _refuse_without_jobs() -> None:

@@ -133,7 +133,7 @@ class _DifferenceEngine:
         )
         self._progress = progress
         self._executor = executor
-        self._runs_ahead = not isinstance(executor, InlineExecutor)
+        self._runs_ahead = getattr(executor, "runs_ahead", True)
         self._probes: dict[Perturbation, DifferenceProbe] = {}
         self._tables = {name: EstimateTable(base[name].size, plan.method.given_step is not None) for name in plan.names}
         self._evaluations = dict.fromkeys(plan.names, 0)

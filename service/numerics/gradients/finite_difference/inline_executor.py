@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 ResultT = TypeVar("ResultT")
 
@@ -11,7 +11,14 @@ class InlineExecutor(Executor):
     """An executor that runs each call at the request for its result.
 
     It runs in the requesting thread: no queue, and no call in vain.
+
+    Attributes
+    ----------
+    runs_ahead
+        True for an executor that makes calls before their results are asked for.
     """
+
+    runs_ahead: ClassVar = False
 
     def submit(self, fn: Callable[..., ResultT], /, *args: Any, **kwargs: Any) -> "Future[ResultT]":
         """Call the function, and return its result as a future."""

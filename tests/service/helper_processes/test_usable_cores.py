@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from service.gunicorn import usable_cores
+from service.helper_processes import usable_cores
 
 CORES = len(os.sched_getaffinity(0))
 
