@@ -1,10 +1,16 @@
 """A dask cluster that computes the differences of large jobs."""
 
 import logging
+import pickle
 import threading
+import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
+
+import numpy as np
 
 from service.numerics.core.interrupts import check_interrupt
 from service.numerics.gradients.finite_difference.inline_executor import InlineExecutor
@@ -110,7 +116,8 @@ class ClusterExecutor(InlineExecutor):
         if len(arguments) < _FEWEST_SHARED_CALLS:
             return (fn(*values) for values in arguments)
         with _report_loss():
-            function = self._client.scatter(fn, hash=False)
+            pickled = _Pickled(uuid.uuid4().hex, pickle.dumps(fn, pickle.HIGHEST_PROTOCOL))
+            function = self._client.scatter(pickled, hash=False)
             futures = [self._client.submit(_call, function, values, pure=False) for values in arguments]
         self._futures.update(futures, [function])
         return self._iterate_results(futures)
@@ -154,10 +161,28 @@ def _report_loss() -> Generator[None]:
         raise ClusterLostError(repr(error)) from error
 
 
-def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Make a call on a worker."""
-    import numpy as np
+_KEPT_FUNCTIONS = 8
+"""Functions that a worker keeps ready: some names of one job move in turns."""
 
+
+@lru_cache(maxsize=_KEPT_FUNCTIONS)
+def _load_function(pickled: "_Pickled") -> Callable[..., Any]:
+    return pickle.loads(pickled.content)
+
+
+@dataclass(frozen=True)
+class _Pickled:
+    """A pickled function, which a worker unpickles once.
+
+    Only processes of the service write them: a cluster is as trusted as the service itself.
+    """
+
+    name: str
+    content: bytes = field(compare=False)
+
+
+def _call(pickled: _Pickled, arguments: tuple[Any, ...]) -> Any:
+    """Make a call on a worker."""
     # As in the service, whose results show what is not finite.
     with np.errstate(all="ignore"):
-        return function(*arguments)
+        return _load_function(pickled)(*arguments)

@@ -8,7 +8,6 @@ import socket
 import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
 from types import FrameType
 
 from service import logs
@@ -20,7 +19,7 @@ from service.job_runner.cluster import Cluster
 from service.job_runner.runner import Runner
 from service.jobs.database import JobDatabase
 from service.jobs.queue import JobQueue
-from service.jobs.runner_process import hold_lock, read_start_time
+from service.jobs.runner_process import read_start_time
 from service.settings import Settings
 
 _IDLE_SECONDS = 300.0
@@ -29,7 +28,7 @@ _IDLE_SECONDS = 300.0
 _NICENESS = 5
 
 
-def main(url: str, lock: str, service_pid: int, start_time: str) -> None:
+def run_runner(url: str, lock: str, service_pid: int, start_time: str) -> None:
     """Compute jobs until none has come for a while, a signal comes, or the service is gone.
 
     Parameters
@@ -37,16 +36,10 @@ def main(url: str, lock: str, service_pid: int, start_time: str) -> None:
     url
         Database of the jobs.
     lock
-        Path of the lock, which one runner holds.
+        Path of the lock, which this process holds.
     service_pid, start_time
         Process of the service, and its start.
     """
-    with hold_lock(Path(lock)) as is_free:
-        if is_free:
-            _run(url, lock, service_pid, start_time)
-
-
-def _run(url: str, lock: str, service_pid: int, start_time: str) -> None:
     stopped = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:

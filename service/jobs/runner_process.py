@@ -18,7 +18,7 @@ from pathlib import Path
 _log = logging.getLogger("gradcheckd")
 _PROGRAM = (
     "import json, sys; path, *arguments = json.loads(sys.argv[1]); sys.path[:] = path; "
-    "from service.job_runner.main import main; main(*arguments)"
+    "from service.job_runner.start import start_runner; start_runner(*arguments)"
 )
 
 
