@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,8 @@ class ExternalProgram:
         Debian's package of it.
     tests
         The tests that need it, as pytest would be told of them.
+    directories
+        Further directories where it may be, as patterns from the root; none by default.
     """
 
     name: str
@@ -33,10 +36,14 @@ class ExternalProgram:
     package: str
     tests: str
 
+    directories: tuple[str, ...] = ()
+
     @property
     def path(self) -> str | None:
         """Path of the program; None where it is missing."""
-        return next(filter(None, map(shutil.which, self.programs)), None)
+        further = sorted((str(path) for pattern in self.directories for path in Path("/").glob(pattern)), reverse=True)
+        search_path = os.pathsep.join([os.environ.get("PATH", os.defpath), *further])
+        return next(filter(None, (shutil.which(program, path=search_path) for program in self.programs)), None)
 
     @property
     def absence_message(self) -> str:
@@ -51,7 +58,10 @@ class ExternalProgram:
 
 BROWSER = ExternalProgram("browser", ("chromium", "chromium-browser", "google-chrome"), "chromium", "tests/browser")
 COMPILER = ExternalProgram("C compiler", ("cc", "gcc"), "gcc", "tests of the examples in C")
-EXTERNAL_PROGRAMS = (BROWSER, COMPILER)
+POSTGRESQL = ExternalProgram(
+    "PostgreSQL", ("postgres",), "postgresql", "tests of jobs in PostgreSQL", ("usr/lib/postgresql/*/bin",)
+)
+EXTERNAL_PROGRAMS = (BROWSER, COMPILER, POSTGRESQL)
 
 
 def list_missing(environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -11,7 +11,7 @@ its own, and the functions as methods.
 from collections.abc import Callable
 from importlib import metadata
 from os import PathLike
-from typing import Any, Unpack, cast, overload
+from typing import Any, Literal, Unpack, cast, overload
 
 from gradcheckd.derivatives import Derivatives
 from gradcheckd.errors import (
@@ -28,6 +28,7 @@ from gradcheckd.errors import (
     hide_frames,
 )
 from gradcheckd.function_methods import Inconclusive
+from gradcheckd.job import Job, JobProgress
 from gradcheckd.onnx_file import ImportedRequest
 from gradcheckd.report import BlackBoxReport, Report
 from gradcheckd.report_parts import (
@@ -67,6 +68,8 @@ __all__ = [
     "GradientError",
     "ImportedRequest",
     "InconclusiveGradientWarning",
+    "Job",
+    "JobProgress",
     "JointDirection",
     "Judged",
     "Kink",
@@ -86,13 +89,42 @@ __all__ = [
     "check_function",
     "check_hessian",
     "from_onnx",
+    "job",
+    "jobs",
 ]
 
 
+@overload
+def check(
+    *,
+    wait: Literal[False],
+    idempotency_key: str | None = None,
+    url: str | None = None,
+    key: str | None = None,
+    **request: Unpack[CheckParameters],
+) -> Job: ...
+
+
+@overload
+def check(
+    *, wait: Literal[True] = True, url: str | None = None, key: str | None = None, **request: Unpack[CheckParameters]
+) -> Report: ...
+
+
 @copy_signature(Service.check)
-def check(*, url: str | None = None, key: str | None = None, **request: Unpack[CheckParameters]) -> Report:
+def check(*, url: str | None = None, key: str | None = None, **request: Any) -> Report | Job:
     """Check gradients by three independent routes; further parameters are those of `Service.check`."""
-    return Service.from_connection(share_connection(url, key)).check(**request)
+    return cast("Report | Job", Service.from_connection(share_connection(url, key)).check(**request))
+
+
+def job(identifier: str, *, url: str | None = None, key: str | None = None) -> Job:
+    """Return a job by its `id`; `check(..., wait=False)` returns one."""
+    return Service.from_connection(share_connection(url, key)).job(identifier)
+
+
+def jobs(*, url: str | None = None, key: str | None = None) -> list[Job]:
+    """Return your jobs, the latest first."""
+    return Service.from_connection(share_connection(url, key)).jobs()
 
 
 @copy_signature(Service.from_onnx)

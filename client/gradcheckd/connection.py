@@ -27,7 +27,7 @@ KEY_VARIABLE = "GRADCHECKD_API_KEY"
 # gunicorn closes a connection that was idle for 2 s: a request that meets the end of one would be lost.
 _POOL_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=1.5)
 _PROBLEM_MEDIA_TYPE = "application/problem+json"
-_FULL_STATUS = 503
+_ACCEPTED_STATUS, _FULL_STATUS = 202, 503
 _MAX_TIMEOUT_SECONDS = 1e6
 """Operating systems refuse longer times, or never end them."""
 _FIRST_RETRY_SECONDS, _MAX_RETRY_PAUSE_SECONDS = 0.25, 8.0
@@ -91,9 +91,39 @@ class Connection:
         """Close the connection."""
         self._client.close()
 
+    def get(self, path: str, accept: str) -> bytes:
+        """Read the content of an address in the accepted media type; errors are those of `post`."""
+        with self._explain_errors(path), closing(self._send_request("GET", path, None, accept)) as response:
+            return response.read()
+
     def get_json(self, path: str) -> Any:
         """Read a JSON document."""
-        with self._explain_errors(path), closing(self._send_request("GET", path, None, wire.JSON)) as response:
+        content = self.get(path, wire.JSON)
+        with wire.UnexpectedAnswerGuard():
+            return wire.load_json(content)
+
+    def delete(self, path: str) -> Any:
+        """Delete what is at an address, and read the JSON document of the answer; errors are those of `post`."""
+        with self._explain_errors(path), closing(self._send_request("DELETE", path, None, wire.JSON)) as response:
+            content = response.read()
+        with wire.UnexpectedAnswerGuard():
+            return wire.load_json(content)
+
+    def post_for_job(self, path: str, body: Body, idempotency_key: str | None) -> Any:
+        """POST a request that becomes a job, and read the document of the job; errors are those of `post`.
+
+        Raises
+        ------
+        UnexpectedAnswerError
+            The service is older than jobs, and has answered the request itself.
+        """
+        headers = {"Prefer": "respond-async"} | ({"Idempotency-Key": idempotency_key} if idempotency_key else {})
+        with (
+            self._explain_errors(path),
+            closing(self._send_request("POST", path, body, wire.JSON, headers)) as response,
+        ):
+            if response.status_code != _ACCEPTED_STATUS:
+                raise UnexpectedAnswerError(f"{self.url} has no jobs: it is of an earlier version.")
             content = response.read()
         with wire.UnexpectedAnswerGuard():
             return wire.load_json(content)
@@ -129,13 +159,20 @@ class Connection:
         """Prepare a request for text that works when this connection is closed, too."""
         return RepeatableRequest(self.url, path, body, self._timeout, self._retry_seconds, self._key)
 
+    def prepare_result(self, path: str) -> "RepeatableResult":
+        """Prepare the request of a result as text that works when this connection is closed, too."""
+        return RepeatableResult(self.url, path, self._timeout, self._retry_seconds, self._key)
+
     def _explain_errors(self, path: str) -> "ErrorExplainer":
         return ErrorExplainer(self.url, path, self._timeout)
 
-    def _send_request(self, method: str, path: str, body: Body | None, accept: str) -> httpx.Response:
+    def _send_request(
+        self, method: str, path: str, body: Body | None, accept: str, further_headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
         """Send a request; return the answer, which the caller reads and closes."""
         self._refuse_if_closed()
         headers = {**self._headers, "Accept": accept} | ({"Content-Type": body.media_type} if body else {})
+        headers |= further_headers or {}
         response = self._send_with_retries(method, path, headers, body.content if body else None)
         try:
             self._check_response(response, path, accept)
@@ -167,7 +204,7 @@ class Connection:
 
     def _check_response(self, response: httpx.Response, path: str, accept: str) -> None:
         media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
-        if response.status_code == 200 and media_type == accept.partition(";")[0]:
+        if response.status_code in (200, _ACCEPTED_STATUS) and media_type == accept.partition(";")[0]:
             return
         content = response.read()
         if media_type == _PROBLEM_MEDIA_TYPE:
@@ -204,6 +241,27 @@ class RepeatableRequest:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.url, self.path, self.body, self.timeout, self.retry_seconds)
+
+
+@dataclass(frozen=True)
+class RepeatableResult:
+    """The address of a result, for another form of it; as for `RepeatableRequest`, its key goes to no other process."""
+
+    url: str
+    path: str
+    timeout: float
+    retry_seconds: float
+    key: str | None = field(default=None, repr=False)
+
+    def __call__(self, accept: str) -> str:
+        """GET the text; errors are those of `Connection.get`."""
+        with Connection(self.url, self.key, timeout=self.timeout, retry_seconds=self.retry_seconds) as connection:
+            content = connection.get(self.path, accept)
+        with wire.UnexpectedAnswerGuard():
+            return content.decode()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.url, self.path, self.timeout, self.retry_seconds)
 
 
 def choose_address(url: str | None) -> str:

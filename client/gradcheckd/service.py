@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self, Unpack, cast
+from typing import Any, Literal, Self, Unpack, cast, overload
 
 from gradcheckd import wire
 from gradcheckd.arrays import TypedTensor, UntypedTensor, encode_arithmetic, get_dtype_name, to_tensor
 from gradcheckd.connection import Connection
 from gradcheckd.errors import RequestError, hide_frames
 from gradcheckd.function_methods import FunctionMethods
+from gradcheckd.job import Job, find_job, list_jobs, submit_job
 from gradcheckd.onnx_file import ImportedRequest, import_file
 from gradcheckd.progress import Progress, decode_arrays, follow_progress
 from gradcheckd.report import BlackBoxReport, Report, require_pass
@@ -70,6 +71,14 @@ class Service(FunctionMethods):
         """Return the address of the service, or "in this process"."""
         return self.connection.url
 
+    @overload
+    def check(
+        self, *, wait: Literal[False], idempotency_key: str | None = None, **request: Unpack[CheckParameters]
+    ) -> Job: ...
+
+    @overload
+    def check(self, *, wait: Literal[True] = True, **request: Unpack[CheckParameters]) -> Report: ...
+
     def check(
         self,
         *,
@@ -85,8 +94,10 @@ class Service(FunctionMethods):
         include: Sequence[str] | None = None,
         seed: int | None = None,
         progress: Progress | None = None,
+        wait: bool = True,
+        idempotency_key: str | None = None,
         **further: Any,
-    ) -> Report:
+    ) -> Report | Job:
         """Check gradients by three independent routes.
 
         Parameters
@@ -104,6 +115,10 @@ class Service(FunctionMethods):
             allow, else random directions.
         progress
             Called with (name, evaluations done, evaluations foreseen) while the check runs.
+        wait
+            False to let the check go on at the service as a job, and return the `Job`; True by default.
+        idempotency_key
+            Name of the job's request, so that a repetition of it makes no second job.
         further
             Other fields of the request.
 
@@ -127,12 +142,29 @@ class Service(FunctionMethods):
             "include": _check_names("include", include),
             "seed": seed,
             # Lines of JSON have base64; in the other form tensors are bytes in any case.
-            "encoding": "b64" if progress else None,
+            "encoding": "b64" if progress and wait else None,
             **further,
         }
         if candidate is not None:
             sections["candidate"] = _to_tensors("candidate", candidate)
-        return self.check_body(wire.encode_body(_drop_missing(fields), sections), progress)
+        body = wire.encode_body(_drop_missing(fields), sections)
+        if not wait:
+            return submit_job(self.connection, body, self._deliver_report, idempotency_key)
+        return self.check_body(body, progress)
+
+    def job(self, identifier: str) -> Job:
+        """Return a job by its `id`.
+
+        Raises
+        ------
+        ProblemError
+            You have no such job.
+        """
+        return find_job(self.connection, identifier, self._deliver_report)
+
+    def jobs(self) -> list[Job]:
+        """Return your jobs, the latest first."""
+        return list_jobs(self.connection, self._deliver_report)
 
     def check_body(self, body: wire.Body, progress: Progress | None = None) -> Report:
         """Check the request in a body."""

@@ -176,12 +176,13 @@ class Runner:
     def _record_ended(self) -> None:
         for job in [job for job in self._running if job.has_ended]:
             self._running.remove(job)
-            if job.is_lost:
-                _log.warning("job %s lost its cluster, and waits again", job.claimed.id)
-                self._queue.release(job.claimed, self._name)
-                self._next_report = 0.0
             if job.finished_run is not None:
                 self._record_end(job.claimed, job.finished_run, job.progress)
+            elif self._queue.release(job.claimed, self._name):
+                # It stopped without being cancelled by its caller.
+                _log.warning("job %s waits again", job.claimed.id)
+            if job.is_lost:
+                self._next_report = 0.0
 
     def _record_end(self, claimed: ClaimedJob, run: FinishedRun, progress: JobProgress) -> None:
         if run.result is not None:

@@ -1,5 +1,6 @@
 """A job as clients see it, and the errors of the store."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -118,12 +119,16 @@ class JobOutcome:
 
 
 @dataclass(frozen=True)
-class QueueCounts:
-    """Numbers of jobs: waiting, running; and the age in seconds of the oldest one that waits, 0 without one."""
+class JobCounts:
+    """Numbers of jobs by state, and the age in seconds of the oldest one that waits, 0 without one."""
 
-    accepted: int
-    running: int
+    by_status: Mapping[JobStatus, int]
     oldest_seconds: float
+
+    @property
+    def unfinished(self) -> int:
+        """Number of jobs that have not ended."""
+        return sum(self.by_status[status] for status in UNFINISHED)
 
 
 class JobQueueFullError(Exception):

@@ -5,13 +5,14 @@ import logging
 import os
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.jobs.database import JobDatabase
-from service.jobs.job import Job, NewJob
+from service.jobs.job import Job, JobCounts, NewJob
 from service.jobs.records import JobRecords, StoreLimits
 from service.jobs.runner_process import RunnerStarter
 
@@ -33,12 +34,15 @@ class JobService:
         Limits of the records.
     service_pid
         Process with which the runner ends.
+    on_counts
+        Receiver of the numbers of jobs, called about once a second.
     """
 
-    def __init__(self, url: str, ttl_seconds: float, limits: StoreLimits, service_pid: int) -> None:
+    def __init__(self, url: str, ttl_seconds: float, limits: StoreLimits, service_pid: int, on_counts: Callable[[JobCounts], None]) -> None:
         self._database = JobDatabase(url, ttl_seconds)
         self.records = JobRecords(self._database, limits)
         self._starter = RunnerStarter(url, choose_lock(url), service_pid)
+        self._on_counts = on_counts
         self._wakes, self._is_closed = threading.Event(), False
         self._thread = threading.Thread(target=self._watch, name="gradcheckd-jobs", daemon=True)
         self._thread.start()
@@ -59,8 +63,9 @@ class JobService:
     def _watch(self) -> None:
         while not self._is_closed:
             try:
-                counts = self.records.count_queue()
-                if counts.accepted or counts.running:
+                counts = self.records.count_jobs()
+                self._on_counts(counts)
+                if counts.unfinished:
                     self._starter.ensure_runner()
             except (OSError, SQLAlchemyError) as error:
                 _log.warning("no look at the jobs: %r", error)

@@ -14,13 +14,13 @@ from service.jobs.job import (
     UNFINISHED,
     IdempotencyConflictError,
     Job,
+    JobCounts,
     JobOutcome,
     JobProgress,
     JobQueueFullError,
     JobResult,
     JobStatus,
     NewJob,
-    QueueCounts,
 )
 from service.jobs.tables import JOBS, RUNNERS
 
@@ -162,16 +162,14 @@ class JobRecords:
             obstacles = connection.execute(query).scalars().all()
         return obstacles[0] if obstacles and None not in obstacles else None
 
-    def count_queue(self) -> QueueCounts:
-        """Count the jobs that have not ended."""
-        waiting = case((JOBS.c.status == JobStatus.ACCEPTED, 1), else_=0)
-        oldest = func.min(case((JOBS.c.status == JobStatus.ACCEPTED, JOBS.c.created)))
-        query = select(func.count(), func.coalesce(func.sum(waiting), 0), self._database.now() - oldest).where(
-            JOBS.c.status.in_(UNFINISHED)
-        )
+    def count_jobs(self) -> JobCounts:
+        """Count the jobs of all callers."""
+        age = func.max(case((JOBS.c.status == JobStatus.ACCEPTED, self._database.now() - JOBS.c.created), else_=0.0))
+        query = select(JOBS.c.status, func.count(), age).where(self._database.is_kept()).group_by(JOBS.c.status)
         with self._database.reader.connect() as connection:
-            total, accepted, age = connection.execute(query).one()
-        return QueueCounts(int(accepted), int(total) - int(accepted), max(0.0, float(age or 0)))
+            rows = connection.execute(query).all()
+        counts = dict.fromkeys(JobStatus, 0) | {JobStatus(status): int(count) for status, count, _ in rows}
+        return JobCounts(counts, max([0.0, *(float(seconds) for _, _, seconds in rows)]))
 
     def _is_visible(self, identifier: str, owner: str) -> ColumnElement[bool]:
         return and_(JOBS.c.id == identifier, JOBS.c.owner == owner, self._database.is_kept())

@@ -12,6 +12,7 @@ from gradcheckd.command import progress_bar, request_files
 from gradcheckd.command.output import get_terminal_columns, write_text
 from gradcheckd.connection import Connection
 from gradcheckd.errors import RequestError
+from gradcheckd.job import submit_job
 from gradcheckd.onnx_file import import_content, read_note
 from gradcheckd.page import render_page
 from gradcheckd.progress import decode_arrays, follow_progress
@@ -30,31 +31,41 @@ def run_check(arguments: Namespace) -> int:
     )
     needs_gradients = arguments.format == "html" or arguments.verbose
     body = (_include_gradients(request) if needs_gradients else request).to_body()
-    with _connect(arguments) as connection:
-        text_media_type = _choose_text_form(arguments)
+    with connect(arguments) as connection:
+        if arguments.detach:
+            return _detach(connection, body)
+        text_media_type = choose_text_form(arguments)
         accept = wire.add_report_parameter(NDJSON, text_media_type) if text_media_type else NDJSON
         with progress_bar.show_progress() as progress:
             last_event = follow_progress(connection.post_for_lines("/v1/check", body, accept), progress)
         raw = last_event["report"]
-        status = _get_exit_status(raw)
+        status = get_exit_status(raw)
         if text_media_type:
             # A service that is older than this client does not write both at once.
             text = last_event.get(TEXT_ENTRY) or connection.post("/v1/check", body, text_media_type).decode()
         else:
-            text = json.dumps(raw) if arguments.format == "json" else _render_page(raw)
+            text = json.dumps(raw) if arguments.format == "json" else render_report_page(raw)
     write_text(text, arguments.output)
     return status
 
 
+def _detach(connection: Connection, body: Body) -> int:
+    """Let the request become a job, and write its name."""
+    identifier = submit_job(connection, body, lambda report: None).id
+    write_text(identifier)
+    print(f"gradcheckd: `gradcheckd wait {identifier}` writes the report.", file=sys.stderr)
+    return 0
+
+
 def _import_model(arguments: Namespace, content: bytes) -> bytes:
     """Return the request that the service makes of an ONNX file; tell which of its values are random."""
-    with _connect(arguments) as connection:
+    with connect(arguments) as connection:
         request = import_content(connection, content)
     print(f"gradcheckd: {read_note(wire.read_safetensors(request)[1])}", file=sys.stderr)
     return request
 
 
-def _choose_text_form(arguments: Namespace) -> str | None:
+def choose_text_form(arguments: Namespace) -> str | None:
     """Return the media type of a report for reading, with its width and its details; None for another format."""
     media_type = _TEXT_MEDIA_TYPES.get(arguments.format)
     if media_type is None:
@@ -64,14 +75,16 @@ def _choose_text_form(arguments: Namespace) -> str | None:
     return f"{media_type}{width}{'; detail=full' if arguments.verbose else ''}"
 
 
-def _render_page(raw: Mapping[str, Any]) -> str:
+def render_report_page(raw: Mapping[str, Any]) -> str:
+    """Return the page of a report in JSON."""
     arrays = decode_arrays(raw)
     with wire.UnexpectedAnswerGuard():
         report = Report.read(arrays, str)
     return render_page(report)
 
 
-def _get_exit_status(raw: Mapping[str, Any]) -> int:
+def get_exit_status(raw: Mapping[str, Any]) -> int:
+    """Return the exit status of a report."""
     with wire.UnexpectedAnswerGuard():
         return _EXIT_STATUSES[raw["outcome"]]
 
@@ -91,7 +104,7 @@ def run_plan(arguments: Namespace) -> int:
     body = _apply_scales_and_bounds(
         _apply_overrides(request_files.read_request(arguments.file, ("point",)), arguments), arguments
     ).to_body()
-    with _connect(arguments) as connection:
+    with connect(arguments) as connection:
         if not arguments.points:
             write_text(connection.post("/v1/plan", body, JSON).decode(), arguments.output)
             return 0
@@ -119,17 +132,17 @@ def run_judge(arguments: Namespace) -> int:
     if arguments.tolerance:
         request = request.with_fields(tolerance=_parse_tolerance(arguments.tolerance))
     body = _apply_overrides(request, arguments).to_body()
-    with _connect(arguments) as connection:
+    with connect(arguments) as connection:
         content = connection.post("/v1/judge", body, JSON)
         with wire.UnexpectedAnswerGuard():
             raw: dict[str, Any] = wire.load_json(content)
-        status = _get_exit_status(raw)
+        status = get_exit_status(raw)
         write_text(_write_judgement(arguments, raw, connection, body), arguments.output)
     return status
 
 
 def _write_judgement(arguments: Namespace, raw: dict[str, Any], connection: Connection, body: Body) -> str:
-    if text_media_type := _choose_text_form(arguments):
+    if text_media_type := choose_text_form(arguments):
         return connection.post("/v1/judge", body, text_media_type).decode()
     if arguments.format == "json":
         return json.dumps(raw)
@@ -138,7 +151,8 @@ def _write_judgement(arguments: Namespace, raw: dict[str, Any], connection: Conn
     return render_page(report)
 
 
-def _connect(arguments: Namespace) -> Connection:
+def connect(arguments: Namespace) -> Connection:
+    """Return a connection to the service of the arguments."""
     return Connection(arguments.url, arguments.key, timeout=arguments.timeout)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import gradcheckd
-from gradcheckd.command import catalogue_commands, check_commands, serve_command, show_command
+from gradcheckd.command import catalogue_commands, check_commands, job_commands, serve_command, show_command
 from gradcheckd.connection import KEY_VARIABLE, URL_VARIABLE
 from gradcheckd.errors import GradcheckdError
 from gradcheckd.http_errors import DEFAULT_URL
@@ -67,6 +67,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gradcheckd {gradcheckd.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     _add_check(commands)
+    _add_jobs(commands)
     _add_show(commands)
     _add_plan(commands)
     _add_judge(commands)
@@ -97,6 +98,20 @@ def _add_check(commands: Any) -> None:
         "--set", metavar="FIELD=JSON", action="append", default=[], help="replace a field of the request"
     )
     _add_candidate(command)
+    command.add_argument(
+        "--detach", action="store_true", help="let the check go on at the service as a job, and write the job's name"
+    )
+    _add_format_option(command)
+
+
+def _add_jobs(commands: Any) -> None:
+    command = _add_request_command(commands, "jobs", job_commands.list_own_jobs, "list your jobs, or cancel one")
+    command.add_argument("--cancel", metavar="JOB", help="cancel this job, or forget it if it has ended")
+    command.add_argument("--format", choices=("text", "json"), default="text")
+    command = _add_request_command(
+        commands, "wait", job_commands.wait_for_job, "wait for the end of a job, and write its report"
+    )
+    command.add_argument("job", metavar="JOB", help="name of the job, as `gradcheckd check --detach` writes it")
     _add_format_option(command)
 
 

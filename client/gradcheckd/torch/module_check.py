@@ -102,7 +102,7 @@ def check_module(
     request, candidate = _pair(request, judged, gradients)
     fields: dict[str, Any] = {**request, "candidate_dtype": precision, "seed": seed, **options}
     with Service(url, key, timeout=timeout) as service:
-        return service.check(candidate=candidate, **fields)
+        return service.check(candidate=candidate, wait=True, **fields)
 
 
 def assert_module(module: Callable[..., Any], args: Any, **options: Any) -> Report:

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, ClassVar
 from flask import Flask, current_app
 from werkzeug.exceptions import ServiceUnavailable
 
+from service.http import metrics
 from service.jobs.owner import find_owner
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from service.jobs.job import JobCounts
     from service.jobs.job_service import JobService
 
 _JOBS = "gradcheckd.jobs"
@@ -62,6 +64,12 @@ class JobAccess:
                 self._service = self._make_service()
             return self._service
 
+    def find_obstacle(self) -> str | None:
+        """Return why no job is computed now, a clause; None if jobs are, or none has been asked for here."""
+        with self._lock:
+            service = self._service
+        return None if service is None else service.records.find_obstacle()
+
     def close(self) -> None:
         """Close the connections to the database."""
         with self._lock:
@@ -80,7 +88,13 @@ class JobAccess:
             directory = directory or _make_directory()
             url = f"sqlite:///{directory}/jobs.db"
             max_bytes = min(max_bytes, shutil.disk_usage(directory).free // _SHARE_OF_FREE_BYTES)
-        return JobService(url, settings.job_ttl_seconds, StoreLimits(settings.max_queued_jobs, max_bytes), owner)
+        return JobService(url, settings.job_ttl_seconds, StoreLimits(settings.max_queued_jobs, max_bytes), owner, _show_counts)
+
+
+def _show_counts(counts: "JobCounts") -> None:
+    for status, count in counts.by_status.items():
+        metrics.JOBS.labels(status.value).set(count)
+    metrics.OLDEST_JOB_SECONDS.set(counts.oldest_seconds)
 
 
 def _make_directory() -> str:
@@ -107,6 +121,18 @@ def _open_in_background(access: JobAccess) -> None:
 def has_jobs(app: Flask) -> bool:
     """Tell whether requests of an application can become jobs."""
     return _JOBS in app.extensions
+
+
+def find_obstacle() -> str | None:
+    """Return why the jobs of this application wait, a clause; None if they do not, or there are none."""
+    if not has_jobs(current_app):
+        return None
+    access: JobAccess = current_app.extensions[_JOBS]
+    try:
+        with _report_database_errors():
+            return access.find_obstacle()
+    except JobsUnavailableError:
+        return "their database does not answer"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from flask import Blueprint, Response
 
 from schemas.problem_details import make_problem
 from schemas.report import Health
+from service.http.middleware.job_access import find_obstacle
 from service.http.middleware.request_log import get_current_record
 from service.http.middleware.shutdown import ShutdownError, is_shutting_down
 from service.http.operations import Operation, describe_operation
@@ -65,7 +66,8 @@ def ready() -> Response:
     if is_shutting_down():
         raise ShutdownError("The service is stopping.", retry_after=1)
     if run_self_check():
-        return make_json_response({"status": "ready"})
+        obstacle = find_obstacle()
+        return make_json_response({"status": "ready"} | ({"jobs": f"Jobs wait: {obstacle}."} if obstacle else {}))
     get_current_record().refusal_reason = "not-ready"
     return make_problem_response(
         make_problem(503, "Service Unavailable", "The self-check on the reference example does not pass.")
