@@ -54,10 +54,11 @@ class JobService:
         return job, is_new
 
     def close(self) -> None:
-        """End the thread, and close the database."""
+        """End the thread and the runner that it started, and close the database."""
         self._is_closed = True
         self._wakes.set()
         self._thread.join()
+        self._starter.close()
         self._database.close()
 
     def _watch(self) -> None:

@@ -76,6 +76,14 @@ class RunnerStarter:
             if is_free:
                 self._process = self._start()
 
+    def close(self) -> None:
+        """End the runner that this process has started, if there is one; its jobs wait again."""
+        with self._guard:
+            if self._process is not None:
+                self._process.terminate()
+                self._process.wait()
+                self._process = None
+
     def _start(self) -> "subprocess.Popen[bytes]":
         start_time = read_start_time(self._service_pid)
         arguments = json.dumps([sys.path, self._url, str(self._lock), self._service_pid, start_time])

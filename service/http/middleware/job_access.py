@@ -118,6 +118,12 @@ def _open_in_background(access: JobAccess) -> None:
         _log.warning("%s", error.description)
 
 
+def close_jobs(app: Flask) -> None:
+    """End the runner that this application has started, and close the connections to the database."""
+    access: JobAccess = app.extensions[_JOBS]
+    access.close()
+
+
 def has_jobs(app: Flask) -> bool:
     """Tell whether requests of an application can become jobs."""
     return _JOBS in app.extensions
