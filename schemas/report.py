@@ -319,3 +319,4 @@ class Health(TypedDict):
     """State of the service."""
 
     status: Literal["live", "ready"]
+    jobs: NotRequired[Annotated[str, Field(description="Why jobs wait, if they do.")]]

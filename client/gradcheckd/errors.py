@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_JOB_DETAIL = "no such job"
+"""Part of a detail that says all: the address is right."""
 _REMEDY_BY_STATUS = {
     400: "The body does not have the form of its content type: see the detail above.",
     401: "Give a key that the service knows: key=..., `--key`, or the environment variable GRADCHECKD_API_KEY.",
@@ -95,7 +97,8 @@ class ProblemError(GradcheckdError):
             lines.append(f"  {self.detail}")
         if omitted_count := self.problem.get("total_errors", 0) - len(self.errors):
             lines.append(f"  ... and {omitted_count} more")
-        return [*lines, *([_REMEDY_BY_STATUS[self.status]] if self.status in _REMEDY_BY_STATUS else [])]
+        remedy = None if _JOB_DETAIL in self.detail else _REMEDY_BY_STATUS.get(self.status)
+        return [*lines, *([remedy] if remedy else [])]
 
 
 class GradientError(AssertionError):
