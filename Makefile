@@ -11,8 +11,8 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # The stamp carries a checksum, so that a changed file, not a touched one, installs again.
 SERVE_STAMP := .venv/.serve-$(shell cat requirements.txt | cksum | cut -d' ' -f1)
-TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt client/pyproject.toml | cksum | cut -d' ' -f1)
-BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt requirements-models.txt client/pyproject.toml | cksum | cut -d' ' -f1)
+TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-cluster.txt requirements-dev.txt client/pyproject.toml | cksum | cut -d' ' -f1)
+BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-cluster.txt requirements-dev.txt requirements-bench.txt requirements-models.txt client/pyproject.toml | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test test-all lint format unit coverage trials docs fuzz bench load bounds alarms few operators onnx imports models clean

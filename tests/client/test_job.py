@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,10 @@ from gradcheckd.errors import AnswerTimeoutError, ProblemError, RequestError
 from service.http.middleware.job_access import close_jobs
 from service.settings import Settings
 from tests.application_server import run_application
+from tests.document_text import find_blocks
 from tests.integration.long_check import build_long_check
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +111,11 @@ def test_commands_submit_list_and_wait(url, example, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["jobs"][0]["status"] == "dismissed"
     assert main(["wait", identifier, "--url", url]) == 3
     assert "no such job" in capsys.readouterr().err
+
+
+def test_page_runs(url, monkeypatch, capsys):
+    monkeypatch.setenv("GRADCHECKD_URL", url)
+    monkeypatch.chdir(ROOT)
+    (code,) = find_blocks((ROOT / "docs" / "jobs.md").read_text(), "python")
+    exec(code, {})
+    assert capsys.readouterr().out.splitlines()[-1] == "successful pass"
