@@ -180,7 +180,7 @@ class Service(FunctionMethods):
             report = Report.read(raw, self.connection.prepare_repeat("/v1/check", body), text)
         return self._deliver_report(report)
 
-    @copy_signature(check)
+    @copy_signature(check, without=("wait", "idempotency_key"))
     def assert_gradients(self, **request: Unpack[CheckParameters]) -> Report:
         """Check your gradients, and raise unless they pass; parameters are those of `check`, with a `candidate`.
 

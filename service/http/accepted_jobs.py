@@ -20,7 +20,7 @@ from service.http.operations import HeaderParameter
 from service.http.response.responses import make_json_response
 
 if TYPE_CHECKING:
-    from service.jobs.job import Job
+    from service.jobs.job import StoredJob
 
 JOBS_PATH = "/v1/jobs"
 POLL_SECONDS = 1
@@ -77,7 +77,7 @@ def accept_job(kind: CheckKind[Any]) -> Response:
     return response
 
 
-def make_job_response(job: "Job", status: int = 200) -> Response:
+def make_job_response(job: "StoredJob", status: int = 200) -> Response:
     """Answer with a job, and with the time of the next look at one that has not ended."""
     response = make_json_response(describe_job(job), status)
     if job.finished is None:
@@ -85,7 +85,7 @@ def make_job_response(job: "Job", status: int = 200) -> Response:
     return response
 
 
-def describe_job(job: "Job") -> JobAnswer:
+def describe_job(job: "StoredJob") -> JobAnswer:
     """Return the document of a job."""
     path = get_job_path(job)
     return {
@@ -99,7 +99,7 @@ def describe_job(job: "Job") -> JobAnswer:
     }
 
 
-def get_job_path(job: "Job") -> str:
+def get_job_path(job: "StoredJob") -> str:
     """Return the address of a job."""
     return f"{JOBS_PATH}/{job.id}"
 

@@ -60,9 +60,7 @@ UNFINISHED_ANSWERS = Counter(
 QUEUED_REQUESTS = Gauge(
     "gradcheckd_waiting", "Requests that wait for a place.", ("of",), multiprocess_mode="livesum", registry=REGISTRY
 )
-JOBS = Gauge(
-    "gradcheckd_jobs", "Jobs by state.", ("status",), multiprocess_mode="livemostrecent", registry=REGISTRY
-)
+JOBS = Gauge("gradcheckd_jobs", "Jobs by state.", ("status",), multiprocess_mode="livemostrecent", registry=REGISTRY)
 OLDEST_JOB_SECONDS = Gauge(
     "gradcheckd_oldest_job_seconds",
     "Age of the oldest job that waits.",

@@ -60,7 +60,7 @@ def run_job(
     make_executor
         Function that makes the executor of a large job; None for the helpers of this process.
     claimed
-        Job.
+        StoredJob.
     report_progress
         Receiver of the progress of the differences.
     raise_if_cancelled

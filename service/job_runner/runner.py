@@ -14,7 +14,7 @@ from service.checks.common.limits import Limits
 from service.http.response.problem_details import describe_problem
 from service.job_runner.cluster import Cluster, ClusterLostError
 from service.job_runner.execute import FinishedRun, run_job
-from service.jobs.job import ClaimedJob, JobProgress
+from service.jobs.job import ClaimedJob, StoredProgress
 from service.jobs.queue import JobQueue
 from service.numerics.core.difference import DifferenceProgress
 from service.settings import Settings
@@ -40,7 +40,7 @@ class RunningJob:
     Parameters
     ----------
     claimed
-        Job.
+        StoredJob.
     compute
         Function that answers it, given the receiver of its progress and the check for its cancellation.
     on_end
@@ -54,7 +54,7 @@ class RunningJob:
         on_end: Callable[[], None],
     ) -> None:
         self.claimed = claimed
-        self.progress = JobProgress()
+        self.progress = StoredProgress()
         self.finished_run: FinishedRun | None = None
         self.is_lost = False
         self._compute, self._on_end, self._cancelled = compute, on_end, threading.Event()
@@ -88,7 +88,7 @@ class RunningJob:
 
     def _record_progress(self, name: str, done: int, total: int) -> None:
         self._raise_if_cancelled()
-        self.progress = JobProgress(done, total, name)
+        self.progress = StoredProgress(done, total, name)
 
     def _raise_if_cancelled(self) -> None:
         if self._cancelled.is_set():
@@ -184,7 +184,7 @@ class Runner:
             if job.is_lost:
                 self._next_report = 0.0
 
-    def _record_end(self, claimed: ClaimedJob, run: FinishedRun, progress: JobProgress) -> None:
+    def _record_end(self, claimed: ClaimedJob, run: FinishedRun, progress: StoredProgress) -> None:
         if run.result is not None:
             is_recorded = self._queue.finish(claimed, self._name, run.result, progress)
         else:

@@ -21,7 +21,7 @@ UNFINISHED = (JobStatus.ACCEPTED, JobStatus.RUNNING)
 
 
 @dataclass(frozen=True)
-class JobProgress:
+class StoredProgress:
     """Evaluations of the loss that a job has made and foresees, and the tensor whose elements move; None before it."""
 
     done: int = 0
@@ -30,7 +30,7 @@ class JobProgress:
 
 
 @dataclass(frozen=True)
-class Job:
+class StoredJob:
     """A job without its request and its result.
 
     Attributes
@@ -53,7 +53,7 @@ class Job:
     created: float
     started: float | None
     finished: float | None
-    progress: JobProgress
+    progress: StoredProgress
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class JobResult:
 class JobOutcome:
     """A job with its result, or its problem document as JSON text; with neither before its end."""
 
-    job: Job
+    job: StoredJob
     result: JobResult | None
     problem: str | None
 
@@ -126,7 +126,7 @@ class JobCounts:
     oldest_seconds: float
 
     @property
-    def unfinished(self) -> int:
+    def open_count(self) -> int:
         """Number of jobs that have not ended."""
         return sum(self.by_status[status] for status in UNFINISHED)
 

@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.jobs.database import JobDatabase
-from service.jobs.job import Job, JobCounts, NewJob
+from service.jobs.job import JobCounts, NewJob, StoredJob
 from service.jobs.records import JobRecords, StoreLimits
 from service.jobs.runner_process import RunnerStarter
 
@@ -38,7 +38,14 @@ class JobService:
         Receiver of the numbers of jobs, called about once a second.
     """
 
-    def __init__(self, url: str, ttl_seconds: float, limits: StoreLimits, service_pid: int, on_counts: Callable[[JobCounts], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        ttl_seconds: float,
+        limits: StoreLimits,
+        service_pid: int,
+        on_counts: Callable[[JobCounts], None],
+    ) -> None:
         self._database = JobDatabase(url, ttl_seconds)
         self.records = JobRecords(self._database, limits)
         self._starter = RunnerStarter(url, choose_lock(url), service_pid)
@@ -47,7 +54,7 @@ class JobService:
         self._thread = threading.Thread(target=self._watch, name="gradcheckd-jobs", daemon=True)
         self._thread.start()
 
-    def submit(self, new: NewJob) -> tuple[Job, bool]:
+    def submit(self, new: NewJob) -> tuple[StoredJob, bool]:
         """Accept a request, and see to a runner; return and raise as `JobRecords.submit`."""
         job, is_new = self.records.submit(new)
         self._wakes.set()
@@ -66,7 +73,7 @@ class JobService:
             try:
                 counts = self.records.count_jobs()
                 self._on_counts(counts)
-                if counts.unfinished:
+                if counts.open_count:
                     self._starter.ensure_runner()
             except (OSError, SQLAlchemyError) as error:
                 _log.warning("no look at the jobs: %r", error)

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, delete, func, insert, or_, select, update
 
 from service.jobs.database import JobDatabase, count_rows
-from service.jobs.job import UNFINISHED, ClaimedJob, JobProgress, JobResult, JobStatus
+from service.jobs.job import UNFINISHED, ClaimedJob, JobResult, JobStatus, StoredProgress
 from service.jobs.tables import JOBS, RUNNERS
 
 MAX_CRASHES = 8
@@ -66,12 +66,12 @@ class JobQueue:
             row = connection.execute(statement).first()
         return None if row is None else ClaimedJob(*row)
 
-    def renew(self, claimed: ClaimedJob, runner: str, lease_seconds: float, progress: JobProgress) -> bool:
+    def renew(self, claimed: ClaimedJob, runner: str, lease_seconds: float, progress: StoredProgress) -> bool:
         """Keep a claimed job, and store its progress; return False if it is not the runner's any more."""
         values = {"lease_ends": self._database.now() + lease_seconds, "done": progress.done, "total": progress.total}
         return self._change_claimed(claimed, runner, values | {"tensor": progress.tensor})
 
-    def finish(self, claimed: ClaimedJob, runner: str, result: JobResult, progress: JobProgress) -> bool:
+    def finish(self, claimed: ClaimedJob, runner: str, result: JobResult, progress: StoredProgress) -> bool:
         """Store the result and the last progress of a claimed job; return False as for `renew`."""
         values = {
             "status": JobStatus.SUCCESSFUL,

@@ -13,14 +13,14 @@ from service.jobs.database import JobDatabase
 from service.jobs.job import (
     UNFINISHED,
     IdempotencyConflictError,
-    Job,
     JobCounts,
     JobOutcome,
-    JobProgress,
     JobQueueFullError,
     JobResult,
     JobStatus,
     NewJob,
+    StoredJob,
+    StoredProgress,
 )
 from service.jobs.tables import JOBS, RUNNERS
 
@@ -65,7 +65,7 @@ class JobRecords:
     def __init__(self, database: JobDatabase, limits: StoreLimits | None = None) -> None:
         self._database, self._limits = database, limits or StoreLimits()
 
-    def submit(self, new: NewJob) -> tuple[Job, bool]:
+    def submit(self, new: NewJob) -> tuple[StoredJob, bool]:
         """Accept a request; return its job, and whether it is new.
 
         Raises
@@ -108,14 +108,14 @@ class JobRecords:
         assert job is not None
         return job, True
 
-    def get(self, identifier: str, owner: str) -> Job | None:
+    def get(self, identifier: str, owner: str) -> StoredJob | None:
         """Return a job of a caller; None if there is none or it has expired."""
         with self._database.reader.connect() as connection:
             query = select(*_VIEW).where(self._is_visible(identifier, owner))
             row = connection.execute(query).mappings().first()
         return None if row is None else _read_job(row)
 
-    def list_jobs(self, owner: str, limit: int) -> list[Job]:
+    def list_jobs(self, owner: str, limit: int) -> list[StoredJob]:
         """Return the latest jobs of a caller, the last one first."""
         query = (
             select(*_VIEW)
@@ -136,7 +136,7 @@ class JobRecords:
         result = None if row["result"] is None else JobResult(row["result"], row["encoding"], row["has_details"])
         return JobOutcome(_read_job(row), result, row["problem"])
 
-    def dismiss(self, identifier: str, owner: str) -> Job | None:
+    def dismiss(self, identifier: str, owner: str) -> StoredJob | None:
         """Cancel a job that has not ended, or forget one that has; return it as it is then, None as for `get`."""
         with self._database.writer.begin() as connection:
             cancel = (
@@ -174,7 +174,7 @@ class JobRecords:
     def _is_visible(self, identifier: str, owner: str) -> ColumnElement[bool]:
         return and_(JOBS.c.id == identifier, JOBS.c.owner == owner, self._database.is_kept())
 
-    def _find_repeated(self, new: NewJob, digest: str) -> Job | None:
+    def _find_repeated(self, new: NewJob, digest: str) -> StoredJob | None:
         if new.idempotency_key is None:
             return None
         query = select(*_VIEW, JOBS.c.digest).where(
@@ -205,13 +205,13 @@ def _compute_digest(new: NewJob) -> str:
     return hashlib.sha256(head + new.body).hexdigest()
 
 
-def _read_job(row: Mapping[Any, Any]) -> Job:
-    return Job(
+def _read_job(row: Mapping[Any, Any]) -> StoredJob:
+    return StoredJob(
         row["id"],
         row["kind"],
         JobStatus(row["status"]),
         row["created"],
         row["started"],
         row["finished"],
-        JobProgress(row["done"], row["total"], row["tensor"]),
+        StoredProgress(row["done"], row["total"], row["tensor"]),
     )

@@ -88,7 +88,9 @@ class JobAccess:
             directory = directory or _make_directory()
             url = f"sqlite:///{directory}/jobs.db"
             max_bytes = min(max_bytes, shutil.disk_usage(directory).free // _SHARE_OF_FREE_BYTES)
-        return JobService(url, settings.job_ttl_seconds, StoreLimits(settings.max_queued_jobs, max_bytes), owner, _show_counts)
+        return JobService(
+            url, settings.job_ttl_seconds, StoreLimits(settings.max_queued_jobs, max_bytes), owner, _show_counts
+        )
 
 
 def _show_counts(counts: "JobCounts") -> None:

@@ -76,7 +76,7 @@ def test_jobs_are_computed(submit, records, run_until, example):
     right = submit()
     wrong = submit(example | {"candidate": {"w2": [1.0, 2.0, 3.0, 4.0]}})
     invalid = submit({"weights": 3})
-    run_until(lambda: not records.count_jobs().unfinished)
+    run_until(lambda: not records.count_jobs().open_count)
     assert [records.get(job, "").status for job in (right, wrong, invalid)] == ["successful", "successful", "failed"]
     assert json.loads(records.get_outcome(invalid, "").problem)["status"] == 422
     job = records.get(right, "")
@@ -93,7 +93,7 @@ def test_cancelled_job_stops_soon(submit, records, run_until):
             records.dismiss(long, "")
             cancelled.append(time.monotonic())
             submit()
-        return bool(cancelled) and not records.count_jobs().unfinished
+        return bool(cancelled) and not records.count_jobs().open_count
 
     run_until(cancel_once, max_running_jobs=1)
     assert records.get(long, "").status == JobStatus.DISMISSED
@@ -108,7 +108,7 @@ def test_jobs_wait_again_when_the_runner_stops(submit, records, run_until):
 def test_jobs_of_an_earlier_runner_are_taken_over_at_once(submit, database, records, run_until):
     identifier = submit()
     assert JobQueue(database).claim(NAME, 10_000.0) is not None
-    run_until(lambda: not records.count_jobs().unfinished)
+    run_until(lambda: not records.count_jobs().open_count)
     assert records.get(identifier, "").status == JobStatus.SUCCESSFUL
 
 
@@ -118,7 +118,7 @@ def test_unexpected_error_ends_the_job_with_its_number(submit, records, run_unti
 
     monkeypatch.setattr(runner_module, "run_job", fail)
     identifier = submit()
-    run_until(lambda: not records.count_jobs().unfinished)
+    run_until(lambda: not records.count_jobs().open_count)
     problem = records.get_outcome(identifier, "").problem
     assert json.loads(problem)["status"] == 500
     assert "secret" not in problem
@@ -132,7 +132,7 @@ def test_jobs_wait_for_the_cluster(submit, records, run_until):
     assert records.find_obstacle() == cluster.obstacle
     assert records.get(identifier, "").status == JobStatus.ACCEPTED
     cluster.obstacle = None
-    run_until(lambda: not records.count_jobs().unfinished, cluster=cluster)
+    run_until(lambda: not records.count_jobs().open_count, cluster=cluster)
     assert records.find_obstacle() is None
     assert records.get(identifier, "").status == JobStatus.SUCCESSFUL, "a small job needs no cluster"
 
@@ -149,6 +149,6 @@ def test_job_that_loses_its_cluster_begins_anew(submit, records, run_until, monk
 
     monkeypatch.setattr(runner_module, "run_job", lose_first)
     identifier = submit()
-    run_until(lambda: not records.count_jobs().unfinished, cluster=FakeCluster())
+    run_until(lambda: not records.count_jobs().open_count, cluster=FakeCluster())
     assert len(runs) == 2
     assert records.get(identifier, "").status == JobStatus.SUCCESSFUL

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from service.jobs.database import JobDatabase
-from service.jobs.job import JobProgress, JobResult, JobStatus, NewJob
+from service.jobs.job import JobResult, JobStatus, NewJob, StoredProgress
 from service.jobs.queue import MAX_CRASHES, JobQueue
 
 RESULT = JobResult(b"result", "nested", has_details=False)
@@ -52,31 +52,31 @@ def test_job_whose_lease_ended_is_claimed_again_and_ends_once(submit, records, j
     lost = job_queue.claim("lost", -1.0)
     taken = job_queue.claim("next", 60)
     assert (taken.id, taken.attempt) == (identifier, 2)
-    assert not job_queue.renew(lost, "lost", 60, JobProgress())
-    assert not job_queue.finish(lost, "lost", RESULT, JobProgress())
+    assert not job_queue.renew(lost, "lost", 60, StoredProgress())
+    assert not job_queue.finish(lost, "lost", RESULT, StoredProgress())
     assert not job_queue.fail(lost, "lost", "{}")
-    assert job_queue.finish(taken, "next", RESULT, JobProgress(2, 2, "w"))
-    assert not job_queue.finish(taken, "next", RESULT, JobProgress())
+    assert job_queue.finish(taken, "next", RESULT, StoredProgress(2, 2, "w"))
+    assert not job_queue.finish(taken, "next", RESULT, StoredProgress())
     job = records.get(identifier, "")
-    assert (job.status, job.progress) == (JobStatus.SUCCESSFUL, JobProgress(2, 2, "w"))
+    assert (job.status, job.progress) == (JobStatus.SUCCESSFUL, StoredProgress(2, 2, "w"))
 
 
 def test_same_runner_cannot_end_an_earlier_run(submit, job_queue):
     submit()
     first = job_queue.claim("runner", -1.0)
     second = job_queue.claim("runner", 60)
-    assert not job_queue.finish(first, "runner", RESULT, JobProgress())
-    assert job_queue.finish(second, "runner", RESULT, JobProgress())
+    assert not job_queue.finish(first, "runner", RESULT, StoredProgress())
+    assert job_queue.finish(second, "runner", RESULT, StoredProgress())
 
 
 def test_cancelled_job_is_not_renewed(submit, records, job_queue):
     identifier = submit()
     claimed = job_queue.claim("runner", 60)
-    assert job_queue.renew(claimed, "runner", 60, JobProgress(1, 9, "w"))
-    assert records.get(identifier, "").progress == JobProgress(1, 9, "w")
+    assert job_queue.renew(claimed, "runner", 60, StoredProgress(1, 9, "w"))
+    assert records.get(identifier, "").progress == StoredProgress(1, 9, "w")
     records.dismiss(identifier, "")
-    assert not job_queue.renew(claimed, "runner", 60, JobProgress())
-    assert not job_queue.finish(claimed, "runner", RESULT, JobProgress())
+    assert not job_queue.renew(claimed, "runner", 60, StoredProgress())
+    assert not job_queue.finish(claimed, "runner", RESULT, StoredProgress())
     assert records.get_outcome(identifier, "").result is None
 
 

@@ -7,11 +7,11 @@ import pytest
 from service.jobs.database import JobDatabase
 from service.jobs.job import (
     IdempotencyConflictError,
-    JobProgress,
     JobQueueFullError,
     JobResult,
     JobStatus,
     NewJob,
+    StoredProgress,
 )
 from service.jobs.queue import JobQueue
 from service.jobs.records import JobRecords, StoreLimits
@@ -26,7 +26,7 @@ def make_request(owner: str = "", body: bytes = b"{}", key: str | None = None, k
 def test_new_job_waits(records):
     job, is_new = records.submit(make_request())
     assert (job.kind, job.status, job.started, job.finished) == ("check", JobStatus.ACCEPTED, None, None)
-    assert job.progress == JobProgress()
+    assert job.progress == StoredProgress()
     assert is_new
     assert records.get(job.id, "") == job
 
@@ -66,7 +66,9 @@ def test_requests_with_one_key_at_once_make_one_job(records):
     assert sum(is_new for _, is_new in jobs) == 1
 
 
-@pytest.mark.parametrize(("limits", "reason"), [(StoreLimits(queued=2), "2 jobs"), (StoreLimits(stored_bytes=5), "4 of")])
+@pytest.mark.parametrize(
+    ("limits", "reason"), [(StoreLimits(queued=2), "2 jobs"), (StoreLimits(stored_bytes=5), "4 of")]
+)
 def test_full_queue_takes_no_further_job(database, limits, reason):
     records = JobRecords(database, limits)
     for _ in range(2):
@@ -94,10 +96,10 @@ def test_dismissed_job_has_no_result(records, job_queue):
 def test_ended_job_is_forgotten(records, job_queue):
     job, _ = records.submit(make_request())
     claimed = job_queue.claim("runner", 60)
-    job_queue.finish(claimed, "runner", JobResult(b"result", "b64", has_details=True), JobProgress(3, 3, "w"))
+    job_queue.finish(claimed, "runner", JobResult(b"result", "b64", has_details=True), StoredProgress(3, 3, "w"))
     outcome = records.get_outcome(job.id, "")
     assert outcome.result == JobResult(b"result", "b64", has_details=True)
-    assert outcome.job.progress == JobProgress(3, 3, "w")
+    assert outcome.job.progress == StoredProgress(3, 3, "w")
     assert records.dismiss(job.id, "").status == JobStatus.DISMISSED
     assert records.get(job.id, "") is None
     assert records.dismiss(job.id, "") is None
@@ -122,7 +124,7 @@ def test_counts_are_by_status(records, job_queue):
         records.submit(make_request())
     job_queue.claim("runner", 60)
     counts = records.count_jobs()
-    assert (counts.by_status[JobStatus.ACCEPTED], counts.by_status[JobStatus.RUNNING], counts.unfinished) == (2, 1, 3)
+    assert (counts.by_status[JobStatus.ACCEPTED], counts.by_status[JobStatus.RUNNING], counts.open_count) == (2, 1, 3)
     assert 0 <= counts.oldest_seconds < 3600
 
 
