@@ -11,7 +11,6 @@ from gradcheckd import Service
 from gradcheckd.command import main
 from gradcheckd.signatures import CheckParameters, FunctionOptions, FunctionParameters
 
-
 OF_JOBS = {"wait", "idempotency_key"}
 """Parameters of `check` that decide on the type of its result: its overloads name them."""
 
