@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from service.helper_processes import shared_work
 from service.helper_processes.pool import HelperPool
 from service.numerics.core.interrupts import OutOfTimeError
 from service.numerics.gradients import finite_difference
+from service.numerics.gradients.finite_difference.inline_executor import InlineExecutor
 from tests.integration.long_check import build_long_check
 from tests.service.helper_processes.conftest import is_idle, wait_until
 
@@ -136,3 +138,29 @@ def test_a_check_and_its_helpers_stay_within_its_memory(count: int) -> None:
     differences = finite_difference.estimate_cost(plan).memory_bytes
     enough = replace(Limits(processes=3), bytes=estimate_bytes(problem, differences) + count * differences)
     assert helpers.count_helpers(problem, plan, enough) == count
+
+
+@pytest.mark.parametrize(("runs_ahead", "is_offered_first"), [(True, True), (False, False)])
+def test_moves_of_all_tensors_are_offered_to_an_executor_that_runs_ahead(monkeypatch, runs_ahead, is_offered_first):
+    events: list[str] = []
+
+    class Recorder(InlineExecutor):
+        def map(self, fn: Callable[..., Any], *iterables: Any, **_: Any) -> Iterator[Any]:
+            events.append("offered")
+            return map(fn, *iterables)
+
+    monkeypatch.setattr(Recorder, "runs_ahead", runs_ahead)
+    monkeypatch.setattr(helpers, "SMALLEST_SHARED_WORK", 0)
+    token = helpers.CLUSTER.set(lambda: nullcontext(Recorder()))
+    generator = np.random.default_rng(0)
+    weights = {name: generator.normal(size=(12, 12)).tolist() for name in ("v", "w")}
+    text = "a = matmul(v, w)\nb = gelu(a)\nc = matmul(b, w)\nd = layer_norm(c, [12])\ne = mul(d, v)\nloss = mean(e)"
+    check({"tensors": {}, "weights": weights, "model": text}, progress=lambda *step: events.append("taken"))
+    helpers.CLUSTER.reset(token)
+    start = events.index("offered")
+    assert (events[start : start + 2] == ["offered", "offered"]) == is_offered_first
+
+
+def test_executor_of_helpers_runs_ahead():
+    assert shared_work.SharedExecutor(0).runs_ahead
+    assert not InlineExecutor().runs_ahead
