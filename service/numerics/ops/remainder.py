@@ -122,6 +122,10 @@ class WholeQuotient(JumpingOp, BinaryOp):
     def estimate_rounding_on_branch(self, branch: Array, output: Array, input: Array, other: Array) -> Rounding | None:
         return None
 
+    def average_over_broadcast_axes(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        """Return the gradients: the mean of 0 is its sum."""
+        return self.backward(gradient, output, input, other)
+
     @declare_bug("the gradient was that of the quotient, as if it were not rounded")
     def rounding_ignored(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         a, b = align_ranks(input, other)
