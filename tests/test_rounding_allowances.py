@@ -158,14 +158,14 @@ def forget_scores(*given: Any, is_recomputed: bool = False) -> Any:
         (
             attention,
             "bound_product",
-            lambda *terms: partial_sums.bound_product(*terms) / 3,
+            lambda *terms: partial_sums.bound_product(*terms) / 6,
             "attention of 32",
             "float32",
         ),
         (attention, "softmax_with_errors", forget_scores, "attention of 16", "float32"),
         (reduction, "MEAN_ROUNDING", rounding_errors.MEAN_ROUNDING / 2, "logsumexp", "float16"),
     ],
-    ids=["a third of the partial sums", "no scores that are found again", "half a rounding"],
+    ids=["a sixth of the partial sums", "no scores that are found again", "half a rounding"],
 )
 def test_less_of_a_term_would_not_cover(
     module: Any, name: str, instead: Any, kind: str, dtype: str, monkeypatch: pytest.MonkeyPatch
