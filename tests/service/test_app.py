@@ -6,6 +6,7 @@ from service.settings import Settings
 EXPECTED = {
     "/", "/docs", "/page/<path:name>",
     "/v1/check", "/v1/curve", "/v1/bugs", "/v1/plan", "/v1/judge", "/v1/import",
+    "/v1/jobs", "/v1/jobs/<job_id>", "/v1/jobs/<job_id>/result",
     "/v1/ops", "/v1/models", "/openapi.json", "/metrics",
     "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready",
 }  # fmt: skip

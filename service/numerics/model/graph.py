@@ -195,6 +195,7 @@ class Graph:
     def __init__(
         self, nodes: Sequence[Node], leaves: Mapping[str, Shape], kinds: Mapping[str, str] | None = None
     ) -> None:
+        nodes = [_complete_operands(node) for node in nodes]
         self.leaf_kinds = dict(kinds or {})
         """`index` or `bool` of the leaves, nodes and outputs that are not of floats."""
         self.empty_shapes: dict[str, Shape] = {}
@@ -798,6 +799,14 @@ def _check_reachability(nodes: Sequence[Node], leaves: Mapping[str, Shape], owne
     ]
     if errors:
         raise InvalidModelError(errors)
+
+
+def _complete_operands(node: Node) -> Node:
+    """Return a node with None for the optional operands at its end that it leaves out."""
+    missing = node.op.slots[len(node.operands) :]
+    if not missing or not all(slot.optional for slot in missing):
+        return node
+    return replace(node, operands=(*node.operands, *(None for _ in missing)))
 
 
 _KIND_DESCRIPTIONS = {"float": "floats", "index": "integers", "bool": "truths (datatype BOOL)"}

@@ -31,6 +31,8 @@ class CausalConv1d(CompositeOp):
         if len(shape) != 3 or len(kernel) != 2 or kernel[0] != shape[1]:
             raise ShapeError("an input (B, D, L) with a weight (D, W), one row of weights for each channel")
         channels, width = kernel
+        if not channels or not width:
+            raise ShapeError("a weight (D, W) with one row and one column at least")
         if bias is not None and step.get_shape(bias) != (channels,):
             raise ShapeError(f"a bias of shape {[channels]}")
         rows = step("unsqueeze", weight, dim=1)

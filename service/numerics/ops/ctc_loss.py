@@ -70,7 +70,8 @@ class CtcLoss(LossOp):
         b_t(s) = log(e^(b_{t+1}(s) + x_{t+1}(s)) + e^(b_{t+1}(s+1) + x_{t+1}(s+1)) + e^(b_{t+1}(s+2) + x_{t+1}(s+2)))
     a starts in the first two states, and b in the last two with 0. The loss l is -log of the sum of the last two e^a_T.
         dl/dx_t(c) = -sum of e^(a_t(s) + b_t(s) + l) over the states s of class c
-    Without an alignment the loss is infinite, and its gradient is NaN; with zero_infinity both are 0. PyTorch's own
+    So dL/dx sums these, times the gradient of each loss. Without an alignment the loss is infinite, and its gradient
+    is NaN; with zero_infinity both are 0. PyTorch's own
     gradient by x adds e^x, which a log_softmax before takes away again. That of the function has no such part.
     """
 

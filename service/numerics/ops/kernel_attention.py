@@ -148,6 +148,8 @@ class Attention(CompositeOp):
             raise ShapeError("query (B, H, L, E), key (B, K, S, E) and value (B, K, S, V)")
         if not query[0] == key[0] == value[0] or key[1] != value[1]:
             raise ShapeError("query, key and value of the same batch, key and value of the same heads")
+        if not key[1]:
+            raise ShapeError("key and value with one head at least")
         if query[1] % key[1]:
             raise ShapeError(f"a number of query heads that is a multiple of the {key[1]} of key and value")
         return query[1] // key[1]

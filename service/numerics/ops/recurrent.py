@@ -12,7 +12,7 @@ _MOST_STEPS = 256
 _State = tuple[str, ...]
 
 
-class _Weights(NamedTuple):
+class _LayerWeights(NamedTuple):
     """Weights of one direction of a layer."""
 
     by_input: str
@@ -69,7 +69,9 @@ class _RecurrentLayers(CompositeOp):
                 index = layer * directions + direction
                 own = weights[index * per_direction : (index + 1) * per_direction]
                 first = tuple(step("select", part, dim=0, index=index) for part in initial)
-                states = self._run(step, sequence, _Weights(*own, *(None,) * (4 - len(own))), first, direction == 1)
+                states = self._run(
+                    step, sequence, _LayerWeights(*own, *(None,) * (4 - len(own))), first, direction == 1
+                )
                 finals.append(states[0 if direction else -1])
                 outputs.append(step("stack", *(state[0] for state in states), dim=0))
             sequence = outputs[0] if len(outputs) == 1 else step("cat", *outputs, dim=-1)
@@ -78,7 +80,9 @@ class _RecurrentLayers(CompositeOp):
             return step("stack", *(final[part] for final in finals), dim=0)
         return step("transpose", sequence, dim0=0, dim1=1) if self.batch_first else sequence
 
-    def _run(self, step: Expansion, sequence: str, weights: _Weights, state: _State, is_backward: bool) -> list[_State]:
+    def _run(
+        self, step: Expansion, sequence: str, weights: _LayerWeights, state: _State, is_backward: bool
+    ) -> list[_State]:
         """Add the steps of one direction, and return its states in the order of the input."""
         length, hidden = step.get_shape(sequence)[0], step.get_shape(weights.by_state)[1]
         projected = step("linear", sequence, weights.by_input, weights.input_bias)

@@ -9,6 +9,7 @@ from service.checks.curve import compute_curve
 from service.checks.graph.check import check
 from service.numerics.model.presets import PRESETS
 from service.numerics.ops import OP_REGISTRY
+from service.numerics.ops.composite import CompositeOp
 
 
 def make_element(name, *index):
@@ -116,7 +117,9 @@ def find_weights_before_pieces(preset):
     for node in preset.nodes:
         weights = set().union(*(weights_by_value.get(operand, ()) for operand in node["inputs"]))
         weights_by_value[node["name"]] = weights
-        if not OP_REGISTRY[node["op"]].supports_complex_step:
+        op = OP_REGISTRY[node["op"]]
+        # A composite op takes what its steps take, and those of the presets are smooth.
+        if not (op.supports_complex_step or issubclass(op, CompositeOp)):
             without |= weights
     return without
 

@@ -23,7 +23,7 @@ ASYNC = {"Prefer": "respond-async"}
 PATIENCE = 120.0
 COST = re.compile(rb'\\?"cost\\?":\{.*?stages\\?":\{[^}]*\}[^}]*\}')
 
-TIMES = re.compile(rb"evaluations in [\s\S]*?diagnosis [\d.]+")
+TIMES = re.compile(rb"evaluations\s+in\s[\s\S]*?diagnosis\s+[\d.]+")
 
 
 @pytest.fixture(scope="module")

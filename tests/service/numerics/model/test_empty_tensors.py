@@ -151,6 +151,10 @@ KEEPS_THE_SHAPE_IN_PYTORCH = {"addmv", "pixel_unshuffle"}
 """Functions that give an output without elements the shape of their input, whatever they do otherwise."""
 
 
+UNINITIALISED_IN_PYTORCH = {"multi_margin_loss", "multilabel_margin_loss"}
+"""Losses that give a batch of no samples a value that was in memory before."""
+
+
 @pytest.mark.parametrize("name", sorted(OP_REGISTRY.keys() - KEEPS_THE_SHAPE_IN_PYTORCH))
 def test_op_over_nothing_has_the_shape_and_the_value_of_pytorch(name):
     for example, shapes in list_empty_examples(name):
@@ -163,14 +167,15 @@ def test_op_over_nothing_has_the_shape_and_the_value_of_pytorch(name):
         nodes = [Node("h", op, operands), Node("s", OP_REGISTRY["sum"](), ("h",))]
         nodes.append(Node("loss", OP_REGISTRY["add"](), ("s", "v")))
         leaf_shapes = {leaf: array.shape for leaf, array in leaves.items()}
-        expected = run_pytorch(op, arrays)
         try:
             listed = Graph(nodes, {**leaf_shapes, "v": ()}, kinds).resolve_shape_defaults()
             graph = remove_empty_tensors(listed)
             graph.check_values(leaves)
         except InvalidModelError:
             continue
-        if expected is None:
+        # Some functions of PyTorch read beyond their memory for what is refused above.
+        expected = run_pytorch(op, arrays)
+        if expected is None or name in UNINITIALISED_IN_PYTORCH:
             continue
         assert graph.all_shapes["h"] == tuple(expected.shape), (example, shapes)
         full = {leaf: add_batch_axis(array) for leaf, array in leaves.items() if array.size}

@@ -193,7 +193,7 @@ def test_a_slot_may_take_several():
 
 @pytest.mark.parametrize(("count", "more"), [(8, ""), (2000, " and 1992 more")])
 def test_error_lists_only_the_first_operands(count: int, more: str):
-    nodes = [Node("e", OP_REGISTRY["einsum"](equation=",".join(["i"] * count) + "->i"), ("w",) * count)]
+    nodes = [Node("e", OP_REGISTRY["einsum"](equation=",".join(["ij"] * count) + "->i"), ("w",) * count)]
     with pytest.raises(InvalidModelError) as caught:
         Graph([*nodes, Node("loss", OP_REGISTRY["sum"](), ("e",))], {"w": (1,)})
     message = str(caught.value)

@@ -79,7 +79,8 @@ def test_a_tiny_point_has_a_scale_of_its_own():
 def test_a_step_does_not_reach_over_a_pole(x):
     """Of x^-2 next to nothing is left where the step is far larger than x."""
     graph = Graph(
-        [Node("p", OP_REGISTRY["pow"](exponent=-2.0), ("x",)), Node("loss", OP_REGISTRY["sum"](), ("p",))], {"x": ()}
+        [Node("p", OP_REGISTRY["pow"](exponent=-2.0), ("x",)), Node("loss", OP_REGISTRY["sum"](), ("p",))],
+        {"x": ()},
     )
     point = BasePoint(graph, graph.forward({"x": np.array([x])}))
     scale = find_step_scale(DownstreamGraph(point, "x"), np.random.default_rng(0))
