@@ -92,7 +92,10 @@ def test_operator_has_values_and_gradients_of_torch(case: OperatorCase) -> None:
 
 @pytest.mark.parametrize("case", CASES[::7], ids=lambda case: case.overload)
 def test_wrong_gradient_of_an_operator_fails(case: OperatorCase) -> None:
-    assert check_case(case, SCALE).outcome == "fail"
+    report = check_case(case, SCALE)
+    # A number of elements has the gradient 0, and any multiple of it is right.
+    is_zero = not any(np.any(routes.candidate) for routes in report.gradients.values())
+    assert report.outcome == ("pass" if is_zero else "fail")
 
 
 def test_every_conversion_has_a_case() -> None:
