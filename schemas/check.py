@@ -1,10 +1,21 @@
 """`POST /v1/check`, the request."""
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PrivateAttr, Tag, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from schemas.model_text import TextNodes
@@ -72,11 +83,29 @@ Inputs = Annotated[
 ]
 
 
+_MAX_INTEGER = 2**63
+"""First whole number beyond 64 bits."""
+
+
 class NodeBase(StrictModel):
     """A node of a graph, with the fields that all ops share."""
 
     name: Name
     inputs: Inputs
+
+    @field_validator("*")
+    @classmethod
+    def _refuse_long_integers(cls, value: Any) -> Any:
+        # No op takes them, and neither JSON text nor NumPy has them.
+        if _has_long_integer(value):
+            raise PydanticCustomError("long_integer", "a whole number beyond 64 bits")
+        return value
+
+
+def _has_long_integer(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_has_long_integer, cast("Sequence[Any]", value)))
+    return isinstance(value, int) and not -_MAX_INTEGER <= value < _MAX_INTEGER
 
 
 NodeT = TypeVar("NodeT")

@@ -68,7 +68,9 @@ def check_model_size(problem: Problem, limits: Limits) -> None:
         if len(shapes[node.name]) > limits.dimensions
     ]:
         raise model_language.to_request_error(InvalidModelError(errors), problem.request)
-    elements = count_model_elements(problem)
+    elements = graph.count_node_elements()
+    if elements <= limits.elements:
+        elements = count_model_elements(problem)
     if elements > limits.elements:
         detail = f"the model would hold {elements} elements at once; the limit is {limits.elements}"
         raise InvalidRequestError([error_at(detail, "model")], "over-budget")

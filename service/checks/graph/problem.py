@@ -174,7 +174,8 @@ def build_problem(
             f"nothing to judge: {', '.join(map(quote_name, empty_names[:20]))} has no elements; name another tensor"
         )
         raise InvalidRequestError([error_at(detail, "with_respect_to")])
-    too_large = most is not None and graph.estimate_cost().largest_array > most
+    # The cost of some ops is that of tables as long as their output.
+    too_large = most is not None and (graph.count_node_elements() > most or graph.estimate_cost().largest_array > most)
     if graph.has_discrete_nodes and not too_large:
         _check_computed_values(request, graph, wide)
     elements: Mapping[str, Array] = (

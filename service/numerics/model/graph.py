@@ -583,6 +583,10 @@ class Graph:
                 _accumulate_gradients(gradients, node, results, None)
         return gradients
 
+    def count_node_elements(self) -> int:
+        """Count the elements of all nodes and steps, without a look at their ops."""
+        return sum(count_elements(self.shapes[node.name]) for node in iterate_interruptibly(self.nodes))
+
     def estimate_cost(self, nodes: Iterable[Node] | None = None) -> ComputeCost:
         """Return the cost of evaluating the nodes, all of them by default.
 

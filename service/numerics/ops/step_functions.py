@@ -5,9 +5,10 @@ element lies, its value is uncertain, and so are the gradients that depend on it
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from service.numerics.core.batching import Array
 from service.numerics.ops.elementwise import PiecewiseUnary
@@ -16,6 +17,8 @@ from service.numerics.ops.op import Gradients, OpExample, declare_bug, declare_b
 from service.numerics.ops.rounding_errors import ErrorModel, Rounding
 from service.numerics.ops.subgradient_choices import SubgradientChoices
 
+_MOST_DECIMALS = 308
+"""Places whose power of 10 float64 has."""
 _STEP_EXAMPLES = (
     OpExample(((3, 4),), low=-4, high=4),
     OpExample(((),), low=0.65, high=0.95),
@@ -116,7 +119,7 @@ class Round(StepFunction):
 
     numpy_calls = 4
     positional = ("input",)
-    decimals: int = 0
+    decimals: Annotated[int, Ge(-_MOST_DECIMALS), Le(_MOST_DECIMALS)] = 0
 
     examples = (
         OpExample(((3, 4),), low=-4, high=4),
