@@ -397,6 +397,10 @@ class Amax(ReductionOp):
         return torch.amax(input, self._torch_dim(input), self.keepdim)
 
 
+_LEAST_KEPT_ERROR = 2.0**-18 * 2.0**-53
+"""Bound of an error, as a part of its number, that is still felt once the rounding model has enlarged it to 2**-30."""
+
+
 @register_op("logsumexp")
 class LogSumExp(ReductionOp):
     """Logarithm of a sum of exponentials: y = log sum exp(x).
@@ -444,18 +448,25 @@ class LogSumExp(ReductionOp):
         """Return the output with the errors of y = m + log S.
 
         They are no larger than log S, since m is a number of the dtype. The sum m + log S is rounded once, by u abs(y)
-        at most, for which `MEAN_ROUNDING` stands.
+        at most, for which `MEAN_ROUNDING` stands. A log S of 1e-44 is lost beside m, and with it each difference of y:
+        that has an error as large as its derivative. An error so small would itself be lost when it is added to y, so
+        that the bound is `_LEAST_KEPT_ERROR` abs(y) at least.
         """
         (input,) = inputs
         output = self.forward(input)
-        # Not y - m, which is 0 where y is rounded to m.
-        exponentials = np.exp(input - input.max(axis=self._get_batched_axes(input), keepdims=True))
-        logarithm = self._shape_result(
-            np.log(exponentials.sum(axis=self._get_batched_axes(input), keepdims=True)), input
-        )
+        logarithm = self._shape_result(self._compute_log_sum(input), input)
+        most = np.where(logarithm > 0, np.maximum(logarithm, _LEAST_KEPT_ERROR * np.abs(output)), 0)
         log_sum_error = self.estimate_forward_rounding(output, input).magnitude - np.abs(output)
-        output = errors(output, MEAN_ROUNDING * np.abs(output), most=logarithm)
-        return errors(output, log_sum_error, most=logarithm)
+        output = errors(output, MEAN_ROUNDING * np.abs(output), most=most)
+        return errors(output, log_sum_error, most=most)
+
+    def _compute_log_sum(self, input: Array) -> Array:
+        """Return log S, to its last digits where S rounds to 1 and y to m: log1p of S without one largest element."""
+        axes = self._get_batched_axes(input)
+        largest = input.max(axis=axes, keepdims=True)
+        is_largest = input == largest
+        others = np.where(is_largest, 0, np.exp(input - largest)).sum(axis=axes, keepdims=True)
+        return np.log1p(others + (is_largest.sum(axis=axes, keepdims=True) - 1))
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Return the gradient with the errors of p = exp(x - y).

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from service.checks.graph.check import check
 from service.numerics.ops import OP_REGISTRY
 from tests.service.numerics.ops.shape_refusals import get_refusal
 
@@ -87,3 +88,29 @@ def test_a_norm_is_continued_beyond_0_smoothly_or_not_at_all(p, beyond):
     np.testing.assert_array_equal(op.forward_on_branch(branch, x), op.forward(x))
     with np.errstate(invalid="ignore"):
         np.testing.assert_allclose(op.forward_on_branch(branch, np.array([[2.0, -1.0]])), [beyond], rtol=1e-14)
+
+
+def _judge_logsumexp(x, candidate):
+    nodes = [{"name": "y", "op": "logsumexp", "inputs": ["x"], "dim": 0}]
+    request = {"model": {"nodes": nodes}, "tensors": {}, "weights": {"x": list(x)}, "candidate": {"x": list(candidate)}}
+    report = check(request)
+    return report["outcome"], report["summary"]
+
+
+@pytest.mark.parametrize("rest", [[1809.0, 1466.0, 1231.0, 1078.0], [1875.0], [1900.0, -5000.0], [0.0]])
+def test_a_difference_lost_beside_the_largest_term_accuses_no_gradient(rest):
+    """A log S of 1e-44 is lost beside 1910, and with it the difference, though the gradient is 1e-44."""
+    x = np.array([1910.0, *rest])
+    shares = np.exp(x - 1910)
+    right = shares / shares.sum()
+    outcome, summary = _judge_logsumexp(x, right)
+    assert (outcome, "disagree:" in summary) == ("pass", False)
+    for wrong in (right * 1.001, right + 1e-9):
+        assert _judge_logsumexp(x, wrong)[0] == "fail"
+
+
+def test_the_logarithm_of_a_sum_keeps_what_is_lost_beside_1():
+    op = OP_REGISTRY["logsumexp"](dim=1)
+    x = np.array([[[5.0, -95.0], [5.0, 5.0], [-3.0, -3.5]]])
+    ours = op._compute_log_sum(x).ravel()
+    np.testing.assert_allclose(ours, [np.exp(-100), np.log(2), np.log1p(np.exp(-0.5))], rtol=1e-15)
