@@ -11,7 +11,7 @@ from service.numerics.core.batching import Array, Shape, count_elements
 from service.numerics.core.interrupts import check_interrupt
 from service.numerics.ops.grid_tables import GridGeometry, GridTables, InterpolationMode, PaddingMode
 from service.numerics.ops.half_precision import widen_half
-from service.numerics.ops.jumps import JumpingOp
+from service.numerics.ops.jumps import JumpingOp, bound_moves
 from service.numerics.ops.op import (
     ComputeCost,
     DependencyLabels,
@@ -143,9 +143,12 @@ class GridSample(JumpingOp):
         by_place: Array = np.logical_or.reduce(pieces, axis=(-2, -1)).reshape(1, shape[0], 1, *shape[2:])
         return np.broadcast_to(by_place, (1, *shape))
 
-    def estimate_argument_error(self, errors: ErrorModel, array: Array) -> Array:
+    def measure_argument(self, position: int, array: Array) -> Array | None:
         # The place is a sum and a product: some roundings of the coordinate and 1.
-        return 4 * np.finfo(np.float64).eps * errors.spread_scale * (np.abs(array) + 1)
+        return 4 * (np.abs(array) + 1) if position == 1 else None
+
+    def estimate_argument_error(self, errors: ErrorModel, array: Array) -> Array:
+        return bound_moves(errors, errors(array, 2 * (np.abs(array) + 1)))
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         # The elements around a place follow from the values of the grid, and reach is that of all values.
@@ -175,6 +178,41 @@ class GridSample(JumpingOp):
             for axis in range(len(lengths)):
                 by_grid[..., axis] += self._multiply_weights(tables, numbers, axis) * products
         return by_image.reshape(tiles, *input.shape[1:]), by_grid.reshape(tiles, *grid.shape[1:])
+
+    def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """Return the gradients with errors, and with those of places that rounding may take to another cell.
+
+        The slope of such a place jumps, and so does the element that nearest reads: they are not finite in the sweeps.
+        A weight does not jump: the elements of the other cell are off by as much as the place moves.
+        """
+        by_input, by_grid = super().backward_with_errors(errors, gradient, output, *inputs)
+        if self.mode == "bicubic":
+            return by_input, by_grid
+        assert by_input is not None
+        assert by_grid is not None
+        input, grid = inputs[0][:1], inputs[1][:1]
+        own = self.select_branch(input, grid)
+        slopes = self._backward_with_tables(self._make_tables(own, input, grid), gradient[:1], input, grid)[1]
+        moves = bound_moves(errors, inputs[1]) + self.estimate_argument_error(errors, grid)
+        for signs in product((-1.0, 1.0), repeat=grid.shape[-1]):
+            other = self.select_branch(input, grid + np.array(signs) * moves)
+            is_other = self.find_changed_pieces(own, other).any(axis=-1)
+            if not is_other.any():
+                continue
+            moved = is_other.any(axis=-1).reshape(1, len(grid[0]), 1, *grid.shape[2:-1]) * np.abs(gradient[:1])
+            left, reached = (
+                self._backward_with_tables(self._bound_tables(piece, input, grid), moved, input, grid)[0]
+                for piece in (own, other)
+            )
+            _, others = self._backward_with_tables(self._make_tables(other, input, grid), gradient[:1], input, grid)
+            assert left is not None
+            assert reached is not None
+            if self.mode == "nearest":
+                by_input = _mark_uncertain(by_input, (left != 0) | (reached != 0))
+            else:
+                by_input = errors(by_input, reached)
+            by_grid = _mark_uncertain(by_grid, is_other.reshape(grid.shape) & (others != slopes))
+        return by_input, by_grid
 
     def list_subgradient_choices(
         self, input_errors: Sequence[Array | None], input: Array, grid: Array
@@ -297,6 +335,11 @@ class GridSample(JumpingOp):
             wide_input, wide_grid, self.mode, self.padding_mode, bool(self.align_corners)
         )
         return output.to(input.dtype)
+
+
+def _mark_uncertain(array: Array, is_uncertain: Array) -> Array:
+    """Return an array that is not finite in the sweeps at some of its elements."""
+    return np.concatenate([array[:1], np.where(is_uncertain, np.nan, array[1:])])
 
 
 def _replace_axis(pieces: Array, side: Array, axis: int) -> Array:

@@ -337,6 +337,14 @@ class Op(ABC):
         """
         raise NotImplementedError(f"{self.name} has one piece")
 
+    def measure_argument(self, position: int, array: Array) -> Array | None:
+        """Return the size of the sum by which the pieces of an input are told apart, (1, ...), or None.
+
+        That sum is off by one unit roundoff of the size, and a smaller move of the input does not change it. None, the
+        default, is for an input that is compared itself.
+        """
+        return None
+
     def list_subgradient_choices(self, input_errors: Sequence[Array | None], *inputs: Any) -> SubgradientChoices | None:
         """Return the choices of a backward pass at kinks, (1, ...), or None for none.
 

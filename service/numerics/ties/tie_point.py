@@ -201,9 +201,10 @@ def find_tie_point(
         for name, error in _estimate_value_errors(graph, leaves, precision, seed).items():
             errors[name] = np.maximum(errors.get(name, 0.0), error)
     choices_by_node: dict[str, SubgradientChoices] = {}
+    unit = max((precision.unit_roundoff for precision in precisions), default=0.0)
     for node in reversed(graph.nodes):
         inputs = graph.get_operand_arrays(node, values)
-        reach = [_bound_operand_error(name, value, errors) for name, value in zip(node.operands, inputs, strict=True)]
+        reach = [_bound_operand_error(node, place, value, errors, unit) for place, value in enumerate(inputs)]
         choices = node.op.list_subgradient_choices(reach, *inputs)
         if choices is not None and choices.alternative_count <= max_alternatives:
             choices_by_node[node.name] = choices
@@ -221,10 +222,14 @@ def _estimate_value_errors(graph: Graph, leaves: Mapping[str, Array], precision:
     }
 
 
-def _bound_operand_error(operand: object, value: Array | None, value_errors: Mapping[str, Array]) -> Array | None:
+def _bound_operand_error(
+    node: Node, position: int, value: Array | None, value_errors: Mapping[str, Array], unit: float
+) -> Array | None:
+    """Return the largest error of an operand, with that of the sum by which its pieces are told apart."""
     if value is None or value.dtype.kind != "f":
         return None
-    spacing = np.spacing(np.abs(value))
-    return (
-        np.maximum(spacing, value_errors[operand]) if isinstance(operand, str) and operand in value_errors else spacing
-    )
+    operand, argument = node.operands[position], node.op.measure_argument(position, value)
+    reach = np.spacing(np.abs(value))
+    if argument is not None:
+        reach = np.maximum(np.spacing(argument), unit * argument)
+    return np.maximum(reach, value_errors[operand]) if isinstance(operand, str) and operand in value_errors else reach

@@ -46,8 +46,7 @@ def find_ambiguous_branches(
         if branch is None:
             continue
         input_errors = [
-            _bound_input_error(operand, array, sweeps, scale)
-            for operand, array in zip(node.operands, inputs, strict=True)
+            _bound_input_error(node, position, array, sweeps, scale) for position, array in enumerate(inputs)
         ]
         is_ambiguous = _find_changing_pieces(node, branch, _move_inputs(inputs, input_errors, generator))
         if is_ambiguous.any():
@@ -80,12 +79,17 @@ def has_pieces_nearby(graph: Graph, base: Mapping[str, Array], generator: np.ran
         moves = [
             None
             if array is None or array.dtype.kind != "f"
-            else np.full_like(array, max(_NEARBY_FRACTION * float(np.abs(array).max(initial=0)), _SMALLEST_MOVE))
-            for array in inputs
+            else np.full_like(array, max(_NEARBY_FRACTION * _measure_largest(node, position, array), _SMALLEST_MOVE))
+            for position, array in enumerate(inputs)
         ]
         if _find_changing_pieces(node, branch, _move_inputs(inputs, moves, generator)).any():
             return True
     return False
+
+
+def _measure_largest(node: Node, position: int, array: Array) -> float:
+    argument = node.op.measure_argument(position, array)
+    return float((np.abs(array) if argument is None else argument).max(initial=0))
 
 
 def _find_changing_pieces(node: Node, branch: Array, moved_inputs: Sequence[Array | None]) -> Array:
@@ -95,11 +99,14 @@ def _find_changing_pieces(node: Node, branch: Array, moved_inputs: Sequence[Arra
     return np.any(node.op.find_changed_pieces(branch, moved_branches), axis=0, keepdims=True)
 
 
-def _bound_input_error(operand: object, value: Array | None, sweeps: Mapping[str, Array], scale: float) -> Array | None:
+def _bound_input_error(
+    node: Node, position: int, value: Array | None, sweeps: Mapping[str, Array], scale: float
+) -> Array | None:
     """Return the largest error of an input, or None for one that does not round."""
     if value is None or value.dtype.kind != "f":
         return None
-    spacing = np.spacing(np.abs(value))
+    operand, argument = node.operands[position], node.op.measure_argument(position, value)
+    spacing = np.spacing(np.abs(value) if argument is None else argument)
     values_in_sweeps = sweeps[operand] if isinstance(operand, str) else value
     if values_in_sweeps.shape[0] == 1:
         return spacing

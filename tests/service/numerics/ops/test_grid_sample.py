@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from service.checks.graph.check import check
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.model.graph import Graph, Node
+from service.numerics.model.rounding import estimate_rounding_allowances
 from service.numerics.ops import OP_REGISTRY
 from tests.service.numerics.ops.shape_refusals import get_refusal
 
@@ -106,3 +110,67 @@ def test_the_border_of_the_image_is_a_choice_where_places_outside_are_moved_ther
 )
 def test_grid_sample_refuses_mismatched_inputs(attributes: Any, shapes: Any, words: str) -> None:
     assert words in get_refusal("grid_sample", attributes, *shapes)
+
+
+def judge_slope(slope: float, place: float = 0.0, datatype: str = "FP64") -> str:
+    """Outcome of a slope along columns 0 1 4, whose cells beside the middle one slope by 1 and 3."""
+    nodes = [
+        {"name": "y", "op": "grid_sample", "inputs": ["x", "grid"], "align_corners": True},
+        {"name": "loss", "op": "sum", "inputs": ["y"]},
+    ]
+    request = {
+        "model": {"nodes": nodes},
+        "tensors": {"x": [[[[0.0, 1.0, 4.0]]]]},
+        "weights": {"grid": [[[[place, 0.0]]]]},
+        "candidate": {"grid": {"datatype": datatype, "shape": [1, 1, 1, 2], "data": [slope, 0.0]}},
+    }
+    return str(check(request)["outcome"])
+
+
+@pytest.mark.parametrize("datatype", ["FP64", "FP32"])
+@pytest.mark.parametrize(("slope", "outcome"), [(1, "pass"), (2, "pass"), (3, "pass"), (0.9, "fail"), (3.1, "fail")])
+def test_a_check_at_the_border_of_a_cell_passes_both_slopes_and_what_lies_between(
+    slope: float, outcome: str, datatype: str
+) -> None:
+    """The coordinate is 0, of which one unit in the last place is lost in the sum with 1."""
+    assert judge_slope(slope, datatype=datatype) == outcome
+
+
+@pytest.mark.parametrize(("place", "slope"), [(-0.01, 1), (0.01, 3)])
+def test_a_check_inside_a_cell_passes_its_slope_alone(place: float, slope: float) -> None:
+    assert judge_slope(slope, place) == "pass"
+    assert judge_slope(2, place) == "fail"
+    assert judge_slope(4 - slope, place) == "fail"
+
+
+@pytest.mark.parametrize("slope", [1, 3])
+def test_no_slope_fails_in_float32_where_its_rounding_decides_on_the_cell(slope: float) -> None:
+    """A coordinate of 1e-9 is lost beside 1 in float32; in float64 it is within a cell."""
+    assert judge_slope(slope, -1e-9, "FP32") != "fail"
+    assert judge_slope(3, -1e-9) == "fail"
+
+
+def estimate_errors(mode: str, place: float) -> tuple[Any, Any]:
+    """Allowances of float32 by the elements of the image, and by the coordinates of the place."""
+    leaves = {"input": np.array([[[[[0.0, 1.0, 4.0]]]]]), "grid": np.array([[[[[place, 0.0]]]]])}
+    nodes = [
+        Node("y", GridSample(mode=mode, align_corners=True), ("input", "grid")),
+        Node("loss", OP_REGISTRY["sum"](), ("y",)),
+    ]
+    graph = Graph(nodes, {name: leaf.shape[1:] for name, leaf in leaves.items()})
+    allowed = estimate_rounding_allowances(graph, leaves, PRECISIONS["FP32"], 0, ["input", "grid"])
+    return allowed["input"].ravel(), allowed["grid"].ravel()
+
+
+def test_a_place_that_float32_takes_to_another_cell_has_no_limit_by_the_slope_alone() -> None:
+    by_input, by_grid = estimate_errors("bilinear", 1e-9)
+    assert np.isfinite(by_input).all()
+    assert (by_input[0] > 1e-8, by_input.max() < 1e-5) == (True, True)
+    assert np.isfinite(by_grid).tolist() == [False, True]
+    assert np.isfinite(estimate_errors("bilinear", 1e-3)[1]).all()
+
+
+def test_elements_between_which_rounding_decides_have_no_limit_for_nearest() -> None:
+    by_input, _ = estimate_errors("nearest", 0.5 + 1e-9)
+    assert np.isfinite(by_input).tolist() == [True, False, False]
+    assert np.isfinite(estimate_errors("nearest", 0.5 + 1e-3)[0]).all()
