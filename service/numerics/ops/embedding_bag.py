@@ -1,6 +1,7 @@
 """Sums, means and maxima of the rows of a table over bags of indices."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -201,9 +202,11 @@ class EmbeddingBag(Op):
         near = near[0][order], near[1][order]
         elements = flat_indices(weight[0])[indices][near]
         shares = self.select_branch(input, weight[:1], offsets, per_sample_weights)[0, first][near]
-        return choose_among_elements(
+        choices = choose_among_elements(
             units[near], units[near], elements, shares.astype(np.float64), (rows == largest)[0][near]
         )
+        # The elements are those of the weight, the second operand.
+        return None if choices is None else replace(choices, entry_positions=np.ones_like(choices.entry_positions))
 
     def estimate_forward_rounding(self, output: Array, *inputs: Any) -> Rounding | None:
         if self.mode == "max":

@@ -50,3 +50,56 @@ def test_a_sample_of_the_elements_is_judged_together():
 def test_directions_are_judged_by_conventions():
     assert check_relu_of_product(1.0, 1.0, finite_difference={"projections": 4})["outcome"] == "pass"
     assert check_relu_of_product(0.3, 0.9, finite_difference={"projections": 8})["outcome"] == "fail"
+
+
+def make_index(*values, shape=None):
+    return {"datatype": "INT64", "shape": shape or [len(values)], "data": list(values)}
+
+
+KINKS = {
+    "hinge_embedding_loss": (
+        {"op": "hinge_embedding_loss", "inputs": ["x", "t"], "reduction": "sum"},
+        {"t": [-1.0, 1.0]},
+        [1.0, 0.3],
+        [[0, 1], [-1, 1], [-0.5, 1]],
+        [[0.1, 1], [-1.1, 1]],
+    ),
+    "multi_margin_loss": (
+        {"op": "multi_margin_loss", "inputs": ["x", "t"], "reduction": "sum"},
+        {"t": make_index(0)},
+        [[1.5, 0.5, -2.0]],
+        [[[0, 0, 0]], [[-1 / 3, 1 / 3, 0]], [[-1 / 6, 1 / 6, 0]]],
+        [[[-0.4, 0.4, 0]], [[0.1, -0.1, 0]], [[-1 / 3, 0, 0]]],
+    ),
+    "scatter_reduce": (
+        {"op": "scatter_reduce", "inputs": ["a", "i", "x"], "dim": 0, "reduce": "amax", "include_self": False},
+        {"a": [0.0, 0.0], "i": make_index(0, 0, 1)},
+        [2.0, 2.0, 1.0],
+        [[1, 0, 1], [0, 1, 1], [0.5, 0.5, 1]],
+        [[1, 1, 1], [1.1, -0.1, 1], [0.4, 0.4, 1]],
+    ),
+    "embedding_bag": (
+        {"op": "embedding_bag", "inputs": ["i", "x"], "mode": "max"},
+        {"i": make_index(0, 1, shape=[1, 2])},
+        [[2.0, 1.0], [2.0, 0.5], [1.0, 3.0]],
+        [[[1, 1], [0, 0], [0, 0]], [[0, 1], [1, 0], [0, 0]], [[0.5, 1], [0.5, 0], [0, 0]]],
+        [[[1, 1], [1, 0], [0, 0]], [[1.1, 1], [-0.1, 0], [0, 0]], [[0, 1], [1, 0], [0, 0.1]]],
+    ),
+}
+"""A node y, tensors, a point x with a kink, gradients of sum(y) by x there, and numbers that are none."""
+
+
+@pytest.mark.parametrize(
+    ("name", "candidate", "outcome"),
+    [
+        (name, candidate, outcome)
+        for name, (*_, right, wrong) in KINKS.items()
+        for outcome, candidates in (("pass", right), ("fail", wrong))
+        for candidate in candidates
+    ],
+)
+def test_both_sides_of_a_kink_pass_and_what_lies_outside_fails(name, candidate, outcome):
+    node, tensors, x, *_ = KINKS[name]
+    nodes = [{"name": "y", **node}, {"name": "loss", "op": "sum", "inputs": ["y"]}]
+    body = {"model": {"nodes": nodes}, "tensors": tensors, "weights": {"x": x}, "candidate": {"x": candidate}}
+    assert check(body)["outcome"] == outcome

@@ -53,6 +53,7 @@ def test_equal_rows_of_a_bag_are_choices_and_the_same_row_twice_is_none() -> Non
     choices = op.list_subgradient_choices(no_error, np.array([[[1, 0, 2, 0]]]), weight, None, None)
     assert choices is not None
     assert choices.entry_elements.tolist() == [0, 2, 1, 5]
+    assert choices.entry_positions.tolist() == [1, 1, 1, 1], "the weight is the second operand"
     by_weight = op.backward(np.ones((1, 1, 2)), np.zeros((1, 1, 2)), np.array([[[1, 0, 2, 0]]]), weight, None, None)[1]
     np.testing.assert_array_equal(by_weight.ravel()[choices.entry_elements], choices.weights)
 
