@@ -4,7 +4,7 @@ set -e
 size=$(docker image inspect -f '{{.Size}}' "${CTR_TAG:-gradcheckd:test}")
 [ "$size" -lt 1200000000 ] || { echo "the image has $size bytes, 1.2 GB are allowed"; exit 1; }
 python3 - "$URL" <<'PYTHON'
-import json, sys, urllib.request
+import json, sys, time, urllib.request
 url = sys.argv[1].rstrip("/") + "/v1/check"
 def post(body):
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
@@ -16,6 +16,22 @@ assert report["loss"]["analytic"] == 2.3767862745225306, report["loss"]
 body["candidate"] = {"w2": [0.22783599, 0.26189097, -0.09793547, -0.08370645 + 1e-4]}
 assert post(body)["outcome"] == "fail"
 print("the reference example passes, the planted bug fails")
+
+# A job too: its runner stays, and takes its memory beside the attacks below.
+request = urllib.request.Request(
+    url, json.dumps(body).encode(), {"Content-Type": "application/json", "Prefer": "respond-async"}
+)
+with urllib.request.urlopen(request, timeout=30) as answer:
+    assert answer.status == 202, answer.status
+    job = json.load(answer)
+began = time.monotonic()
+while job["finished"] is None:
+    assert time.monotonic() - began < 120, job
+    time.sleep(0.2)
+    job = json.load(urllib.request.urlopen(sys.argv[1].rstrip("/") + job["links"]["self"], timeout=30))
+result = json.load(urllib.request.urlopen(sys.argv[1].rstrip("/") + job["links"]["result"], timeout=30))
+assert (job["status"], result["outcome"]) == ("successful", "fail"), job
+print("the planted bug fails as a job, too")
 PYTHON
 
 # Attackers below every limit, beside 36 clients who do not take their large answers: no worker is killed for memory.
