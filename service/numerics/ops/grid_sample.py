@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import product
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -196,7 +196,8 @@ class GridSample(JumpingOp):
         moves = bound_moves(errors, inputs[1]) + self.estimate_argument_error(errors, grid)
         for signs in product((-1.0, 1.0), repeat=grid.shape[-1]):
             other = self.select_branch(input, grid + np.array(signs) * moves)
-            is_other = self.find_changed_pieces(own, other).any(axis=-1)
+            changed: Any = self.find_changed_pieces(own, other)
+            is_other: Array = changed.any(axis=-1)
             if not is_other.any():
                 continue
             moved = is_other.any(axis=-1).reshape(1, len(grid[0]), 1, *grid.shape[2:-1]) * np.abs(gradient[:1])
@@ -211,7 +212,8 @@ class GridSample(JumpingOp):
                 by_input = _mark_uncertain(by_input, (left != 0) | (reached != 0))
             else:
                 by_input = errors(by_input, reached)
-            by_grid = _mark_uncertain(by_grid, is_other.reshape(grid.shape) & (others != slopes))
+            has_jump: Any = is_other.reshape(grid.shape) & np.not_equal(cast("Any", others), cast("Any", slopes))
+            by_grid = _mark_uncertain(by_grid, has_jump)
         return by_input, by_grid
 
     def list_subgradient_choices(

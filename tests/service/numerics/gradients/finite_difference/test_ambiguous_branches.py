@@ -51,6 +51,18 @@ def test_ties_of_a_maximum_and_of_a_pool_are_kinks():
     np.testing.assert_allclose(list_kinks(pooled), [(0, 0, 1), (1, 0, 1), (3, 0, 1)], atol=1e-12)
 
 
+@pytest.mark.parametrize(("place", "kinks"), [(0.0, [(0, 1, 3)]), (1e-9, []), (-0.3, [])])
+def test_a_kink_of_a_sum_is_found_by_the_rounding_of_the_sum(place, kinks):
+    """Of a place of 0 one unit in the last place is lost beside 1: columns 0 1 4 slope by 1 and 3 there."""
+    attributes = {"align_corners": True}
+    differences = differentiate_nodes(
+        [("y", "grid_sample", ("x", "grid"), attributes)], x=[[[[0.0, 1.0, 4.0]]]], grid=[[[[place, 0.0]]]]
+    )
+    by_grid = differences["grid"]
+    found = [] if by_grid.left_derivative is None else list_kinks(by_grid)
+    np.testing.assert_allclose(np.reshape(found, (-1, 3)), np.reshape(kinks, (-1, 3)), atol=1e-9)
+
+
 def test_upstream_rounding_across_a_kink_counts_as_a_kink():
     """0.1 + 0.2 - 0.3 is 0, or a rounding error."""
     nodes = [("p", "linear", ("x", "w", None), {}), ("y", "relu", ("p",), {})]
