@@ -129,6 +129,9 @@ class Settings(BaseSettings):
     max_running_jobs: Annotated[int, Gt(0), Le(64)] = Field(
         default=2, description="Most jobs that a machine computes at once; at most 64."
     )
+    job_idle_seconds: Seconds = Field(
+        default=60.0, description="Time without a job after which the process that computes jobs ends."
+    )
     job_processes: Annotated[int, Ge(0), Le(64)] = Field(
         default=0, description="Processes that compute one large job together; 0, the default, for all cores."
     )

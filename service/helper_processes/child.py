@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from service.helper_processes.oom_score import raise_oom_score
+
 HEADER = struct.Struct("<qq")
 """The index of a part and 0; or `JOB`, and the bytes that the job may take. The job follows."""
 JOB = -1
 READY = b"ready"
 """The first message: no call waits for the start of a process."""
 _PR_SET_PDEATHSIG = 1
-_OOM_SCORE = 500
-"""Score above the worker's: where memory runs out, the kernel kills the helper, and the worker goes on."""
 
 
 def main(descriptor: int, worker_pid: int, modules: Sequence[str]) -> None:
@@ -91,11 +91,7 @@ def _end_with(worker_pid: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != worker_pid:
         raise SystemExit
-    score = Path("/proc/self/oom_score_adj")
-    try:
-        score.write_text(str(min(1000, int(score.read_text()) + _OOM_SCORE)))
-    except OSError:
-        return
+    raise_oom_score()
 
 
 def _limit_memory(own_bytes: int | None, job_bytes: int) -> None:

@@ -13,6 +13,7 @@ from types import FrameType
 from service import logs
 from service.checks.common.limits import Limits
 from service.checks.kinds import load_kinds
+from service.helper_processes.oom_score import raise_oom_score
 from service.helper_processes.usable_cores import count_usable_cores
 from service.http.middleware.request_limits import read_limits
 from service.job_runner.cluster import Cluster
@@ -21,9 +22,6 @@ from service.jobs.database import JobDatabase
 from service.jobs.queue import JobQueue
 from service.jobs.runner_process import read_start_time
 from service.settings import Settings
-
-_IDLE_SECONDS = 300.0
-"""Seconds without a job after which the runner ends, and gives its memory back."""
 
 _NICENESS = 5
 
@@ -49,13 +47,14 @@ def run_runner(url: str, lock: str, service_pid: int, start_time: str) -> None:
         signal.signal(number, stop)
     # A request has a client that waits for it; a job has none.
     os.nice(_NICENESS)
+    raise_oom_score()
     _configure_logging()
     settings = Settings()
     load_kinds()
 
     def goes_on(idle_seconds: float) -> bool:
         is_served = read_start_time(service_pid) == start_time
-        return is_served and not stopped.is_set() and idle_seconds < _IDLE_SECONDS
+        return is_served and not stopped.is_set() and idle_seconds < settings.job_idle_seconds
 
     database = JobDatabase(url, settings.job_ttl_seconds)
     cluster = Cluster(settings.scheduler) if settings.scheduler else None
