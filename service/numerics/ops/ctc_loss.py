@@ -250,12 +250,12 @@ class CtcLoss(LossOp):
     def _estimate_path_size(self, log_probs: Array) -> Array:
         """Return a bound of the logarithms of all alignments, and of the roundings on the way, (K, N).
 
-        Each of the T steps rounds a logarithm up to the sum of the largest abs(x_t). So T steps are off by the root of
-        T of it.
+        Each of the T steps rounds a logarithm up to the sum of the largest abs(x_t), and then its sum with x_t. So T
+        steps are off by the root of 2 T of it.
         """
         x = self._add_sample_axis(log_probs)
         x = np.where(np.isfinite(x), np.abs(x), 0)
-        return math.sqrt(x.shape[1]) * (np.max(x, axis=-1).sum(axis=1) + 4)
+        return math.sqrt(2 * x.shape[1]) * (np.max(x, axis=-1).sum(axis=1) + 4)
 
     def estimate_loss_magnitudes(self, log_probs: Array, targets: Array) -> Array:
         factors = self._get_sample_factors(self._make_states(targets))

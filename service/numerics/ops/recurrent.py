@@ -219,7 +219,12 @@ class RnnTanh(_PlainRecurrence):
     batch_first: bool = False
 
     examples = (
-        OpExample(((2, 2, 2), (2, 2, 2), (2, 2), (2, 2), (2, 2), (2, 2)), {"num_layers": 2, "has_biases": False}),
+        OpExample(
+            ((2, 2, 2), (2, 2, 2), (2, 2), (2, 2), (2, 2), (2, 2)),
+            {"num_layers": 2, "has_biases": False},
+            low=-1,
+            high=1,
+        ),
     )
 
 
