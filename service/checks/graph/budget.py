@@ -68,11 +68,12 @@ def check_model_size(problem: Problem, limits: Limits) -> None:
         if len(shapes[node.name]) > limits.dimensions
     ]:
         raise model_language.to_request_error(InvalidModelError(errors), problem.request)
-    elements = graph.count_node_elements()
+    # The cost of some ops is that of tables as long as their output, so that the nodes are counted first.
+    elements, words = graph.count_node_elements(), "elements or more"
     if elements <= limits.elements:
-        elements = count_model_elements(problem)
+        elements, words = count_model_elements(problem), "elements"
     if elements > limits.elements:
-        detail = f"the model would hold {elements} elements at once; the limit is {limits.elements}"
+        detail = f"the model would hold {elements} {words} at once; the limit is {limits.elements}"
         raise InvalidRequestError([error_at(detail, "model")], "over-budget")
 
 
