@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self, cast
+from urllib.parse import quote
 
 from gradcheckd import wire
 from gradcheckd.connection import Connection
@@ -76,6 +77,11 @@ class Job:
         """Document of the service."""
         return self._raw
 
+    @property
+    def result_path(self) -> str:
+        """Address of the result, behind that of the service."""
+        return f"{self._path}/result"
+
     def refresh(self) -> Self:
         """Look at the job again.
 
@@ -134,11 +140,10 @@ class Job:
             The job has not ended yet, failed, was cancelled or has expired.
         """
         if self._report is None:
-            path = f"{self._path}/result"
-            content = self._connection.get(path, wire.add_report_parameter(SAFETENSORS, TEXT))
+            content = self._connection.get(self.result_path, wire.add_report_parameter(SAFETENSORS, TEXT))
             raw, text = wire.assemble_report(content), wire.read_text_entry(content)
             with wire.UnexpectedAnswerGuard():
-                self._report = Report.read(raw, self._connection.prepare_result(path), text)
+                self._report = Report.read(raw, self._connection.prepare_result(self.result_path), text)
             self._deliver(self._report)
         return self._report
 
@@ -158,8 +163,15 @@ class Job:
             _ = self.id, self.status, self.has_ended, self.progress
 
 
+def discard_report(report: Report) -> None:
+    """Do nothing with a report."""
+
+
 def submit_job(
-    connection: Connection, body: Body, deliver: Callable[[Report], Any], idempotency_key: str | None = None
+    connection: Connection,
+    body: Body,
+    deliver: Callable[[Report], Any] = discard_report,
+    idempotency_key: str | None = None,
 ) -> Job:
     """Let the request in a body become a job.
 
@@ -176,7 +188,7 @@ def submit_job(
     return Job(connection, connection.post_for_job("/v1/check", body, idempotency_key), deliver)
 
 
-def list_jobs(connection: Connection, deliver: Callable[[Report], Any]) -> list[Job]:
+def list_jobs(connection: Connection, deliver: Callable[[Report], Any] = discard_report) -> list[Job]:
     """Return the caller's jobs, the latest first."""
     answer = connection.get_json(JOBS_PATH)
     with wire.UnexpectedAnswerGuard():
@@ -184,7 +196,7 @@ def list_jobs(connection: Connection, deliver: Callable[[Report], Any]) -> list[
     return [Job(connection, entry, deliver) for entry in entries]
 
 
-def find_job(connection: Connection, identifier: str, deliver: Callable[[Report], Any]) -> Job:
+def find_job(connection: Connection, identifier: str, deliver: Callable[[Report], Any] = discard_report) -> Job:
     """Return a job by its name.
 
     Raises
@@ -192,4 +204,4 @@ def find_job(connection: Connection, identifier: str, deliver: Callable[[Report]
     ProblemError
         The caller has no such job.
     """
-    return Job(connection, connection.get_json(f"{JOBS_PATH}/{identifier}"), deliver)
+    return Job(connection, connection.get_json(f"{JOBS_PATH}/{quote(identifier, safe='')}"), deliver)

@@ -50,7 +50,7 @@ else:
     atexit.register(private_directory.remove_private_directory, _metrics_directory, os.getpid())
 
 # Jobs without a database end with the master, and its workers share them.
-_jobs_directory = private_directory.make_private_directory()
+_jobs_directory = None if _settings.jobs_url else private_directory.make_private_directory()
 owner.set_owner(os.getpid(), str(_jobs_directory or ""))
 if _jobs_directory is not None:
     atexit.register(private_directory.remove_private_directory, _jobs_directory, os.getpid())

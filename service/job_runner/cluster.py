@@ -54,13 +54,7 @@ class Cluster:
 
     @contextmanager
     def share_work(self) -> Generator["ClusterExecutor"]:
-        """Make the executor of one job within the block; at its end no worker computes for the job.
-
-        Raises
-        ------
-        ClusterLostError
-            The scheduler has gone.
-        """
+        """Make the executor of one job within the block; at its end no worker computes for the job."""
         with self._lock:
             client = self._client
         executor = ClusterExecutor(client)

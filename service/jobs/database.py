@@ -4,13 +4,26 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, CursorResult, Engine, create_engine, event, func, literal, or_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Engine,
+    create_engine,
+    event,
+    func,
+    literal,
+    make_url,
+    or_,
+    update,
+)
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from service.jobs.tables import JOBS, METADATA
 
 _BUSY_SECONDS = 10
 """Seconds that a write waits for another one of SQLite."""
+_CONNECT_SECONDS = 5
 _READS_ONLY = "gradcheckd_reads_only"
 
 
@@ -69,7 +82,9 @@ def count_rows(result: CursorResult[Any]) -> int:
 
 
 def _create_engine(url: str) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True)
+    # A server that takes connections and does not answer would hold requests, and the look at the health.
+    waits = {"connect_timeout": _CONNECT_SECONDS} if make_url(url).get_backend_name() == "postgresql" else {}
+    engine = create_engine(url, pool_pre_ping=True, connect_args=waits)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_transaction)

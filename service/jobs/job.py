@@ -45,6 +45,8 @@ class StoredJob:
         Times in seconds since 1970; None before the event.
     progress
         Progress of the finite differences.
+    stored_bytes
+        Bytes of its request, and from its end of its result or problem.
     """
 
     id: str
@@ -54,6 +56,7 @@ class StoredJob:
     started: float | None
     finished: float | None
     progress: StoredProgress
+    stored_bytes: int
 
 
 @dataclass(frozen=True)

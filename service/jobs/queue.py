@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, and_, case, delete, func, insert, or_, sel
 
 from service.jobs.database import JobDatabase, count_rows
 from service.jobs.job import UNFINISHED, ClaimedJob, JobResult, JobStatus, StoredProgress
-from service.jobs.tables import JOBS, RUNNERS
+from service.jobs.tables import JOBS, RUNNERS, write_name
 
 MAX_CRASHES = 8
 """Runs that end with their runner before the job itself is taken for the reason."""
@@ -68,8 +68,8 @@ class JobQueue:
 
     def renew(self, claimed: ClaimedJob, runner: str, lease_seconds: float, progress: StoredProgress) -> bool:
         """Keep a claimed job, and store its progress; return False if it is not the runner's any more."""
-        values = {"lease_ends": self._database.now() + lease_seconds, "done": progress.done, "total": progress.total}
-        return self._change_claimed(claimed, runner, values | {"tensor": progress.tensor})
+        values = {"lease_ends": self._database.now() + lease_seconds, **_progress_to_values(progress)}
+        return self._change_claimed(claimed, runner, values)
 
     def finish(self, claimed: ClaimedJob, runner: str, result: JobResult, progress: StoredProgress) -> bool:
         """Store the result and the last progress of a claimed job; return False as for `renew`."""
@@ -78,11 +78,10 @@ class JobQueue:
             "result": result.content,
             "encoding": result.encoding,
             "has_details": result.has_details,
-            "done": progress.done,
-            "total": progress.total,
-            "tensor": progress.tensor,
+            "stored_bytes": len(result.content),
+            **_progress_to_values(progress),
         }
-        return self._end_claimed(claimed, runner, values | {"stored_bytes": len(result.content)})
+        return self._end_claimed(claimed, runner, values)
 
     def fail(self, claimed: ClaimedJob, runner: str, problem: str) -> bool:
         """Store the problem of a claimed job; return False as for `renew`."""
@@ -136,3 +135,7 @@ class JobQueue:
             JOBS.c.attempt == claimed.attempt,
         )
         return self._database.change(is_own, values) == 1
+
+
+def _progress_to_values(progress: StoredProgress) -> dict[str, Any]:
+    return {"done": progress.done, "total": progress.total, "tensor": write_name(progress.tensor)}

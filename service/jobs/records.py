@@ -22,12 +22,13 @@ from service.jobs.job import (
     StoredJob,
     StoredProgress,
 )
-from service.jobs.tables import JOBS, RUNNERS
+from service.jobs.tables import JOBS, RUNNERS, read_name
 
 _RECENT_SECONDS = 30.0
 """Seconds after which a runner that has not been seen counts for nothing."""
 _VIEW = tuple(
-    JOBS.c[name] for name in ("id", "kind", "status", "created", "started", "finished", "done", "total", "tensor")
+    JOBS.c[name]
+    for name in ("id", "kind", "status", "created", "started", "finished", "done", "total", "tensor", "stored_bytes")
 )
 _RESULT_FACTS = (JOBS.c.encoding, JOBS.c.has_details)
 
@@ -83,30 +84,25 @@ class JobRecords:
             with self._database.writer.begin() as connection:
                 connection.execute(delete(JOBS).where(~self._database.is_kept()))
                 self._refuse_if_full(connection, len(new.body))
-                identifier = uuid.uuid4().hex
-                connection.execute(
-                    insert(JOBS).values(
-                        id=identifier,
-                        owner=new.owner,
-                        kind=new.kind,
-                        status=JobStatus.ACCEPTED,
-                        created=self._database.now(),
-                        media_type=new.media_type,
-                        body=new.body,
-                        digest=digest,
-                        idempotency_key=new.idempotency_key,
-                        stored_bytes=len(new.body),
-                    )
+                accept = insert(JOBS).values(
+                    id=uuid.uuid4().hex,
+                    owner=new.owner,
+                    kind=new.kind,
+                    status=JobStatus.ACCEPTED,
+                    created=self._database.now(),
+                    media_type=new.media_type,
+                    body=new.body,
+                    digest=digest,
+                    idempotency_key=new.idempotency_key,
+                    stored_bytes=len(new.body),
                 )
+                return _read_job(connection.execute(accept.returning(*_VIEW)).mappings().one()), True
         except IntegrityError:
             # The same request came twice at once, and the other one was first.
             known = self._find_repeated(new, digest)
             if known is None:
                 raise
             return known, False
-        job = self.get(identifier, new.owner)
-        assert job is not None
-        return job, True
 
     def get(self, identifier: str, owner: str) -> StoredJob | None:
         """Return a job of a caller; None if there is none or it has expired."""
@@ -213,5 +209,6 @@ def _read_job(row: Mapping[Any, Any]) -> StoredJob:
         row["created"],
         row["started"],
         row["finished"],
-        StoredProgress(row["done"], row["total"], row["tensor"]),
+        StoredProgress(row["done"], row["total"], read_name(row["tensor"])),
+        row["stored_bytes"],
     )

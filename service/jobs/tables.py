@@ -1,5 +1,7 @@
 """The table of jobs."""
 
+import json
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -56,6 +58,17 @@ Times are seconds since 1970. A row keeps the body of its request until the job 
 problem. `attempt` counts the runs: a runner whose lease was taken over cannot end the job of a later run. `crashes`
 counts the runs that ended with their runner.
 """
+
+
+def write_name(name: str | None) -> str | None:
+    """Return the name of a tensor as the table has it, as JSON text: PostgreSQL takes no character 0."""
+    return None if name is None else json.dumps(name)
+
+
+def read_name(text: str | None) -> str | None:
+    """Return a name that `write_name` wrote."""
+    return None if text is None else json.loads(text)
+
 
 RUNNERS = Table(
     "gradcheckd_runners",

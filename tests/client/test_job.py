@@ -78,6 +78,9 @@ def test_cancelled_job_has_no_report(service):
 
 
 def test_unknown_job_is_told_as_such(service):
+    for name in ("unknown", "a/b?c", "../models"):
+        with pytest.raises(ProblemError, match=r"no such job|nothing at this address"):
+            service.job(name)
     with pytest.raises(ProblemError, match="no such job") as error:
         service.job("unknown")
     assert "GRADCHECKD_URL" not in str(error.value), "the address is right"

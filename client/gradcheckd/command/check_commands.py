@@ -51,7 +51,7 @@ def run_check(arguments: Namespace) -> int:
 
 def _detach(connection: Connection, body: Body) -> int:
     """Let the request become a job, and write its name."""
-    identifier = submit_job(connection, body, lambda report: None).id
+    identifier = submit_job(connection, body).id
     write_text(identifier)
     print(f"gradcheckd: `gradcheckd wait {identifier}` writes the report.", file=sys.stderr)
     return 0

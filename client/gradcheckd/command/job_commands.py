@@ -13,10 +13,7 @@ from gradcheckd.wire import JSON, load_json
 def list_own_jobs(arguments: Namespace) -> int:
     """List the jobs of the caller, or cancel one."""
     with connect(arguments) as connection:
-        if arguments.cancel:
-            jobs = [find_job(connection, arguments.cancel, lambda report: None).cancel()]
-        else:
-            jobs = list_jobs(connection, lambda report: None)
+        jobs = [find_job(connection, arguments.cancel).cancel()] if arguments.cancel else list_jobs(connection)
     if arguments.format == "json":
         write_text(json.dumps({"jobs": [dict(job.raw) for job in jobs]}))
     else:
@@ -32,14 +29,13 @@ def _describe_job(job: Job) -> str:
 def wait_for_job(arguments: Namespace) -> int:
     """Wait for the end of a job, and write its report."""
     with connect(arguments) as connection:
-        job = find_job(connection, arguments.job, lambda report: None)
+        job = find_job(connection, arguments.job)
         with progress_bar.show_progress() as progress:
             job.wait_for_end(progress=progress)
-        path = f"/v1/jobs/{job.id}/result"
-        raw = load_json(connection.get(path, JSON))
+        raw = load_json(connection.get(job.result_path, JSON))
         status = get_exit_status(raw)
         if text_media_type := choose_text_form(arguments):
-            text = connection.get(path, text_media_type).decode()
+            text = connection.get(job.result_path, text_media_type).decode()
         else:
             text = json.dumps(raw) if arguments.format == "json" else render_report_page(raw)
     write_text(text, arguments.output)

@@ -66,8 +66,8 @@ class JobAccess:
 
     def find_obstacle(self) -> str | None:
         """Return why no job is computed now, a clause; None if jobs are, or none has been asked for here."""
-        with self._lock:
-            service = self._service
+        # Without the lock: a look at the health does not wait for a database that is being opened.
+        service = self._service
         return None if service is None else service.records.find_obstacle()
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """`/v1/jobs`: the jobs of a caller, and their results."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 from flask import Blueprint, Response, current_app, request
@@ -27,12 +28,16 @@ from service.http.response.responses import RENDERERS, add_vary_header, make_jso
 
 if TYPE_CHECKING:
     from service.jobs.job import JobOutcome, JobResult
+    from service.jobs.records import JobRecords
+
+FoundT = TypeVar("FoundT")
 
 blueprint = Blueprint("jobs", __name__)
 
 _KINDS: Mapping[str, CheckKind[Any]] = {kind.name: kind for kind in CHECK_KINDS if kind.encode_job_result is not None}
 _RESULT_FORMATS = list_answer_formats(next(kind for kind in _KINDS.values() if kind.build_sections))
 _DEFAULT_COUNT, _MAX_COUNT = 100, 1000
+_ID_PATTERN = re.compile(r"[0-9a-f]{32}")
 _UNKNOWN = "There is no such job of yours. It may have expired, or been deleted."
 _PATH_PARAMETERS = {"job_id": "The `id` of a job."}
 _NO_JOB = (404, "The caller has no such job, or it has expired.")
@@ -69,12 +74,7 @@ def list_jobs() -> Response:
 )
 def get_job(job_id: str) -> Response:
     """Answer with a job."""
-    _refuse_without_jobs()
-    with use_jobs() as jobs:
-        job = jobs.records.get(job_id, get_caller())
-    if job is None:
-        raise NotFound(_UNKNOWN)
-    return make_job_response(job)
+    return make_job_response(_find_own(job_id, lambda records: records.get))
 
 
 @blueprint.delete("/v1/jobs/<job_id>")
@@ -88,12 +88,7 @@ def get_job(job_id: str) -> Response:
 )
 def delete_job(job_id: str) -> Response:
     """Answer with the job as it is then; its computation stops within a second."""
-    _refuse_without_jobs()
-    with use_jobs() as jobs:
-        job = jobs.records.dismiss(job_id, get_caller())
-    if job is None:
-        raise NotFound(_UNKNOWN)
-    return make_job_response(job)
+    return make_job_response(_find_own(job_id, lambda records: records.dismiss))
 
 
 @blueprint.get("/v1/jobs/<job_id>/result")
@@ -116,23 +111,35 @@ def delete_job(job_id: str) -> Response:
 def get_result(job_id: str) -> Response:
     """Answer with the result of a job in the accepted form, or with the problem of a failed one."""
     media_type = negotiate_media_type(request, JSON, *_RESULT_FORMATS)
-    _refuse_without_jobs()
-    with use_jobs() as jobs:
-        outcome = jobs.records.get_outcome(job_id, get_caller())
-    if outcome is None:
-        raise NotFound(_UNKNOWN)
-    if outcome.problem is not None:
-        return _answer_problem(outcome.problem)
-    if outcome.result is None:
-        raise _refuse_without_result(outcome)
     with reserve_answer() as reservation:
+        # Before it is loaded: answers have a quota, and a result takes as much on the way.
+        reservation.resize(_find_own(job_id, lambda records: records.get).stored_bytes)
+        outcome = _find_own(job_id, lambda records: records.get_outcome)
+        if outcome.problem is not None:
+            reservation.close()
+            return _answer_problem(outcome.problem)
+        if outcome.result is None:
+            raise _refuse_without_result(outcome)
         content = _write_result(_KINDS[outcome.job.kind], outcome.result, media_type)
         return add_vary_header(make_reserved_response(content, media_type, reservation))
 
 
-def _refuse_without_jobs() -> None:
+def _find_own(job_id: str, choose_method: "Callable[[JobRecords], Callable[[str, str], FoundT | None]]") -> FoundT:
+    """Return what a method of the records finds for a job of the caller.
+
+    Raises
+    ------
+    NotFound
+        There is no such job of the caller.
+    """
     if not has_jobs(current_app):
         raise NotFound(_UNKNOWN)
+    with use_jobs() as jobs:
+        # PostgreSQL takes no character 0.
+        found = choose_method(jobs.records)(job_id, get_caller()) if _ID_PATTERN.fullmatch(job_id) else None
+    if found is None:
+        raise NotFound(_UNKNOWN)
+    return found
 
 
 def _read_limit(text: str) -> int:

@@ -95,8 +95,7 @@ class CompositeOp(Op):
 
     def infer_output_shape(self, *shapes: Any) -> Shape:
         """Return the shape of the last step."""
-        names = [None if shape is None else f"operand {position}" for position, shape in enumerate(shapes)]
-        known_shapes = {name: shape for name, shape in zip(names, shapes, strict=True) if name is not None}
+        names, known_shapes = _name_operands(shapes)
         expansion = Expansion(known_shapes, str)
         resolved_op = self.resolve_shape_defaults(*shapes)
         assert isinstance(resolved_op, CompositeOp)
@@ -146,8 +145,7 @@ class SeveralOutputsOp(CompositeOp):
 
     def infer_output_shapes(self, *shapes: Any) -> dict[str, Shape]:
         """Return the shapes of all outputs by name, or raise ShapeError."""
-        names = [None if shape is None else f"operand {position}" for position, shape in enumerate(shapes)]
-        known_shapes = {name: shape for name, shape in zip(names, shapes, strict=True) if name is not None}
+        names, known_shapes = _name_operands(shapes)
         op = self.resolve_shape_defaults(*shapes)
         assert isinstance(op, SeveralOutputsOp)
         output_shapes: dict[str, Shape] = {}
@@ -155,6 +153,12 @@ class SeveralOutputsOp(CompositeOp):
             expansion = Expansion(known_shapes, str)
             output_shapes[output] = expansion.get_shape(op.expand_output(expansion, output, *names))
         return output_shapes
+
+
+def _name_operands(shapes: Sequence[Any]) -> tuple[list[str | None], dict[str, Shape]]:
+    """Return a name for each operand, None for one that is left out, and the shapes by name."""
+    names = [None if shape is None else f"operand {position}" for position, shape in enumerate(shapes)]
+    return names, {name: shape for name, shape in zip(names, shapes, strict=True) if name is not None}
 
 
 def name_output(node_name: str, output: str) -> str:

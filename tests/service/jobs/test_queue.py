@@ -80,6 +80,13 @@ def test_cancelled_job_is_not_renewed(submit, records, job_queue):
     assert records.get_outcome(identifier, "").result is None
 
 
+def test_tensor_of_any_name_is_stored(submit, records, job_queue):
+    identifier = submit()
+    claimed = job_queue.claim("runner", 60)
+    assert job_queue.renew(claimed, "runner", 60, StoredProgress(1, 9, "a\0b\u20ac"))
+    assert records.get(identifier, "").progress.tensor == "a\0b\u20ac"
+
+
 def test_released_job_waits_again(submit, records, job_queue):
     identifier = submit()
     claimed = job_queue.claim("runner", 60)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from schemas.stored_result import pack_result, unpack_result
 from service.app import create_app
 from service.http.middleware.job_access import close_jobs
+from service.http.routes import jobs as jobs_routes
 from service.jobs.database import JobDatabase
-from service.jobs.job import NewJob
+from service.jobs.job import JobResult, NewJob, StoredProgress
 from service.jobs.queue import JobQueue
 from service.jobs.records import JobRecords
 from service.jobs.runner_process import hold_lock
@@ -245,6 +248,38 @@ def test_absent_database_is_told(example):
         assert "database" in answer.json["detail"]
     assert client.post("/v1/check", json=example).status_code == 200
     close_jobs(app)
+
+
+def test_large_results_are_counted_before_they_are_loaded(make_idle_client, example, monkeypatch):
+    loaded: list[int] = []
+    monkeypatch.setattr(
+        jobs_routes, "unpack_result", lambda packed: loaded.append(len(packed)) or unpack_result(packed)
+    )
+    client, database = make_idle_client(max_answer_bytes=500_000)
+    for size, status in ((300_000, 200), (600_000, 503)):
+        job = submit(client, example | {"seed": size}).json
+        queue = JobQueue(database)
+        content = pack_result({"outcome": "pass", "filler": "x" * size})
+        queue.finish(queue.claim("runner", 60), "runner", JobResult(content, "nested", False), StoredProgress())
+        assert client.get(job["links"]["result"]).status_code == status
+    assert len(loaded) == 1
+    database.close()
+
+
+def test_silent_database_holds_neither_health_nor_requests_for_long(example):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        app = create_app(Settings(jobs_url=f"postgresql+psycopg://x@127.0.0.1:{silent.getsockname()[1]}/x"))
+        client = app.test_client()
+        assert client.get("/health/ready").json == {"status": "ready"}
+        assert submit(client, example).status_code == 503
+    close_jobs(app)
+
+
+@pytest.mark.parametrize("identifier", ["x", "%00" * 32, "A" * 32, "0" * 33])
+def test_what_is_no_name_of_a_job_is_unknown(client, identifier):
+    for answer in (client.get(f"/v1/jobs/{identifier}"), client.delete(f"/v1/jobs/{identifier}")):
+        assert answer.status_code == 404
+        assert "no such job" in answer.json["detail"]
 
 
 def test_readiness_tells_why_jobs_wait(make_idle_client, example):
