@@ -4,11 +4,9 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
-from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
@@ -20,22 +18,14 @@ from pydantic_core import PydanticCustomError
 
 from schemas.model_text import TextNodes
 from schemas.problem_details import MAX_NAME_LENGTH
+from schemas.recipe import CandidateArithmetic
+from schemas.strict_model import Name, StrictModel
 from schemas.tensor import GradientTensor, OperandTensor
 
 DtypeName = Literal["float64", "float32", "float16", "bfloat16"]
-Arithmetic = Literal["FP64", "FP32", "TF32", "FP16", "BF16", "float64", "float32", "float16", "bfloat16"]
 RequestedEncoding = Literal["nested", "b64"]
 ReportPart = Literal["gradients", "allowances", "intermediates"]
-Name = Annotated[str, MinLen(1), MaxLen(MAX_NAME_LENGTH)]
 NotNegative = Annotated[float, Ge(0)]
-
-
-class StrictModel(BaseModel):
-    """No conversions, no unknown fields."""
-
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False
-    )
 
 
 def _validate_inputs(value: Any) -> Any:
@@ -182,13 +172,15 @@ class CheckRequest(StrictModel, Generic[NodeT]):
         default=None,
         description="The client's own gradients, by name; each is judged in place of the two of the service.",
     )
-    candidate_dtype: Arithmetic | None = Field(
-        default=None, description="Arithmetic of the candidate, which sets its rounding allowance."
+    candidate_dtype: CandidateArithmetic | None = Field(
+        default=None,
+        description="Arithmetic of the candidate, which sets its rounding allowance: a name, for what PyTorch's eager "
+        "kernels do, or a recipe of the places where its program rounds.",
     )
     dtype: DtypeName = Field(default="float64", description="Dtype of the analytic and autograd routes.")
     finite_difference: FiniteDifferenceSpec = FiniteDifferenceSpec()
     tolerance: ToleranceSpec | None = Field(default=None, description="Replaces the automatic tolerance.")
-    include: list[ReportPart] = ["gradients"]
+    include: list[ReportPart] = Field(default=["gradients"])
     encoding: RequestedEncoding = Field(default="nested", description="Encoding of the tensors of the answer.")
     seed: Annotated[int, Ge(0), Le(2**63 - 1)] = Field(default=0, description="Seed of everything random.")
     _text_nodes: TextNodes | None = PrivateAttr(default=None)

@@ -6,8 +6,9 @@ from annotated_types import Ge, Le, MaxLen
 from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
-from schemas.check import CheckRequest, Name, NodeT, StrictModel
+from schemas.check import CheckRequest, NodeT
 from schemas.report import Number
+from schemas.strict_model import Name, StrictModel
 from schemas.tensor import MAX_DIMENSIONS
 
 AxisIndex = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]

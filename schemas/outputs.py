@@ -7,7 +7,6 @@ from pydantic import AfterValidator, Field, GetPydanticSchema, WithJsonSchema
 from pydantic_core import core_schema
 from typing_extensions import NotRequired, TypedDict
 
-from schemas.check import Name
 from schemas.problem_details import MAX_NAME_LENGTH
 from schemas.raw_tensor import MAX_DIMENSIONS, make_tensor_error, validate_shape
 from schemas.report import (
@@ -20,6 +19,7 @@ from schemas.report import (
     Pattern,
     WorstElement,
 )
+from schemas.strict_model import Name
 from schemas.tensor import AnyTensor, Tensor, make_tensor_schema
 
 JudgementPart = Literal["derivatives"]

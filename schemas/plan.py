@@ -8,7 +8,7 @@ from pydantic import Field, GetPydanticSchema, WithJsonSchema
 from pydantic_core import core_schema
 from typing_extensions import NotRequired, TypedDict
 
-from schemas.check import Arithmetic, Name, RequestedEncoding, StrictModel, ToleranceSpec
+from schemas.check import RequestedEncoding, ToleranceSpec
 from schemas.outputs import (
     Cotangents,
     DirectionalProducts,
@@ -23,6 +23,7 @@ from schemas.outputs import (
     Values,
     VectorProducts,
 )
+from schemas.recipe import Arithmetic
 from schemas.report import (
     Diagnosis,
     Elements,
@@ -34,6 +35,7 @@ from schemas.report import (
     Pattern,
     WorstElement,
 )
+from schemas.strict_model import Name, StrictModel
 from schemas.tensor import NONFINITE_SPELLINGS, AnyTensor, Tensor, make_tensor_schema
 
 PLAN_VERSION = 3

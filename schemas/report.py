@@ -161,6 +161,13 @@ class MissedAlong(TypedDict):
     probability: float
 
 
+class ScaleReport(TypedDict):
+    """The factor by which a candidate fits the right gradient best."""
+
+    factor: Number
+    allowed: Annotated[Number, Field(description="Distance of the factor from 1 that rounding explains.")]
+
+
 class Verdict(TypedDict):
     """The verdict on one gradient."""
 
@@ -188,6 +195,12 @@ class Verdict(TypedDict):
         ]
     ]
     missed: NotRequired[MissedInSample | MissedAlong]
+    scale: NotRequired[
+        Annotated[
+            ScaleReport,
+            Field(description="Of a candidate whose program rounds on the way: the factor of the gradient as a whole."),
+        ]
+    ]
 
 
 class Intermediate(TypedDict):
@@ -242,6 +255,9 @@ class CheckReport(TypedDict):
     cost: Cost
     model: Model
     model_text: Annotated[str, Field(description="The graph as text, a node a line, without the defaults.")]
+    judged_as: NotRequired[
+        Annotated[str, Field(description="With candidate_dtype a recipe: the places where the candidate rounds.")]
+    ]
     finite_difference: NotRequired[
         Annotated[ChosenMethod, Field(description="With the method auto: the settings that it chose.")]
     ]

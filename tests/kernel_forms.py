@@ -13,7 +13,7 @@ import numpy as np
 
 from service.numerics.core.precision import Precision
 from service.numerics.model.graph import Graph, NamedArrays, Node
-from service.numerics.model.monte_carlo import MonteCarloRounding, compute_root_mean_square, perturb_leaves
+from service.numerics.model.monte_carlo import MonteCarloRounding, compute_root_mean_square
 from service.numerics.model.rounding import ROUNDING_ROUNDS, SAFETY_FACTOR
 from service.numerics.ops import OP_REGISTRY
 from service.numerics.ops.axes import normalize_axes
@@ -104,7 +104,7 @@ def measure_spreads(
     observer = MonteCarloRounding(precision, np.random.default_rng(seed))
     rounds: list[NamedArrays] = []
     for _ in range(ROUNDING_ROUNDS):
-        values = graph.forward(perturb_leaves(leaves, precision, observer), observer)
+        values = graph.forward(observer.perturb_leaves(leaves), observer)
         moves = {name: values[node][1:] - values[node][0] for name, node in names.items()}
         rounds.append({name: compute_root_mean_square(move) for name, move in moves.items()})
     return {

@@ -15,7 +15,7 @@ from service.checks.graph.gradient_sources import GradientSources
 from service.checks.graph.judge import Judge
 from service.checks.graph.problem import Problem, build_problem
 from service.numerics import ties
-from service.numerics.core.precision import PRECISIONS
+from service.numerics.core.recipe import EAGER_RECIPES
 from service.numerics.gradients import analytic, autograd, finite_difference
 from service.numerics.gradients.sources import ANALYTIC, AUTOGRAD
 from service.numerics.ties import TiePoint
@@ -36,7 +36,7 @@ def iterate_judged_problems(
     while True:
         kind, body = draw_tied_request(generator, kinds)
         problem = build_problem(model_language.parse_check_request(body))
-        point = ties.find_tie_point(problem.graph, problem.float64_leaves, [PRECISIONS["FP64"]], 0, 2**16)
+        point = ties.find_tie_point(problem.graph, problem.float64_leaves, [EAGER_RECIPES["FP64"]], 0, 2**16)
         if not point.choices_by_node:
             continue
         routes = GradientSources(
@@ -82,7 +82,7 @@ def draw_between_sides(judge: Judge, problem: Problem, generator: np.random.Gene
     candidate: dict[str, Array] = {}
     any_kink, way = False, int(generator.integers(3))
     for name in problem.names:
-        reference = judge._references.build_reference(name, PRECISIONS["FP64"])
+        reference = judge._references.build_reference(name, EAGER_RECIPES["FP64"])
         candidate[name] = judge._routes.compute_own_gradients(name)[ANALYTIC].copy()
         if reference.left_derivative is None or reference.right_derivative is None:
             continue

@@ -5,7 +5,7 @@ NumPy has no bfloat16, and neither torch nor jax is imported here to get one: it
 
 import math
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -123,6 +123,20 @@ def get_dtype_name(dtype: object) -> str:
         raise TensorError(
             f"A datatype is a name, as 'float32', or one of NumPy, torch or jax; {_describe_value(dtype)} was given."
         ) from None
+
+
+def encode_recipe(arithmetic: object) -> Any:
+    """Encode the arithmetic of a gradient, or the recipe of the places where its program rounds.
+
+    Raises
+    ------
+    TensorError
+        A value is no datatype.
+    """
+    if isinstance(arithmetic, Mapping):
+        places = cast("Mapping[str, object]", arithmetic)
+        return {name: encode_recipe(value) for name, value in places.items()}
+    return encode_arithmetic(arithmetic)
 
 
 def encode_arithmetic(dtype: object) -> str | None:

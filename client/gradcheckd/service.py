@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, Unpack, cast, overload
 
 from gradcheckd import wire
-from gradcheckd.arrays import TypedTensor, UntypedTensor, encode_arithmetic, get_dtype_name, to_tensor
+from gradcheckd.arrays import TypedTensor, UntypedTensor, encode_recipe, get_dtype_name, to_tensor
 from gradcheckd.connection import Connection
 from gradcheckd.errors import RequestError, hide_frames
 from gradcheckd.function_methods import FunctionMethods
@@ -87,7 +87,7 @@ class Service(FunctionMethods):
         model: str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         candidate: Tensors | None = None,
         with_respect_to: Sequence[str] | None = None,
-        candidate_dtype: DtypeLike | None = None,
+        candidate_dtype: DtypeLike | Mapping[str, Any] | None = None,
         dtype: DtypeLike | None = None,
         finite_difference: Mapping[str, Any] | None = None,
         tolerance: Mapping[str, float] | None = None,
@@ -135,7 +135,7 @@ class Service(FunctionMethods):
         fields = {
             "model": _encode_model(model),
             "with_respect_to": _check_names("with_respect_to", with_respect_to),
-            "candidate_dtype": encode_arithmetic(candidate_dtype),
+            "candidate_dtype": encode_recipe(candidate_dtype),
             "dtype": None if dtype is None else get_dtype_name(dtype),
             "finite_difference": finite_difference or _choose_difference(sections["weights"].values()),
             "tolerance": tolerance,

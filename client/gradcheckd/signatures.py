@@ -22,7 +22,7 @@ class CheckParameters(TypedDict, total=False):
     model: str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
     candidate: Tensors | None
     with_respect_to: Sequence[str] | None
-    candidate_dtype: DtypeLike | None
+    candidate_dtype: DtypeLike | Mapping[str, Any] | None
     dtype: DtypeLike | None
     finite_difference: Mapping[str, Any] | None
     tolerance: Mapping[str, float] | None

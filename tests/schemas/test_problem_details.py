@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from schemas.check import StrictModel
 from schemas.problem_details import error_at, make_problem, place_validation_errors, quote_name, to_json_pointer
+from schemas.strict_model import StrictModel
 from schemas.tensor import Tensor
 
 # RFC 6901, section 5, but for the characters that its two escapes do not touch.

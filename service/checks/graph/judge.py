@@ -13,7 +13,7 @@ from service.checks.graph.problem import Problem
 from service.checks.graph.references import ReferenceCache
 from service.checks.graph.tie_choices import CANDIDATE_ROUTE, TieChoices
 from service.numerics.core.cached_attribute import cached_attribute
-from service.numerics.core.precision import PRECISIONS, Precision
+from service.numerics.core.recipe import EAGER_RECIPES, Recipe
 from service.numerics.diagnosis import error_pattern
 from service.numerics.gradients.sources import ANALYTIC
 from service.numerics.model.nonfinite import NonFiniteOrigin
@@ -23,6 +23,7 @@ from service.numerics.verdict.disagreement import Partition
 from service.numerics.verdict.gradient_verdict import GradientVerdict
 from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.reference import Reference, Tolerance
+from service.numerics.verdict.scale import measure_scale
 
 
 class Judge:
@@ -93,7 +94,7 @@ class Judge:
         """Return the allowed error of each judged element; infinite along directions."""
         if self.problem.projection_count is not None:
             return np.full(self.problem.graph.shapes[name], np.inf)
-        reference = self._references.build_reference(name, self.problem.get_precision(name))
+        reference = self._references.build_reference(name, self.problem.get_recipe(name))
         return reference.with_limits(self._tolerance).allowed_error
 
     def describe_error_pattern(self, name: str) -> str | None:
@@ -131,6 +132,7 @@ class Judge:
         verdict = self._judge_routes(judged_by_route, reference, name)
         if candidate is None:
             return verdict
+        verdict = self._judge_scale(verdict, name, judged_by_route[CANDIDATE_ROUTE], reference)
         return self._add_precision_hint(verdict, name, judged_by_route[CANDIDATE_ROUTE], reference)
 
     def _build_comparison(self, name: str) -> tuple[Mapping[str, Array], Reference]:
@@ -159,6 +161,29 @@ class Judge:
             gradients_by_route, reference, shape, self._references.estimate_norm(name), ties
         )
 
+    def _judge_scale(
+        self, verdict: GradientVerdict, name: str, candidate: Array, reference: Reference
+    ) -> GradientVerdict:
+        """Fail a candidate that is too large or too small as a whole, though no element of it is far off."""
+        recipe = self.problem.get_recipe(name)
+        if recipe.is_uniform or reference.is_directional or reference.tolerance is not None:
+            return verdict
+        if self.problem.get_examined_elements(name) is not None:
+            return verdict
+        allowed = self._references.estimate_allowances(name, recipe).scale
+        scale = measure_scale(candidate, reference, allowed)
+        if scale is None:
+            return verdict
+        verdict = dataclasses.replace(verdict, scale=scale)
+        if not scale.is_wrong or verdict.outcome == Outcome.FAIL:
+            return verdict
+        reason = (
+            f"The candidate as a whole is {scale.factor:.6g} times the right gradient, and rounding explains a factor "
+            f"between {1 - scale.allowed:.6g} and {1 + scale.allowed:.6g}. Look for a constant factor, or for a part "
+            "of a sum that is missing."
+        )
+        return dataclasses.replace(verdict, outcome=Outcome.FAIL, reason=reason)
+
     def _build_reference(self, name: str) -> Reference:
         return self._ties.build_reference(self.problem, name)
 
@@ -170,7 +195,7 @@ class Judge:
         """
         return self._ties.find_standings(self.problem, self._tolerance)
 
-    def _find_lower_precision_standings(self, lower: Precision) -> dict[str, TieStatus]:
+    def _find_lower_precision_standings(self, lower: Recipe) -> dict[str, TieStatus]:
         """Return the candidate's status at ties if its precision were lower."""
         if not any(CANDIDATE_ROUTE in by_source for by_source in self._standings.values()):
             return {}
@@ -180,12 +205,13 @@ class Judge:
         self, plain_verdict: GradientVerdict, name: str, candidate: Array, reference: Reference
     ) -> GradientVerdict:
         """Add a hint where a lower precision would explain the failure."""
-        lower = reference.precision.lower_precision
+        recipe = self.problem.get_recipe(name)
+        lower = reference.precision.lower_precision if recipe == EAGER_RECIPES[recipe.judged.name] else None
         if plain_verdict.outcome != Outcome.FAIL or lower is None or reference.tolerance is not None:
             return plain_verdict
-        at_lower = self._references.build_reference(name, PRECISIONS[lower])
+        at_lower = self._references.build_reference(name, EAGER_RECIPES[lower])
         is_failing = elementwise.find_failing_elements(
-            candidate, at_lower, self._find_lower_precision_standings(PRECISIONS[lower]).get(name)
+            candidate, at_lower, self._find_lower_precision_standings(EAGER_RECIPES[lower]).get(name)
         ).ravel()
         examined = self.problem.get_examined_elements(name)
         if (is_failing if examined is None else is_failing[examined]).any():

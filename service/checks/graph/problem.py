@@ -9,12 +9,14 @@ import numpy as np
 from schemas.check import CheckRequest, NodeBase
 from schemas.datatype import BY_ANY_NAME, Array
 from schemas.problem_details import InvalidRequestError, PlacedError, error_at, quote_name
+from schemas.recipe import RecipeSpec
 from schemas.tensor import Tensor
-from service.checks.common.candidate_precision import choose_precision
+from service.checks.common.candidate_precision import choose_recipe, find_precision
 from service.checks.graph import model_language
 from service.numerics.core.batching import add_batch_axis, count_elements
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.precision import DTYPES, ComputeDtype, Precision
+from service.numerics.core.recipe import EAGER_RECIPES, GRADIENT_PREFIX, Recipe
 from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import DifferenceMethod
 from service.numerics.model.graph import Graph, InvalidModelError, NamedArrays
@@ -102,14 +104,21 @@ class Problem:
         """The client's own gradients, by name."""
         return self.request.candidate or {}
 
+    def get_recipe(self, name: str) -> Recipe:
+        """Return the recipe by which the judged gradient was computed."""
+        tensor = self.candidate.get(name)
+        if tensor is None:
+            return self.own_recipe
+        return choose_recipe(tensor, self.request.candidate_dtype, self.dtype.precision)
+
     def get_precision(self, name: str) -> Precision:
-        """Return the arithmetic in which the judged gradient was computed."""
-        tensor, dtype_precision = self.candidate.get(name), self.dtype.precision
-        return (
-            dtype_precision
-            if tensor is None
-            else choose_precision(tensor, self.request.candidate_dtype, dtype_precision)
-        )
+        """Return the arithmetic by which an error of the judged gradient counts as large."""
+        return self.get_recipe(name).judged
+
+    @property
+    def own_recipe(self) -> Recipe:
+        """Recipe of our own gradients: that of eager kernels in the dtype."""
+        return EAGER_RECIPES[self.dtype.precision.name]
 
     def with_candidate(self, candidate: Mapping[str, Array], datatype: str | None = None) -> "Problem":
         """Return the problem with other candidates, of whatever shape."""
@@ -147,10 +156,11 @@ def build_problem(
         raise InvalidRequestError(errors)
     graph = model_language.build_graph(request)
     dtype = DTYPES[request.dtype]
+    inputs = _find_input_precision(request)
     tensors = request.tensors | request.weights
     with np.errstate(over="ignore"):
         leaves = {
-            name: add_batch_axis(_convert_leaf(tensor.array, graph.leaf_kinds.get(name), dtype))
+            name: add_batch_axis(_convert_leaf(tensor.array, graph.leaf_kinds.get(name), dtype, inputs))
             for name, tensor in iterate_interruptibly(tensors.items())
             if name in graph.shapes
         }
@@ -163,6 +173,7 @@ def build_problem(
         if not np.isfinite(leaf).all()
     ]
     errors += _find_candidate_errors(request, graph)
+    errors += _find_cast_errors(request, graph)
     errors += _find_requested_name_errors(request, graph)
     requested_names = (choose_names or _choose_names)(request, graph, errors)
     if errors:
@@ -202,9 +213,18 @@ def sample_elements(count: int | None, seed: int, graph: Graph, names: tuple[str
     return {name: np.sort(generator.choice(n, min(count, n), replace=False)) for name, n in sizes.items()}
 
 
-def _convert_leaf(array: Array, kind: str | None, dtype: ComputeDtype) -> Array:
+def _find_input_precision(request: ParsedCheckRequest) -> Precision | None:
+    """Return the arithmetic to which a recipe rounds all tensors; None without one."""
+    recipe = request.candidate_dtype
+    if not isinstance(recipe, RecipeSpec) or recipe.inputs is None:
+        return None
+    return find_precision(recipe.inputs)
+
+
+def _convert_leaf(array: Array, kind: str | None, dtype: ComputeDtype, inputs: Precision | None) -> Array:
     if kind is None:
-        return dtype.round_array(array.astype(np.float64, copy=False))
+        array = array.astype(np.float64, copy=False)
+        return dtype.round_array(array if inputs is None else inputs.round_tensor(array))
     return array.astype(np.int64 if kind == "index" else np.bool_, copy=False)
 
 
@@ -232,6 +252,34 @@ def _find_candidate_errors(request: ParsedCheckRequest, graph: Graph) -> Iterato
         elif not tensor.array.size and name not in graph.empty_shapes:
             detail = f"empty; {quote_name(name)} has shape {list(graph.shapes[name])}: send a gradient of that shape"
             yield error_at(detail, "candidate", name)
+
+
+def _find_cast_errors(request: ParsedCheckRequest, graph: Graph) -> Iterator[PlacedError]:
+    """Find the casts of a recipe that name no place of the model."""
+    recipe = request.candidate_dtype
+    if not isinstance(recipe, RecipeSpec) or not isinstance(recipe.casts, dict):
+        return
+    places = list_cast_places(graph)
+    for name in iterate_interruptibly(recipe.casts):
+        base = name.removeprefix(GRADIENT_PREFIX)
+        if name in places:
+            continue
+        known = ", ".join(map(quote_name, places[:20])) + (", ..." if len(places) > 20 else "")
+        detail = f"there is no node {quote_name(base)} at which a program could round; there are: {known}"
+        if base in graph.all_shapes and base not in {node.name for node in graph.listed_nodes}:
+            detail = f"{quote_name(base)} is a tensor: inputs rounds tensors, and output rounds their gradients"
+        yield error_at(detail, "candidate_dtype", "casts", name)
+
+
+def list_cast_places(graph: Graph) -> list[str]:
+    """Return the places that the casts of a recipe may name: values, gradients, and places inside ops."""
+    places: list[str] = []
+    for name in graph.result_names:
+        if name in graph.shapes and name not in graph.leaf_kinds:
+            places += [name, GRADIENT_PREFIX + name]
+    for node in graph.nodes:
+        places += [f"{graph.get_listed_name(node.name)}.{place}" for place in node.op.inner_casts]
+    return places
 
 
 def why_not_differentiable(graph: Graph, name: str) -> str | None:

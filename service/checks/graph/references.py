@@ -1,7 +1,7 @@
 """The references of a problem: differences, bounds and rounding."""
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -9,12 +9,11 @@ from schemas.datatype import Array
 from service.checks.graph.gradient_sources import GradientSources
 from service.checks.graph.problem import Problem
 from service.numerics.core.cached_attribute import cached_attribute
-from service.numerics.core.precision import PRECISIONS, Precision
+from service.numerics.core.recipe import EAGER_RECIPES, Recipe, RecipeKey
 from service.numerics.gradients.finite_difference import Difference
 from service.numerics.model import nonfinite
-from service.numerics.model.graph import NamedArrays
 from service.numerics.model.nonfinite import NonFiniteOrigin
-from service.numerics.model.rounding import estimate_rounding_allowances
+from service.numerics.model.rounding import Allowances, estimate_recipe_allowances
 from service.numerics.verdict import directional, elementwise, projection
 from service.numerics.verdict.disagreement import Disagreement
 from service.numerics.verdict.reference import Reference
@@ -25,14 +24,14 @@ _MAX_KEPT_ELEMENTS = 2**12
 
 
 class ReferenceCache:
-    """A cache of references by name and precision, and of their evidence."""
+    """A cache of references by name and recipe, and of their evidence."""
 
     def __init__(self, problem: Problem, routes: GradientSources) -> None:
         self._problem = problem
         self._routes = routes
-        self._allowances: dict[str, NamedArrays] = {}
+        self._allowances: dict[RecipeKey, Mapping[str, Allowances]] = {}
         self._disagreements: dict[str, Disagreement] = {}
-        self._built: dict[tuple[str, str], Reference] = {}
+        self._built: dict[tuple[str, RecipeKey], Reference] = {}
         self._sizes: dict[str, tuple[float, Array | None]] = {}
 
     def find_comparable_values(self, name: str, gradient: Array) -> Array:
@@ -44,21 +43,21 @@ class ReferenceCache:
             else directional_difference.project_gradient(gradient)
         )
 
-    def build_reference(self, name: str, precision: Precision) -> Reference:
-        """Return the reference of a gradient in a precision.
+    def build_reference(self, name: str, recipe: Recipe) -> Reference:
+        """Return the reference of a gradient by a recipe.
 
         That of a small tensor is kept with all that follows from it. Those of large tensors would take memory until the
         end of the check.
         """
-        key = name, precision.name
+        key = name, recipe.key
         if key in self._built:
             return self._built[key]
-        reference = self._build_reference(name, precision)
+        reference = self._build_reference(name, recipe)
         if reference.value.size <= _MAX_KEPT_ELEMENTS:
             self._built[key] = reference
         return reference
 
-    def _build_reference(self, name: str, precision: Precision) -> Reference:
+    def _build_reference(self, name: str, recipe: Recipe) -> Reference:
         directional_difference = self._routes.directional_differences.get(name)
         difference = (
             self._routes.differences[name] if directional_difference is None else directional_difference.difference
@@ -70,8 +69,8 @@ class ReferenceCache:
         return Reference(
             difference.value,
             np.where(self._find_undefined(name), np.inf, difference.error_bound),
-            self._compute_rounding(name, precision),
-            precision,
+            self._compute_rounding(name, recipe),
+            recipe.judged,
             left_derivative=left,
             right_derivative=right,
             convention_gradients=tuple(
@@ -102,7 +101,7 @@ class ReferenceCache:
                 source: self.find_comparable_values(name, gradient)
                 for source, gradient in self._routes.compute_own_gradients(name).items()
             }
-            disagreement = Disagreement(comparable_gradients, self.build_reference(name, self._problem.dtype.precision))
+            disagreement = Disagreement(comparable_gradients, self.build_reference(name, self._problem.own_recipe))
             excused = self._find_out_of_range(name, disagreement)
             self._disagreements[name] = (
                 disagreement if excused is None else dataclasses.replace(disagreement, excused_by_range=excused)
@@ -131,7 +130,7 @@ class ReferenceCache:
         """Yield our own gradients with their rounding, in the dtype, then in float64."""
         yield (
             self._routes.compute_own_gradients(name).values(),
-            self._compute_element_rounding(name, self._problem.dtype.precision),
+            self._compute_element_rounding(name, self._problem.own_recipe),
         )
         yield (
             self._float64_recomputation.compute_own_gradients(name).values(),
@@ -152,7 +151,7 @@ class ReferenceCache:
         if self._problem.dtype.is_narrow:
             is_out_of_range |= disagreement.disputed_mask & may_overflow
             reference, routes = (
-                self.build_reference(name, PRECISIONS["FP64"]),
+                self.build_reference(name, EAGER_RECIPES["FP64"]),
                 self._float64_recomputation.compute_own_gradients(name).values(),
             )
             right = np.all(
@@ -225,15 +224,15 @@ class ReferenceCache:
         precision = self._problem.dtype.precision
         gradients = [gradient.astype(np.float64) for gradient in self._routes.compute_own_gradients(name).values()]
         sizes = compute_peer_magnitudes(
-            gradients, self._compute_element_rounding(name, precision), precision.unit_roundoff
+            gradients, self._compute_element_rounding(name, self._problem.own_recipe), precision.unit_roundoff
         )
         return float(sizes.max(initial=0)), None
 
-    def _compute_rounding(self, name: str, precision: Precision) -> Array:
+    def _compute_rounding(self, name: str, recipe: Recipe) -> Array:
         """Return the rounding of a correct gradient, by element or along directions."""
         directional_difference, rounding = (
             self._routes.directional_differences.get(name),
-            self._compute_element_rounding(name, precision),
+            self._compute_element_rounding(name, recipe),
         )
         return (
             rounding
@@ -241,11 +240,15 @@ class ReferenceCache:
             else directional_difference.project_rounding(rounding, self._routes.compute_own_gradients(name).values())
         )
 
-    def _compute_element_rounding(self, name: str, precision: Precision) -> Array:
+    def _compute_element_rounding(self, name: str, recipe: Recipe) -> Array:
         """Return the rounding allowance of each element of a correct gradient."""
-        if precision.name not in self._allowances:
+        return self.estimate_allowances(name, recipe).elements
+
+    def estimate_allowances(self, name: str, recipe: Recipe) -> Allowances:
+        """Return the rounding allowances of a correct gradient by a recipe."""
+        if recipe.key not in self._allowances:
             problem = self._problem
-            self._allowances[precision.name] = estimate_rounding_allowances(
-                problem.graph, problem.float64_leaves, precision, problem.request.seed, problem.names
+            self._allowances[recipe.key] = estimate_recipe_allowances(
+                problem.graph, problem.float64_leaves, recipe, problem.request.seed, problem.names
             )
-        return self._allowances[precision.name][name]
+        return self._allowances[recipe.key][name]

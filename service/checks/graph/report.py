@@ -9,6 +9,7 @@ import numpy as np
 
 from schemas.datatype import BY_ANY_NAME, Array
 from schemas.json_writer import defer_tensor
+from schemas.recipe import RecipeSpec
 from schemas.report import (
     CheckReport,
     Discrepancies,
@@ -22,6 +23,7 @@ from schemas.report import Verdict as VerdictReport
 from schemas.tensor import Encoding, encode_number
 from schemas.tensor import encode_tensor as encode_now
 from service.checks.common import report_entries
+from service.checks.common.candidate_precision import make_recipe
 from service.checks.common.stage_timer import StageTimer
 from service.checks.graph import model_language
 from service.checks.graph.gradient_sources import GradientSources
@@ -95,6 +97,8 @@ def build_report(
         "model": {"nodes": model_language.graph_to_dict(problem.graph)},
         "model_text": model_language.write_cached_text(problem.graph),
     }
+    if isinstance(problem.request.candidate_dtype, RecipeSpec):
+        report["judged_as"] = make_recipe(problem.request.candidate_dtype).describe()
     if routes.joint is not None:
         names = list(routes.joint.names)
         report["directions"] = [{**report_entries.build_direction(line), "names": names} for line in routes.joint.lines]
@@ -284,6 +288,11 @@ def _build_verdict(
         report["pattern"] = pattern
     if name in routes.directional_differences:
         report["directions"] = [report_entries.build_direction(result) for result in verdict.direction_results or ()]
+    if verdict.scale is not None:
+        report["scale"] = {
+            "factor": encode_number(verdict.scale.factor),
+            "allowed": encode_number(verdict.scale.allowed),
+        }
     if verdict.detection_limit is not None:
         report["missed"] = report_entries.build_miss_probability(verdict.detection_limit)
     return report

@@ -27,6 +27,8 @@ class Precision:
         The relative error of an element that matters which must never pass.
     lower_precision
         The next lower precision, by name, that a gradient may have been computed in without its sender knowing.
+    largest
+        The largest number; that of an exponent range like IEEE's by default.
     """
 
     name: str
@@ -35,6 +37,14 @@ class Precision:
     negligible_fraction: float
     detectable_error: float
     lower_precision: str | None = None
+    largest: float | None = None
+
+    @property
+    def largest_number(self) -> float:
+        """The largest number."""
+        if self.largest is not None:
+            return self.largest
+        return math.ldexp(2 - 2.0 ** (1 - self.significand_bits), 1 - self.min_exponent)
 
     @property
     def unit_roundoff(self) -> float:
@@ -86,8 +96,29 @@ class Precision:
         spacing = self._compute_spacing_exponents(values)
         with np.errstate(over="ignore"):
             rounded = np.ldexp(np.rint(np.ldexp(values, -spacing)), spacing)
-        largest = np.ldexp(1 - 2.0**-self.significand_bits, 2 - self.min_exponent)
-        return np.where(np.abs(rounded) > largest, np.copysign(np.inf, values), rounded).astype(values.dtype)
+        return np.where(np.abs(rounded) > self.largest_number, np.copysign(np.inf, values), rounded).astype(
+            values.dtype
+        )
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether tensors are scaled to its range, as those of 8 bits are."""
+        return self.significand_bits <= _FP8_SIGNIFICAND_BITS
+
+    def round_tensor(self, values: Array) -> Array:
+        """Round all of a tensor, scaled so that its largest number is that of this precision if that is customary.
+
+        A tensor of numbers of this precision stays as it is.
+        """
+        largest = float(np.abs(values).max(initial=0))
+        if not self.is_scaled or not largest or self.fits(values):
+            return self.round_to_nearest(values)
+        scale = self.largest_number / largest
+        return self.round_to_nearest(values * scale) / scale
+
+    def fits(self, values: Array) -> bool:
+        """Return whether all values are numbers of this precision."""
+        return bool(self.is_representable(values).all() and (np.abs(values) <= self.largest_number).all())
 
     def round_number(self, number: float) -> float:
         """Round one number to this precision."""
@@ -111,6 +142,7 @@ class Precision:
 
 
 _FP64_SIGNIFICAND_BITS = 53
+_FP8_SIGNIFICAND_BITS = 4
 
 
 def _to_ordered_bits(values: Array) -> Array:
@@ -141,6 +173,16 @@ PRECISIONS: dict[str, Precision] = {
         Precision("TF32", significand_bits=11, min_exponent=-126, negligible_fraction=1e-2, detectable_error=1e-2),
         Precision("FP16", significand_bits=11, min_exponent=-14, negligible_fraction=0.1, detectable_error=0.1),
         Precision("BF16", significand_bits=8, min_exponent=-126, negligible_fraction=0.3, detectable_error=0.3),
+        # Micikevicius et al., FP8 formats for deep learning (2022), table 1: E4M3 has no infinity, and one NaN.
+        Precision(
+            "FP8_E4M3",
+            significand_bits=4,
+            min_exponent=-6,
+            negligible_fraction=0.3,
+            detectable_error=0.5,
+            largest=448.0,
+        ),
+        Precision("FP8_E5M2", significand_bits=3, min_exponent=-14, negligible_fraction=0.3, detectable_error=0.5),
     )
 }
 

@@ -57,12 +57,26 @@ class MonteCarloRounding:
         # Functions of half precision are computed in single precision, and rounded.
         has_narrow_range = precision.min_exponent > PRECISIONS["FP32"].min_exponent
         self.underflow_loss = 0.0 if has_narrow_range else 2.0**precision.min_exponent / precision.unit_roundoff
+        self._precision = precision
         self._unit_roundoff = precision.unit_roundoff
         self._amplitude = max(precision.unit_roundoff, _SMALLEST_AMPLITUDE)
         self._smallest_normal = 2.0**precision.min_exponent
         self._generator = generator
         self._tiles = groups * (ROUNDING_SWEEPS + 1)
         self.spread_scale = precision.unit_roundoff / self._amplitude
+
+    def perturb_leaves(self, leaves: Mapping[str, Array]) -> NamedArrays:
+        """Perturb each leaf by the error of its representation.
+
+        A number that the precision represents exactly stays.
+        """
+        rounded: NamedArrays = {}
+        for name, leaf in leaves.items():
+            inexact = ~self._precision.is_representable(leaf) if leaf.dtype.kind == "f" else np.zeros(leaf.shape, bool)
+            rounded[name] = (
+                self.add_rounding_error(leaf, Rounding(np.abs(leaf) * inexact, 1)) if inexact.any() else leaf
+            )
+        return rounded
 
     def forward(self, node: Node, inputs: tuple[Array | None, ...]) -> Array:
         """Evaluate a node, with errors; one of integers or truths with all its possible values, (n, ...)."""
@@ -111,6 +125,10 @@ class MonteCarloRounding:
         """Add the error of one operation."""
         return self.add_rounding_error(result, Rounding(np.abs(result), 1))
 
+    def cast(self, place: str, array: Array) -> Array:
+        """Return an array as it is: one arithmetic does everything."""
+        return array
+
     def add_rounding_error(self, array: Array, rounding: Rounding | None) -> Array:
         """Return an array (K or 1, ...) with errors added: (K, ...)."""
         return array if rounding is None else self(array, rounding.magnitude, rounding.term_count)
@@ -154,7 +172,7 @@ def bound_finite_moves(errors: MonteCarloRounding, array: Array) -> Array:
     return np.where(is_same, 0.0, np.where(np.isnan(moves), np.inf, moves))
 
 
-_ALIKE_BITS = 3
+ALIKE_BITS = 3
 """Bits beyond a precision: numbers nearer to each other than an eighth of its spacing round alike."""
 
 
@@ -168,11 +186,11 @@ class SharedRounding(MonteCarloRounding):
 
     def __init__(self, precision: Precision, generator: np.random.Generator) -> None:
         super().__init__(precision, generator)
-        self._dropped_bits = max(0, PRECISIONS["FP64"].significand_bits - precision.significand_bits - _ALIKE_BITS)
+        self._dropped_bits = max(0, PRECISIONS["FP64"].significand_bits - precision.significand_bits - ALIKE_BITS)
 
     def sample_errors(self, array: Array) -> Array:
         """Return random integers in place of errors."""
-        groups = find_equal_numbers(_round_bits(array[0], self._dropped_bits))
+        groups = find_equal_numbers(round_bits(array[0], self._dropped_bits))
         errors = super().sample_errors(array)
         if groups is None:
             return errors
@@ -183,7 +201,7 @@ class SharedRounding(MonteCarloRounding):
         return errors
 
 
-def _round_bits(array: Array, dropped_bits: int) -> Array:
+def round_bits(array: Array, dropped_bits: int) -> Array:
     """Round each number to fewer bits of its significand, ties upwards; infinity and NaN stay what they are."""
     if not dropped_bits:
         return array
@@ -199,20 +217,6 @@ def _sample_random_integers(generator: np.random.Generator, shape: Shape) -> Arr
     """
     count = count_elements(shape)
     return generator.bit_generator.random_raw(-(-count // 8)).view(np.int8)[:count].reshape(shape).astype(np.float64)
-
-
-def perturb_leaves(leaves: Mapping[str, Array], precision: Precision, observer: MonteCarloRounding) -> NamedArrays:
-    """Perturb each leaf by the error of its representation in a precision.
-
-    A number that the precision represents exactly stays.
-    """
-    rounded: NamedArrays = {}
-    for name, leaf in leaves.items():
-        inexact = ~precision.is_representable(leaf) if leaf.dtype.kind == "f" else np.zeros(leaf.shape, np.bool_)
-        rounded[name] = (
-            observer.add_rounding_error(leaf, Rounding(np.abs(leaf) * inexact, 1)) if inexact.any() else leaf
-        )
-    return rounded
 
 
 _SAFE_MEAN_SQUARE = 2.0**-960

@@ -1,19 +1,24 @@
 """Rounding allowances of correct gradients: their spread in Monte Carlo arithmetic, times a safety factor."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from service.numerics.core.batching import Array
 from service.numerics.core.precision import Precision
+from service.numerics.core.recipe import Recipe, make_uniform_recipe
+from service.numerics.core.vector_norms import euclidean_norm
 from service.numerics.model.graph import Graph, NamedArrays
 from service.numerics.model.monte_carlo import (
     ROUNDING_SWEEPS,
     MonteCarloRounding,
     SharedRounding,
     compute_root_mean_square,
-    perturb_leaves,
 )
+from service.numerics.model.recipe_rounding import RecipeRounding
 from service.numerics.model.uncertain_choices import choose_first_values
 from service.numerics.ops.op import BackwardPass
 
@@ -28,6 +33,23 @@ SAFETY_FACTOR = 6.0
 """Allowance over root mean square spread."""
 
 
+@dataclass(frozen=True)
+class Allowances:
+    """What a correct gradient may be off by.
+
+    Attributes
+    ----------
+    elements
+        Largest error to be expected of each element; infinite where a sweep left the finite numbers, or an argument
+        its leeway.
+    scale
+        Largest error to be expected of the factor c that fits c times the right gradient best.
+    """
+
+    elements: Array
+    scale: float
+
+
 def estimate_rounding_allowances(
     graph: Graph,
     leaves: Mapping[str, Array],
@@ -36,16 +58,33 @@ def estimate_rounding_allowances(
     names: Iterable[str] | None = None,
     backward_overrides: Mapping[str, BackwardPass] | None = None,
 ) -> NamedArrays:
-    """Return the rounding allowance of a correct gradient in `precision`.
+    """Return the rounding allowance of a correct gradient with all arithmetic in `precision`.
+
+    The parameters are those of `estimate_recipe_allowances`.
+    """
+    recipe = make_uniform_recipe(precision)
+    allowances = estimate_recipe_allowances(graph, leaves, recipe, seed, names, backward_overrides)
+    return {name: allowance.elements for name, allowance in allowances.items()}
+
+
+def estimate_recipe_allowances(
+    graph: Graph,
+    leaves: Mapping[str, Array],
+    recipe: Recipe,
+    seed: int,
+    names: Iterable[str] | None = None,
+    backward_overrides: Mapping[str, BackwardPass] | None = None,
+) -> dict[str, Allowances]:
+    """Return the rounding allowances of a correct gradient by a recipe.
 
     Parameters
     ----------
     graph
         The model.
     leaves
-        Every tensor and weight in float64, (1, ...). The rounding of a number that `precision` lacks counts.
-    precision
-        The arithmetic judged.
+        Every tensor and weight in float64, (1, ...). The rounding of a number that the program cannot hold counts.
+    recipe
+        The roundings of the program.
     seed
         Seed of all errors.
     names
@@ -53,43 +92,88 @@ def estimate_rounding_allowances(
     backward_overrides
         A backward pass to take instead of the op's own, by node name.
 
-    Returns
-    -------
-    Values
-        The largest difference to be expected of each gradient, of its shape; infinite where a sweep left the finite
-        numbers, or an argument its leeway.
+    Notes
+    -----
+    The gradient itself is rounded last, to `recipe.output`, by half a unit in the last place at most. Along the right
+    gradient g, n such errors e add up to the error sum(e g) / sum(g^2) of the factor, of which six root mean squares
+    are allowed, as of all others.
     """
-    generator = np.random.default_rng([seed, precision.significand_bits])
-    observer = SharedRounding(precision, generator)
+    generator = np.random.default_rng([seed, recipe.accumulate.significand_bits])
     requested_names = [name for name in graph.shapes if name not in graph.leaf_kinds] if names is None else list(names)
+    observers = _make_observers(recipe, graph, generator)
+    spread_scale = observers[0].spread_scale
     rounds = [
-        _measure_spreads(graph, leaves, precision, observer, requested_names, backward_overrides)
-        for _ in range(ROUNDING_ROUNDS if observer.spread_scale == 1 else 1)
+        _measure_spreads(graph, leaves, recipe, observer, requested_names, backward_overrides) for observer in observers
     ]
-    spread = {
-        name: compute_root_mean_square(np.array([gradients[name] for gradients in rounds])) for name in requested_names
-    }
-    by_numbers = _estimate_constant_allowances(graph, leaves, precision, generator, requested_names)
+    by_numbers = _estimate_constant_allowances(graph, leaves, recipe.accumulate, generator, requested_names)
     return {
-        name: SAFETY_FACTOR * observer.spread_scale * spread[name] + by_numbers.get(name, 0) for name in requested_names
+        name: _combine_rounds([spreads[name] for spreads in rounds], spread_scale, recipe, by_numbers.get(name))
+        for name in requested_names
     }
+
+
+def _make_observers(recipe: Recipe, graph: Graph, generator: np.random.Generator) -> Sequence[SharedRounding]:
+    """Return the observer of each round of sweeps."""
+    if not recipe.is_uniform:
+        return [RecipeRounding(recipe, graph, generator) for _ in range(_RECIPE_ROUNDS)]
+    observer = SharedRounding(recipe.accumulate, generator)
+    return [observer] * (ROUNDING_ROUNDS if observer.spread_scale == 1 else 1)
+
+
+_RECIPE_ROUNDS = 4
+"""Rounds of sweeps where casts decide, of 8 each: nothing else is allowed beside what they find."""
+
+
+class _Spread(NamedTuple):
+    """Right gradient, its spread in one round of sweeps, and that of the factor that fits it best."""
+
+    gradient: Array
+    elements: Array
+    scale: Array
+
+
+def _combine_rounds(
+    rounds: Sequence[_Spread], spread_scale: float, recipe: Recipe, by_numbers: Array | None
+) -> Allowances:
+    """Return the allowances that follow from the spreads of some rounds."""
+    factor = SAFETY_FACTOR * spread_scale
+    elements = factor * compute_root_mean_square(np.array([spread.elements for spread in rounds]))
+    scale = factor * float(compute_root_mean_square(np.array([spread.scale for spread in rounds])))
+    if by_numbers is not None:
+        elements, scale = elements + by_numbers, scale + _bound_scale_error(by_numbers, rounds[0].gradient)
+    if recipe.is_uniform:
+        return Allowances(elements, scale)
+    gradient = rounds[0].gradient
+    last_rounding = recipe.output.unit_roundoff * np.maximum(np.abs(gradient), 2.0**recipe.output.min_exponent)
+    squares = euclidean_norm(gradient * last_rounding)
+    norm = euclidean_norm(gradient)
+    return Allowances(elements + last_rounding, scale + (factor * squares / norm / norm if norm else math.inf))
+
+
+def _bound_scale_error(errors: Array, gradient: Array) -> float:
+    """Return the largest error of the factor, given those of the elements."""
+    norm = euclidean_norm(gradient)
+    return euclidean_norm(errors) / norm if norm else math.inf
 
 
 def _measure_spreads(
     graph: Graph,
     leaves: Mapping[str, Array],
-    precision: Precision,
+    recipe: Recipe,
     observer: MonteCarloRounding,
     names: list[str],
     backward_overrides: Mapping[str, BackwardPass] | None,
-) -> NamedArrays:
+) -> dict[str, _Spread]:
     """Return the spread of each gradient in one round of sweeps."""
-    values = graph.forward(perturb_leaves(leaves, precision, observer), observer)
+    values = graph.forward(observer.perturb_leaves(leaves), observer)
     leeway_spread = _measure_leeway_spread(graph, values)
     if leeway_spread * observer.spread_scale > 1:
-        return {name: np.full(graph.shapes[name], np.inf) for name in names}
+        return {
+            name: _Spread(values[name][0], np.full(graph.shapes[name], np.inf), np.full((), np.inf)) for name in names
+        }
     gradients = graph.backward(values, backward_overrides, observer)
-    return {name: max(1.0, leeway_spread) * _measure_spread(gradients[name]) for name in names}
+    factor = max(1.0, leeway_spread)
+    return {name: _measure_spread(gradients[name], factor, is_uniform=recipe.is_uniform) for name in names}
 
 
 def _measure_leeway_spread(graph: Graph, values: NamedArrays) -> float:
@@ -153,7 +237,17 @@ def _estimate_constant_allowances(
     }
 
 
-def _measure_spread(gradient: Array) -> Array:
-    if gradient.shape[0] == 1:
-        return np.zeros(gradient.shape[1:])
-    return compute_root_mean_square(gradient[1:] - gradient[0])
+def _measure_spread(gradients: Array, factor: float, *, is_uniform: bool) -> _Spread:
+    """Return the spread of the sweeps behind the first, times a factor."""
+    gradient = gradients[0]
+    if len(gradients) == 1:
+        return _Spread(gradient, np.zeros(gradient.shape), np.zeros(()))
+    moves = gradients[1:] - gradient
+    elements = factor * compute_root_mean_square(moves)
+    if is_uniform:
+        # Where every operation rounds, errors of one element are as large as those of all.
+        return _Spread(gradient, elements, np.full((), np.inf))
+    norm = euclidean_norm(gradient)
+    unit = gradient / norm if norm else np.zeros(gradient.shape)
+    along = (moves * unit).reshape(len(moves), -1).sum(axis=1) / (norm or 1.0)
+    return _Spread(gradient, elements, factor * compute_root_mean_square(along))

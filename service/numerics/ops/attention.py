@@ -68,6 +68,8 @@ class ScaledDotProductAttention(Op):
     scratch_arrays = 6
     inputs = ("query", "key", "value", "attn_mask?:float|bool")
     positional = ("query", "key", "value", "attn_mask")
+    product_slots = ("query", "key", "value")
+    inner_casts = ("p", "ds")
     supports_complex_step = True
     linear_in = MappingProxyType({"value": ()})
     examples = (
@@ -216,7 +218,7 @@ class ScaledDotProductAttention(Op):
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
         query, key, value, mask = inputs
         p = self._compute_softmax_with_errors(errors, query, key, mask, is_recomputed=False)
-        return multiply_with_errors(errors, p, value)
+        return multiply_with_errors(errors, errors.cast("p", p), value)
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Return the gradients with the errors of primitives, and of recomputing kernels.
@@ -227,6 +229,7 @@ class ScaledDotProductAttention(Op):
         sum_v g_iv y_iv from the rounded y:
             D   off by u (sqrt(V) / 2 sum_v abs(g y) + sqrt(N) sum_j P abs(dP)), once for the row
             dS  off by u P (sqrt(V) w + abs(dP) + abs(D)), for each element by itself
+        Kernels in half precision round P and dS, as factors of products of matrices alone.
         Each product of matrices is off by the rounding of its own sum.
         """
         query, key, value, mask = inputs
@@ -236,11 +239,11 @@ class ScaledDotProductAttention(Op):
         row_mean = errors(output_products.sum(axis=-1, keepdims=True), bound_sum(output_products) + bound_sum(p * by_p))
         magnitudes = bound_product(gradient, np.swapaxes(value, -1, -2)) + np.abs(by_p) + np.abs(row_mean)
         by_scores = errors(p * (by_p - row_mean), add_underflow_loss(p, errors) * magnitudes)
-        by_product = by_scores * self._get_score_scale(query)
+        by_product = errors.cast("ds", by_scores) * self._get_score_scale(query)
         return (
             multiply_with_errors(errors, by_product, key),
             multiply_with_errors(errors, np.swapaxes(by_product, -1, -2), query),
-            multiply_with_errors(errors, np.swapaxes(p, -1, -2), gradient),
+            multiply_with_errors(errors, np.swapaxes(errors.cast("p", p), -1, -2), gradient),
             self._mask_gradient_with_errors(errors, by_scores, mask),
         )
 

@@ -46,6 +46,7 @@ class Convolution(Op):
 
     multiplying_slots = MappingProxyType({"input": "factor", "weight": "factor"})
     inputs = ("input", "weight", "bias?")
+    product_slots = ("input", "weight")
     supports_complex_step = True
     linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
     kernel_axes: ClassVar[tuple[int, ...]] = (-2, -1)

@@ -69,6 +69,7 @@ class Einsum(Op):
 
     multiplying_slots = MappingProxyType({"operands": "factor"})
     inputs = ("operands*",)
+    product_slots = ("operands",)
     positional = ("equation", "operands")
     supports_complex_step = True
     linear_in = MappingProxyType({"operands": ()})

@@ -57,6 +57,7 @@ class Linear(Op):
 
     multiplying_slots = MappingProxyType({"input": "factor", "weight": "factor"})
     inputs = ("input", "weight", "bias?")
+    product_slots = ("input", "weight")
     supports_complex_step = True
     linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
     examples = (
@@ -193,6 +194,7 @@ class Matmul(Op):
 
     multiplying_slots = MappingProxyType({"input": "factor", "other": "factor"})
     inputs = ("input", "other")
+    product_slots = ("input", "other")
     supports_complex_step = True
     linear_in = MappingProxyType({"input": (), "other": ()})
     examples = (

@@ -190,6 +190,10 @@ class Op(ABC):
     """Slots in which the op is linear, each with the slots that are jointly linear with it: 0 in its response."""
     multiplying_slots: ClassVar[Mapping[str, MultiplierKind]] = MappingProxyType({})
     """Slots whose values multiply or divide the gradients of others."""
+    product_slots: ClassVar[tuple[str, ...]] = ()
+    """Slots whose values are factors of a product of matrices or of a convolution, which TF32 rounds."""
+    inner_casts: ClassVar[tuple[str, ...]] = ()
+    """Places inside the op at which kernels round: a recipe names one as `node.place`."""
     ends_in_sum: ClassVar[bool] = False
     """True if the output is a sum of terms that follow from the inputs alone."""
     supports_extended_precision: ClassVar[bool] = True

@@ -88,6 +88,10 @@ class ErrorModel(Protocol):
         """
         ...
 
+    def cast(self, place: str, array: Array) -> Array:
+        """Return the array rounded as at a place of `Op.inner_casts`, if programs round there."""
+        ...
+
     def add_rounding_error(self, array: Array, rounding: Rounding | None) -> Array:
         """Return the array with the error of a result as a whole; none for None."""
         ...

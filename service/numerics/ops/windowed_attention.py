@@ -61,6 +61,8 @@ class WindowedAttention(CappedScores):
     scale: float | None = None
 
     scratch_arrays = 8
+    product_slots = ("query", "key", "value")
+    inner_casts = ("p", "ds")
     inputs = ("query", "key", "value", "attn_mask?:float|bool", "bias?", "sinks?")
     positional = ("query", "key", "value", "attn_mask")
     supports_complex_step = True
@@ -141,7 +143,7 @@ class WindowedAttention(CappedScores):
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
         weights, _ = self.compute_weights_with_errors(errors, inputs, is_recomputed=False)
-        return multiply_with_errors(errors, weights.keys, inputs[2])
+        return multiply_with_errors(errors, errors.cast("p", weights.keys), inputs[2])
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Return the gradients with the errors of primitives, and of recomputing kernels.
@@ -165,7 +167,7 @@ class WindowedAttention(CappedScores):
             (behind_cap,) = Tanh().backward_with_errors(errors, by_scores, np.tanh(argument), argument)
             assert behind_cap is not None
             by_products = behind_cap
-        by_products = by_products * self.get_score_scale(query)
+        by_products = errors.cast("ds", by_products) * self.get_score_scale(query)
         by_sinks = None
         if weights.sink is not None:
             products_of_sink = weights.sink * row_means
@@ -179,7 +181,7 @@ class WindowedAttention(CappedScores):
         return (
             multiply_with_errors(errors, by_products, key),
             multiply_with_errors(errors, np.swapaxes(by_products, -1, -2), query),
-            multiply_with_errors(errors, np.swapaxes(p, -1, -2), gradient),
+            multiply_with_errors(errors, np.swapaxes(errors.cast("p", p), -1, -2), gradient),
             *(
                 None
                 if addend is None or addend.dtype == np.bool_

@@ -12,9 +12,10 @@ import numpy as np
 
 from service.numerics.core.batching import Array, broadcast_batch, count_elements
 from service.numerics.core.cached_attribute import cached_attribute
-from service.numerics.core.precision import Precision
+from service.numerics.core.recipe import Recipe
 from service.numerics.model.graph import Graph, NamedArrays, Node
-from service.numerics.model.monte_carlo import MonteCarloRounding, compute_root_mean_square, perturb_leaves
+from service.numerics.model.monte_carlo import MonteCarloRounding, compute_root_mean_square
+from service.numerics.model.recipe_rounding import RecipeRounding
 from service.numerics.model.rounding import SAFETY_FACTOR
 from service.numerics.ops.op import BackwardPass, Gradients
 from service.numerics.ops.subgradient_choices import SubgradientChoices
@@ -178,9 +179,9 @@ def _add_weight_change(results: Gradients, choices: SubgradientChoices, change: 
 
 
 def find_tie_point(
-    graph: Graph, leaves: Mapping[str, Array], precisions: Sequence[Precision], seed: int, max_alternatives: int
+    graph: Graph, leaves: Mapping[str, Array], recipes: Sequence[Recipe], seed: int, max_alternatives: int
 ) -> TiePoint:
-    """Find the choices that are open to a correct pass in any of some precisions.
+    """Find the choices that are open to a correct pass by any of some recipes.
 
     Parameters
     ----------
@@ -188,8 +189,8 @@ def find_tie_point(
         The model.
     leaves
         Every tensor and weight in float64, (1, ...).
-    precisions
-        Judged arithmetics.
+    recipes
+        Recipes of what is judged.
     seed
         Seed of the errors.
     max_alternatives
@@ -197,11 +198,11 @@ def find_tie_point(
     """
     values = graph.forward(leaves)
     errors: dict[str, Array] = {}
-    for precision in precisions:
-        for name, error in _estimate_value_errors(graph, leaves, precision, seed).items():
+    for recipe in recipes:
+        for name, error in _estimate_value_errors(graph, leaves, recipe, seed).items():
             errors[name] = np.maximum(errors.get(name, 0.0), error)
     choices_by_node: dict[str, SubgradientChoices] = {}
-    unit = max((precision.unit_roundoff for precision in precisions), default=0.0)
+    unit = max((recipe.accumulate.unit_roundoff for recipe in recipes), default=0.0)
     for node in reversed(graph.nodes):
         inputs = graph.get_operand_arrays(node, values)
         reach = [_bound_operand_error(node, place, value, errors, unit) for place, value in enumerate(inputs)]
@@ -211,10 +212,15 @@ def find_tie_point(
     return TiePoint(graph, values, choices_by_node)
 
 
-def _estimate_value_errors(graph: Graph, leaves: Mapping[str, Array], precision: Precision, seed: int) -> NamedArrays:
+def _estimate_value_errors(graph: Graph, leaves: Mapping[str, Array], recipe: Recipe, seed: int) -> NamedArrays:
     """Estimate the errors of the values that are not exact."""
-    observer = MonteCarloRounding(precision, np.random.default_rng([seed, precision.significand_bits, 0x71E]))
-    sweeps = graph.forward(perturb_leaves(leaves, precision, observer), observer)
+    generator = np.random.default_rng([seed, recipe.accumulate.significand_bits, 0x71E])
+    observer = (
+        MonteCarloRounding(recipe.accumulate, generator)
+        if recipe.is_uniform
+        else RecipeRounding(recipe, graph, generator)
+    )
+    sweeps = graph.forward(observer.perturb_leaves(leaves), observer)
     return {
         name: SAFETY_FACTOR * observer.spread_scale * compute_root_mean_square(samples[1:] - samples[0])[None]
         for name, samples in sweeps.items()

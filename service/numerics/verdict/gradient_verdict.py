@@ -13,6 +13,7 @@ from service.numerics.core.batching import Array, Shape, count_elements, unravel
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.verdict.outcome import CAUSES, Cause, Outcome, find_outcomes
 from service.numerics.verdict.projection import NormDetectionLimit
+from service.numerics.verdict.scale import ScaleResult
 
 MAX_WORST_ELEMENTS = 10
 
@@ -68,6 +69,8 @@ class GradientVerdict:
         Largest distance from 0 of an element that passes because the gradient is 0; None where there is none.
     is_joint
         True if each direction moved other tensors too; False by default.
+    scale
+        Factor of a gradient in low precision; None where it was not judged.
     """
 
     outcome: Outcome
@@ -83,6 +86,7 @@ class GradientVerdict:
     detection_limit: NormDetectionLimit | SampleMissRate | None = None
     zero_tolerance: float | None = None
     is_joint: bool = False
+    scale: ScaleResult | None = None
 
 
 @dataclass(frozen=True)

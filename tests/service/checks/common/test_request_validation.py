@@ -3,9 +3,9 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from schemas.check import StrictModel
 from schemas.plan import BoundsSpec, DirectionsSpec, JudgeRequest, Plan, PlanRequest, SealedDirections
 from schemas.problem_details import InvalidRequestError
+from schemas.strict_model import StrictModel
 from service.checks.common.request_validation import (
     check_counts,
     count_nested_entries,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from service.numerics import ties
-from service.numerics.core.precision import PRECISIONS
+from service.numerics.core.recipe import EAGER_RECIPES
 from service.numerics.model.graph import Graph, Node
 from service.numerics.ops import OP_REGISTRY
 from service.numerics.ties import TiePoint
@@ -16,7 +16,7 @@ def make_tie_point(
     arrays = {name: np.array([leaf], np.float64) for name, leaf in leaves.items()}
     made = [Node(name, OP_REGISTRY[op](**attributes), operands) for name, op, operands, attributes in nodes]
     graph = Graph(made, {name: array.shape[1:] for name, array in arrays.items()})
-    return ties.find_tie_point(graph, arrays, [PRECISIONS[precision]], 1, most)
+    return ties.find_tie_point(graph, arrays, [EAGER_RECIPES[precision]], 1, most)
 
 
 def make_maximum(values: list[float]) -> TiePoint:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from schemas.check import Name, StrictModel
+from schemas.strict_model import Name, StrictModel
 from schemas.tensor import Tensor
 from service.checks.common.check_kind import AnswerFacts, BinaryBody, CheckKind, RunOptions
 from service.checks.common.deadline import current_clock

@@ -1,0 +1,187 @@
+"""The rounding errors of a recipe: casts at its places, beside the errors of its operations.
+
+A cast of a number x to an arithmetic with unit roundoff u is off by u abs(x) at most, and by half the spacing of the
+subnormal numbers below the smallest normal one. It is drawn from the uniform distribution over this range. Two
+properties make it the error of a cast and not of an operation:
+
+- It is a function of run, place and number: equal numbers round alike, however often and wherever they stand. Sums of
+  n equal numbers are off by n times the error of each, and a number that a backward pass computes again is rounded as
+  it was.
+- A number of the arithmetic that nothing has moved stays as it is.
+
+Numbers count as equal whose distance is at most an eighth of the spacing. A sum of several gradients, and the errors of
+operations, are those of `SharedRounding` in the arithmetic that accumulates.
+
+Source: Parker, Monte Carlo Arithmetic (1997), section 4, for random rounding; Steele, Lea and Flood, Fast splittable
+pseudorandom number generators (OOPSLA 2014), figure 16, for the mixing function.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from service.numerics.core.batching import Array
+from service.numerics.core.precision import PRECISIONS, Precision
+from service.numerics.core.recipe import Recipe
+from service.numerics.model.graph import Graph, NamedArrays, Node
+from service.numerics.model.monte_carlo import ALIKE_BITS, ROUNDING_SWEEPS, SharedRounding, round_bits
+from service.numerics.ops.op import BackwardPass, Gradients
+from service.numerics.ops.rounding_errors import Rounding
+
+
+class RecipeRounding(SharedRounding):
+    """An observer that adds the errors of a recipe, of one round of sweeps.
+
+    Parameters
+    ----------
+    recipe
+        The recipe.
+    graph
+        The model, in which names are found.
+    generator
+        Source of all random numbers.
+    """
+
+    def __init__(self, recipe: Recipe, graph: Graph, generator: np.random.Generator) -> None:
+        super().__init__(recipe.accumulate, generator)
+        # Casts are as large as they are: nothing is scaled.
+        self._amplitude = recipe.accumulate.unit_roundoff
+        self.spread_scale = 1.0
+        self._recipe = recipe
+        self._names = graph.composite_names
+        self._leaf_uses = _count_leaf_uses(graph)
+        self._run_keys = generator.integers(2**64, size=ROUNDING_SWEEPS, dtype=np.uint64)
+        self._node_name = ""
+        self._moved: list[Array] = []
+        self._is_cast: dict[str, bool] = {}
+
+    def perturb_leaves(self, leaves: Mapping[str, Array]) -> NamedArrays:
+        """Round each leaf to the arithmetic in which the program has its tensors."""
+        precision = self._recipe.leaf_precision
+        self._is_cast = dict.fromkeys(leaves, True)
+        return {
+            name: self.cast_array(f"value {name}", leaf, precision) if leaf.dtype.kind == "f" else leaf
+            for name, leaf in leaves.items()
+        }
+
+    def forward(self, node: Node, inputs: tuple[Array | None, ...]) -> Array:
+        """Evaluate a node, and round what it stores."""
+        self._begin(node)
+        output = super().forward(node, self._round_factors(node, inputs))
+        precision = self._recipe.find_value_cast(node.name)
+        if precision is None or output.dtype.kind != "f":
+            return output
+        self._is_cast[node.name] = True
+        moves_casts = all(self._is_cast.get(name, False) for name in node.source_names)
+        if moves_casts and self._is_moved(output):
+            return output
+        return self.cast_array(f"value {node.name}", output, precision)
+
+    def backward(
+        self, node: Node, node_backward: BackwardPass, gradient: Array, output: Array, inputs: tuple[Array | None, ...]
+    ) -> Gradients:
+        """Return the gradients of a node's inputs, and round what is stored."""
+        precision = self._recipe.find_gradient_cast(node.name)
+        if precision is not None:
+            gradient = self.cast_array(f"gradient {node.name}", gradient, precision)
+        self._begin(node)
+        factors = self._round_factors(node, inputs)
+        if self._recipe.products is not None and node.op.product_slots:
+            gradient = self.cast_array(f"factor gradient {node.name}", gradient, self._recipe.products)
+        results = super().backward(node, node_backward, gradient, output, factors)
+        if self._recipe.every_cast is None:
+            return results
+        return tuple(
+            self._round_result(node, position, result, self._recipe.every_cast)
+            for position, result in enumerate(results)
+        )
+
+    def _round_result(self, node: Node, position: int, result: Array | None, precision: Precision) -> Array | None:
+        """Round one of the gradients that a node hands back, but one that is the answer: that is rounded last."""
+        operand = node.operands[position]
+        is_answer = isinstance(operand, str) and self._leaf_uses.get(operand) == 1
+        if result is None or is_answer or self._is_moved(result):
+            return result
+        return self.cast_array(f"gradient {node.name} {position}", result, precision)
+
+    def operation(self, result: Array) -> Array:
+        """Add the error of the sum of two contributions to one gradient, and round it."""
+        total = super().operation(result)
+        if self._recipe.every_cast is None:
+            return total
+        return self.cast_array("sum", total, self._recipe.every_cast)
+
+    def cast(self, place: str, array: Array) -> Array:
+        """Round an array inside an op, if the recipe names the place, as "att.p"."""
+        name = f"{self._node_name}.{place}"
+        precision = self._recipe.find_value_cast(name) or self._recipe.products
+        return array if precision is None else self.cast_array(f"value {name}", array, precision)
+
+    def add_rounding_error(self, array: Array, rounding: Rounding | None) -> Array:
+        """Return an array with errors added; note one whose values only moved."""
+        if rounding is None:
+            self._moved.append(array)
+        return super().add_rounding_error(array, rounding)
+
+    def cast_array(self, place: str, array: Array, precision: Precision) -> Array:
+        """Return an array (K or 1, ...) rounded at a place at random, (K, ...); itself where no number rounds."""
+        base = np.asarray(array[0], np.float64)
+        stays = precision.is_representable(base)
+        if len(array) > 1:
+            stays &= (array[1:] == base).all(axis=0)
+        stays |= ~np.isfinite(base)
+        if stays.all():
+            return array
+        sizes = np.maximum(np.abs(array), 2.0**precision.min_exponent)
+        rounded = np.repeat(array, ROUNDING_SWEEPS + 1, axis=0) if len(array) == 1 else array.copy()
+        errors = self._draw_errors(place, base, precision) * precision.unit_roundoff
+        sizes = sizes[1:] if len(sizes) > 1 else sizes
+        rounded[1:] += np.where(stays, 0.0, np.copysign(sizes, base) * errors)
+        return np.where(np.abs(base) > precision.largest_number, np.copysign(np.inf, rounded), rounded)
+
+    def _draw_errors(self, place: str, base: Array, precision: Precision) -> Array:
+        """Return errors between -1 and 1, (sweeps, ...), of numbers (...): the same for the same size."""
+        dropped = PRECISIONS["FP64"].significand_bits - precision.significand_bits - ALIKE_BITS
+        bits = round_bits(np.abs(base).ravel(), max(0, dropped)).view(np.uint64)
+        digest = hashlib.blake2b(place.encode(), digest_size=8).digest()
+        keys = self._run_keys ^ np.uint64(int.from_bytes(digest, "little"))
+        mixed = _mix_bits(_mix_bits(bits) + keys[:, None])
+        return ((mixed >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1).reshape(len(keys), *base.shape)
+
+    def _begin(self, node: Node) -> None:
+        self._node_name = self._names.get(node.name, node.name)
+        self._moved = []
+
+    def _is_moved(self, result: Array) -> bool:
+        return any(result is moved for moved in self._moved)
+
+    def _round_factors(self, node: Node, inputs: tuple[Array | None, ...]) -> tuple[Array | None, ...]:
+        """Round the operands of a product of matrices that are multiplied."""
+        precision = self._recipe.products
+        if precision is None or not node.op.product_slots:
+            return inputs
+        return tuple(
+            self.cast_array(f"factor {operand}", array, precision)
+            if array is not None and slot.name in node.op.product_slots
+            else array
+            for array, slot, operand in zip(inputs, node.operand_slots, node.operands, strict=True)
+        )
+
+
+def _count_leaf_uses(graph: Graph) -> dict[str, int]:
+    """Return how often nodes read each leaf."""
+    nodes = {node.name for node in graph.nodes}
+    uses: dict[str, int] = {}
+    for node in graph.nodes:
+        for name in node.source_names:
+            if name not in nodes:
+                uses[name] = uses.get(name, 0) + 1
+    return uses
+
+
+def _mix_bits(bits: Array) -> Array:
+    """Mix the bits of integers of 64 bits, so that neighbours are apart."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
