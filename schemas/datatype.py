@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from schemas import float8
+from schemas.float8 import Float8Format
+
 Array = npt.NDArray[Any]
 
 
@@ -44,6 +47,8 @@ class Datatype:
         Storage of an element.
     kind
         "float", "integer" or "boolean".
+    float8
+        Format of a float of 8 bits; None for all others.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Datatype:
     storage_dtype: np.dtype[Any]
     kind: str
     short_name: str
+    float8: Float8Format | None = None
 
     def from_storage(self, raw: bytes | bytearray) -> Array:
         """Return the elements of stored bytes as a writable array.
@@ -60,13 +66,23 @@ class Datatype:
         storage_array = np.frombuffer(raw, self.storage_dtype)
         if self.name == "BF16":
             return bfloat16_to_float32(storage_array)
+        if self.float8 is not None:
+            return self.float8.decode(storage_array)
         return storage_array.astype(self.storage_dtype.newbyteorder("="), copy=not storage_array.flags.writeable)
 
     def to_storage(self, array: Array) -> Array:
-        """Return the stored elements, little-endian and row-major; bfloat16 comes in float32."""
+        """Return the stored elements, little-endian and row-major; bfloat16 and float8 come in float32."""
+        if self.float8 is not None:
+            return self.float8.encode(np.asarray(array, order="C"))
         if self.name == "BF16":
             array = np.asarray(array, dtype=np.float32, order="C").view(np.uint32) >> 16
         return np.asarray(array, dtype=self.storage_dtype, order="C")
+
+    def round_to_nearest(self, values: Array) -> Array:
+        """Round float64 to a float datatype; bfloat16 and float8 stay in the float32 that holds them."""
+        if self.float8 is not None:
+            return self.float8.round_to_nearest(values)
+        return round_to_bfloat16(values) if self.name == "BF16" else values.astype(self.storage_dtype)
 
 
 DATATYPES: dict[str, Datatype] = {
@@ -76,6 +92,8 @@ DATATYPES: dict[str, Datatype] = {
         Datatype("FP32", "float32", np.dtype("<f4"), "float", "F32"),
         Datatype("FP16", "float16", np.dtype("<f2"), "float", "F16"),
         Datatype("BF16", "bfloat16", np.dtype("<u2"), "float", "BF16"),
+        Datatype("FP8_E4M3", "float8_e4m3fn", np.dtype("u1"), "float", "F8_E4M3", float8.E4M3),
+        Datatype("FP8_E5M2", "float8_e5m2", np.dtype("u1"), "float", "F8_E5M2", float8.E5M2),
         Datatype("INT64", "int64", np.dtype("<i8"), "integer", "I64"),
         Datatype("INT32", "int32", np.dtype("<i4"), "integer", "I32"),
         Datatype("BOOL", "bool", np.dtype("?"), "boolean", "BOOL"),

@@ -16,7 +16,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from schemas.base64_text import encode_base64_text
-from schemas.datatype import BY_ANY_NAME, DATATYPES, Array, Datatype, round_to_bfloat16
+from schemas.datatype import BY_ANY_NAME, DATATYPES, Array, Datatype
 from schemas.problem_details import quote_name
 from schemas.raw_tensor import MAX_DIMENSIONS, RawTensor, decode_base64, format_shape, make_tensor_error, read_shape
 
@@ -284,9 +284,9 @@ def _cast_elements(array: Array, types: set[type], datatype: Datatype) -> Array:
 
 
 def _round_to_datatype(values: Array, datatype: Datatype) -> Array:
-    """Round float64 to a float datatype; bfloat16 stays in the float32 that holds it."""
+    """Round float64 to a float datatype; refuse what is too large."""
     with np.errstate(over="ignore", invalid="ignore"):
-        rounded = round_to_bfloat16(values) if datatype.name == "BF16" else values.astype(datatype.storage_dtype)
+        rounded = datatype.round_to_nearest(values)
     is_overflow = np.isfinite(values) & ~np.isfinite(rounded)
     if is_overflow.any():
         raise make_tensor_error(f"a number too large for {datatype.name} at flat index {int(np.argmax(is_overflow))}")

@@ -94,11 +94,12 @@ def test_elements_are_stored_row_by_row() -> None:
 
 
 def test_table_has_every_datatype_of_the_wire_under_both_names() -> None:
-    assert set(DATATYPES) == {"FP64", "FP32", "FP16", "BF16", "INT64", "INT32", "BOOL"}
+    assert set(DATATYPES) == {"FP64", "FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT64", "INT32", "BOOL"}
     for name, datatype in DATATYPES.items():
         assert BY_ANY_NAME[name] is datatype
         assert BY_ANY_NAME[datatype.numpy_name] is datatype
-    plain = [datatype for datatype in DATATYPES.values() if datatype.name != "BF16"]
+    plain = [datatype for datatype in DATATYPES.values() if hasattr(np, datatype.numpy_name)]
+    assert len(plain) == 6
     assert {np.dtype(datatype.numpy_name) for datatype in plain} == {datatype.storage_dtype for datatype in plain}
     assert {(entry.name, entry.kind) for entry in DATATYPES.values() if entry.kind != "float"} == {
         ("INT64", "integer"),

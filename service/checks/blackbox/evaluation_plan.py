@@ -143,8 +143,8 @@ def _check_tensors(
 ) -> None:
     errors: list[PlacedError] = []
     for name, tensor in tensors.items():
-        if tensor.datatype is not None and tensor.datatype.kind != "float":
-            detail = f"a point is of floats; datatype {tensor.datatype.name} was given"
+        if tensor.datatype is not None and tensor.datatype.name not in STEP_SCHEDULES:
+            detail = f"a point is of {', '.join(STEP_SCHEDULES)}; datatype {tensor.datatype.name} was given"
             errors.append(error_at(detail, *path_prefix, "point", name))
         if tensor.array.ndim > limits.dimensions:
             detail = f"{tensor.array.ndim} dimensions; at most {limits.dimensions} are taken"

@@ -70,6 +70,11 @@ class Recipe:
         return self.inputs or self.every_cast or self.accumulate
 
     @property
+    def number_precision(self) -> Precision:
+        """Arithmetic in which the program may have its constants: eager kernels take some in that of the tensors."""
+        return self.every_cast or self.accumulate
+
+    @property
     def coarsest_roundoff(self) -> float:
         """Largest unit roundoff of all places."""
         places = (self.accumulate, self.output, self.every_cast, self.products, *self.casts.values())

@@ -105,7 +105,7 @@ def estimate_recipe_allowances(
     rounds = [
         _measure_spreads(graph, leaves, recipe, observer, requested_names, backward_overrides) for observer in observers
     ]
-    by_numbers = _estimate_constant_allowances(graph, leaves, recipe.accumulate, generator, requested_names)
+    by_numbers = _estimate_constant_allowances(graph, leaves, recipe.number_precision, generator, requested_names)
     return {
         name: _combine_rounds([spreads[name] for spreads in rounds], spread_scale, recipe, by_numbers.get(name))
         for name in requested_names

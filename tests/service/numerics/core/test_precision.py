@@ -95,6 +95,7 @@ def test_number_of_any_exponent_is_shortened_to_its_digits(number, expected):
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_significand_of_the_largest_number_rounds_towards_zero(name):
     largest = np.finfo(np.float64).max
-    rounded = PRECISIONS[name].round_significand(-largest)
-    assert -largest <= rounded <= -largest * (1 - 2.0**-7)
-    assert PRECISIONS[name].round_significand(rounded) == rounded
+    precision = PRECISIONS[name]
+    rounded = precision.round_significand(-largest)
+    assert -largest <= rounded <= -largest * (1 - 2 * precision.unit_roundoff)
+    assert precision.round_significand(rounded) == rounded
