@@ -28,6 +28,20 @@ CastName = Annotated[str, MinLen(1), MaxLen(MAX_NAME_LENGTH + 2)]
 """Name of a node, of a place inside it, `att.p`, or, behind `d:`, of the gradient at it."""
 
 
+def _get_casts_tag(value: object) -> str | None:
+    return "word" if isinstance(value, str) else "places" if isinstance(value, dict) else None
+
+
+Casts = Annotated[
+    Annotated[dict[CastName, RoundedArithmetic], Tag("places")] | Annotated[Literal["every_node", "none"], Tag("word")],
+    Discriminator(
+        _get_casts_tag,
+        custom_error_type="casts",
+        custom_error_message="must be every_node, none, or an object of arithmetics by place",
+    ),
+]
+
+
 class RecipeSpec(StrictModel):
     """Where a program rounds, and to what."""
 
@@ -37,7 +51,7 @@ class RecipeSpec(StrictModel):
         "by default they are taken as they are. FP8 is scaled: the largest number of a tensor becomes that of FP8.",
     )
     accumulate: RoundedArithmetic = Field(default="FP32", description="Arithmetic inside each node.")
-    casts: dict[CastName, RoundedArithmetic] | Literal["every_node", "none"] = Field(
+    casts: Casts = Field(
         default="none",
         description='What is rounded on the way: values by the name of their node, gradients as "d:name", and places '
         'inside a node, "att.p", which GET /v1/ops names. With every_node all values and gradients are rounded to '
