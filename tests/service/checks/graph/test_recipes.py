@@ -83,10 +83,11 @@ def test_a_wrong_kernel_fails(name: str, change: Any, recipe: Any) -> None:
 def test_a_factor_that_no_element_shows_is_explained() -> None:
     operands = draw_operands(0, length=48, width=16)
     candidate = run_kernel(operands)
-    candidate["v"] = BF16.round_to_nearest(candidate["v"] * 1.003)
-    verdict = judge(operands, candidate)["verdicts"]["v"]
+    allowed = judge(operands, candidate)["verdicts"]["q"]["scale"]["allowed"]
+    candidate["q"] = candidate["q"] * (1 + 1.3 * allowed)
+    verdict = judge(operands, candidate)["verdicts"]["q"]
     assert (verdict["outcome"], verdict["elements"]["fail"]) == ("fail", 0)
-    assert "as a whole is 1.0" in verdict["reason"]
+    assert "as a whole is 1.00" in verdict["reason"]
 
 
 def test_a_pass_says_what_it_was_judged_as() -> None:
