@@ -129,6 +129,10 @@ class MonteCarloRounding:
         """Return an array as it is: one arithmetic does everything."""
         return array
 
+    def cast_factor(self, place: str, array: Array) -> Array:
+        """Return an array as it is: one arithmetic does everything."""
+        return array
+
     def add_rounding_error(self, array: Array, rounding: Rounding | None) -> Array:
         """Return an array (K or 1, ...) with errors added: (K, ...)."""
         return array if rounding is None else self(array, rounding.magnitude, rounding.term_count)

@@ -53,6 +53,7 @@ class RecipeRounding(SharedRounding):
         self._leaf_uses = _count_leaf_uses(graph)
         self._run_keys = generator.integers(2**64, size=ROUNDING_SWEEPS, dtype=np.uint64)
         self._node_name = ""
+        self._has_factors = False
         self._moved: list[Array] = []
         self._is_cast: dict[str, bool] = {}
 
@@ -87,7 +88,7 @@ class RecipeRounding(SharedRounding):
             gradient = self.cast_array(f"gradient {node.name}", gradient, precision)
         self._begin(node)
         factors = self._round_factors(node, inputs)
-        if self._recipe.products is not None and node.op.product_slots:
+        if self._recipe.products is not None and node.op.product_slots and not node.op.casts_own_gradient:
             gradient = self.cast_array(f"factor gradient {node.name}", gradient, self._recipe.products)
         results = super().backward(node, node_backward, gradient, output, factors)
         if self._recipe.every_cast is None:
@@ -115,8 +116,13 @@ class RecipeRounding(SharedRounding):
     def cast(self, place: str, array: Array) -> Array:
         """Round an array inside an op, if the recipe names the place, as "att.p"."""
         name = f"{self._node_name}.{place}"
-        precision = self._recipe.find_value_cast(name) or self._recipe.products
+        precision = self._recipe.find_value_cast(name) or (self._recipe.products if self._has_factors else None)
         return array if precision is None else self.cast_array(f"value {name}", array, precision)
+
+    def cast_factor(self, place: str, array: Array) -> Array:
+        """Round an array inside an op to the arithmetic of factors."""
+        precision = self._recipe.products
+        return array if precision is None else self.cast_array(f"factor {self._node_name}.{place}", array, precision)
 
     def add_rounding_error(self, array: Array, rounding: Rounding | None) -> Array:
         """Return an array with errors added; note one whose values only moved."""
@@ -151,6 +157,7 @@ class RecipeRounding(SharedRounding):
 
     def _begin(self, node: Node) -> None:
         self._node_name = self._names.get(node.name, node.name)
+        self._has_factors = bool(node.op.product_slots)
         self._moved = []
 
     def _is_moved(self, result: Array) -> bool:

@@ -69,6 +69,7 @@ class ScaledDotProductAttention(Op):
     inputs = ("query", "key", "value", "attn_mask?:float|bool")
     positional = ("query", "key", "value", "attn_mask")
     product_slots = ("query", "key", "value")
+    casts_own_gradient = True
     inner_casts = ("p", "ds")
     supports_complex_step = True
     linear_in = MappingProxyType({"value": ()})
@@ -229,12 +230,14 @@ class ScaledDotProductAttention(Op):
         sum_v g_iv y_iv from the rounded y:
             D   off by u (sqrt(V) / 2 sum_v abs(g y) + sqrt(N) sum_j P abs(dP)), once for the row
             dS  off by u P (sqrt(V) w + abs(dP) + abs(D)), for each element by itself
-        Kernels in half precision round P and dS, as factors of products of matrices alone.
+        Kernels in half precision round P and dS, as factors of products of matrices alone. Those in TF32 round g as a
+        factor too, but not in D, which is no product of matrices.
         Each product of matrices is off by the rounding of its own sum.
         """
         query, key, value, mask = inputs
         p = self._compute_softmax_with_errors(errors, query, key, mask, is_recomputed=True)
-        by_p = gradient @ np.swapaxes(value, -1, -2)
+        factor = errors.cast_factor("gradient", gradient)
+        by_p = factor @ np.swapaxes(value, -1, -2)
         output_products = gradient * output
         row_mean = errors(output_products.sum(axis=-1, keepdims=True), bound_sum(output_products) + bound_sum(p * by_p))
         magnitudes = bound_product(gradient, np.swapaxes(value, -1, -2)) + np.abs(by_p) + np.abs(row_mean)
@@ -243,7 +246,7 @@ class ScaledDotProductAttention(Op):
         return (
             multiply_with_errors(errors, by_product, key),
             multiply_with_errors(errors, np.swapaxes(by_product, -1, -2), query),
-            multiply_with_errors(errors, np.swapaxes(errors.cast("p", p), -1, -2), gradient),
+            multiply_with_errors(errors, np.swapaxes(errors.cast("p", p), -1, -2), factor),
             self._mask_gradient_with_errors(errors, by_scores, mask),
         )
 

@@ -275,6 +275,7 @@ class CrossEntropy(ClassLoss):
     ignore_index: int = -100
     label_smoothing: Annotated[float, Ge(0), Le(1)] = 0.0
 
+    inner_casts = ("log_p",)
     supports_complex_step = True
     inputs = ("input", "target:index|float", "weight?")
     examples = (
@@ -430,7 +431,8 @@ class CrossEntropy(ClassLoss):
         log p has the errors of log-softmax. p is off by u p times theirs and 2 more, and by no more than twice 1 - p.
         With z = x - max x, and r the sum of all exponentials but the largest: where r is small the largest z is 0,
         log(1 + r) is off by r at most, and so is the exponential of it. Kernels that compute p as exp(x - L), L = max x
-        + log S, are off by a rounding of L too, for which `MEAN_ROUNDING` stands.
+        + log S, are off by a rounding of L too, for which `MEAN_ROUNDING` stands. Programs of two kernels, as
+        PyTorch's, store log p between them, and p is the exponential of the rounded one.
         """
         input, target, class_weight = inputs
         class_axis = self._get_batched_class_axis(input)
@@ -439,6 +441,9 @@ class CrossEntropy(ClassLoss):
         relative_errors = estimate_log_softmax_magnitude(input, class_axis) + MEAN_ROUNDING * np.abs(log_sum) + 2
         weight = self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs)
         logarithms_with_errors = log_softmax_with_errors(errors, input, class_axis)
+        stored = errors.cast("log_p", logarithms)
+        if stored is not logarithms:
+            p, logarithms_with_errors = np.exp(stored), logarithms_with_errors + (stored - logarithms)
         results = self._compute_partial_gradients_from(weight, logarithms_with_errors, p, input, target, class_weight)
         magnitudes = self.estimate_sample_gradient_magnitudes(np.abs(weight), *inputs)
         terms = self.summand_count + 1, self.summand_count + 1, count_elements(weight.shape[1:]) + 1

@@ -248,7 +248,9 @@ class Normalisation(FormulaOp):
         total = sum_broadcast_axes(products, (1,) * (products.ndim - 1 - len(shape)) + shape)
         return total.reshape(total.shape[:1] + parameter.shape[1:])
 
-    def _normalise_with_errors(self, errors: ErrorModel, x: Array) -> tuple[Array, Array, Array]:
+    def _normalise_with_errors(
+        self, errors: ErrorModel, x: Array, *, is_backward: bool = False
+    ) -> tuple[Array, Array, Array]:
         """Return z and r with errors, and the own error of each z, grouped.
 
         Notes
@@ -260,6 +262,8 @@ class Normalisation(FormulaOp):
             v    in one pass, mean(x^2) - m^2, by u (mean(x^2) + m^2). That is allowed as far as it does no more than
                  the shift by m does, so as long as m is below some sqrt(N) deviations: beyond it is unstable
             z    off by u r sqrt(x^2 + m^2 + (x - m)^2) for each element: x r - m r as well as (x - m) r
+        A backward pass may have m and r as the forward pass stored them: PyTorch's on a CPU stores them in the dtype of
+        x. The variance is that of the mean before it was stored.
 
         References
         ----------
@@ -288,6 +292,9 @@ class Normalisation(FormulaOp):
             if self.is_centred
             else np.abs(centred_values)
         )
+        if is_backward and self.inner_casts:
+            centred_values = centred_values - (errors.cast("mean", mean) - mean)
+            inverse_deviation = errors.cast("rstd", inverse_deviation)
         return centred_values * inverse_deviation, inverse_deviation, own_error * inverse_deviation
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
@@ -315,7 +322,7 @@ class Normalisation(FormulaOp):
             dx         off by u r (abs(h) + abs(mean(h)) + abs(z mean(h z))), times sqrt(2) for two roundings each
         """
         input, weight, bias = _split_operands(*inputs)
-        z, inverse_deviation, own_error = self._normalise_with_errors(errors, input)
+        z, inverse_deviation, own_error = self._normalise_with_errors(errors, input, is_backward=True)
         z = errors(z, own_error)
         h = self._group_elements(gradient if weight is None else gradient * self._broadcast_parameter(weight, input))
         count, gradient_product = z.shape[-1], h * z
@@ -351,6 +358,7 @@ class CentredNormalisation(Normalisation):
     """A normalisation that subtracts the mean."""
 
     backward_form = _CENTRED_FORM
+    inner_casts = ("mean", "rstd")
 
     @declare_bug_named(
         "missing_mean_path", "the mean was treated as a constant, and the variance too, though both depend on the input"

@@ -192,6 +192,8 @@ class Op(ABC):
     """Slots whose values multiply or divide the gradients of others."""
     product_slots: ClassVar[tuple[str, ...]] = ()
     """Slots whose values are factors of a product of matrices or of a convolution, which TF32 rounds."""
+    casts_own_gradient: ClassVar[bool] = False
+    """True if `backward_with_errors` itself rounds the incoming gradient where that is a factor of a product."""
     inner_casts: ClassVar[tuple[str, ...]] = ()
     """Places inside the op at which kernels round: a recipe names one as `node.place`."""
     ends_in_sum: ClassVar[bool] = False

@@ -92,6 +92,10 @@ class ErrorModel(Protocol):
         """Return the array rounded as at a place of `Op.inner_casts`, if programs round there."""
         ...
 
+    def cast_factor(self, place: str, array: Array) -> Array:
+        """Return the array rounded as a factor of a product of matrices, if programs round factors."""
+        ...
+
     def add_rounding_error(self, array: Array, rounding: Rounding | None) -> Array:
         """Return the array with the error of a result as a whole; none for None."""
         ...

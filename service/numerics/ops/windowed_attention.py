@@ -62,6 +62,7 @@ class WindowedAttention(CappedScores):
 
     scratch_arrays = 8
     product_slots = ("query", "key", "value")
+    casts_own_gradient = True
     inner_casts = ("p", "ds")
     inputs = ("query", "key", "value", "attn_mask?:float|bool", "bias?", "sinks?")
     positional = ("query", "key", "value", "attn_mask")
@@ -156,7 +157,8 @@ class WindowedAttention(CappedScores):
         query, key, value, mask, bias, sinks = inputs
         weights, products = self.compute_weights_with_errors(errors, inputs, is_recomputed=True)
         p = weights.keys
-        by_p = gradient @ np.swapaxes(value, -1, -2)
+        factor = errors.cast_factor("gradient", gradient)
+        by_p = factor @ np.swapaxes(value, -1, -2)
         terms = gradient * output
         row_means = errors(terms.sum(axis=-1, keepdims=True), bound_sum(terms) + bound_sum(p * by_p))
         sizes = bound_product(gradient, np.swapaxes(value, -1, -2)) + np.abs(by_p) + np.abs(row_means)
@@ -181,7 +183,7 @@ class WindowedAttention(CappedScores):
         return (
             multiply_with_errors(errors, by_products, key),
             multiply_with_errors(errors, np.swapaxes(by_products, -1, -2), query),
-            multiply_with_errors(errors, np.swapaxes(errors.cast("p", p), -1, -2), gradient),
+            multiply_with_errors(errors, np.swapaxes(errors.cast("p", p), -1, -2), factor),
             *(
                 None
                 if addend is None or addend.dtype == np.bool_
