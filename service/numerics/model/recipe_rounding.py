@@ -58,9 +58,14 @@ class RecipeRounding(SharedRounding):
         self._is_cast: dict[str, bool] = {}
 
     def perturb_leaves(self, leaves: Mapping[str, Array]) -> NamedArrays:
-        """Round each leaf to the arithmetic in which the program has its tensors."""
+        """Round each leaf to the arithmetic in which the program has its tensors.
+
+        Those of `inputs` have been rounded for all: numbers with a scale are not numbers of the arithmetic itself.
+        """
         precision = self._recipe.leaf_precision
         self._is_cast = dict.fromkeys(leaves, True)
+        if self._recipe.inputs is not None:
+            return dict(leaves)
         return {
             name: self.cast_array(f"value {name}", leaf, precision) if leaf.dtype.kind == "f" else leaf
             for name, leaf in leaves.items()

@@ -78,3 +78,13 @@ def test_a_normalisation_takes_the_rounded_statistics_where_they_are_stored(has_
     casts = {"y.mean": BF16, "y.rstd": BF16} if has_cast else {}
     allowed = estimate(graph, leaves, Recipe(judged=BF16, accumulate=FP32, output=BF16, casts=casts), "x")
     assert ((judged.double() - exact).abs().numpy() <= allowed).all() == has_cast
+
+
+def test_tensors_that_a_recipe_rounds_for_all_do_not_round_again():
+    """Numbers of 8 bits times a scale are no numbers of 8 bits."""
+    weights = np.random.default_rng(3).normal(size=(1, 30)) / 3
+    leaves = {"w": PRECISIONS["FP8_E4M3"].round_tensor(weights), "g": np.ones((1, 30))}
+    assert not PRECISIONS["FP8_E4M3"].is_representable(leaves["w"]).all()
+    graph = make_graph("square", ("w",), leaves)
+    recipe = Recipe(judged=FP32, accumulate=FP32, output=FP32, inputs=PRECISIONS["FP8_E4M3"])
+    assert (estimate(graph, leaves, recipe, "w") <= 2.0**-18 * np.abs(leaves["w"][0])).all()
