@@ -20,7 +20,7 @@ from schemas.model_text import TextNodes
 from schemas.problem_details import MAX_NAME_LENGTH
 from schemas.recipe import CandidateArithmetic
 from schemas.strict_model import Name, StrictModel
-from schemas.tensor import GradientTensor, OperandTensor
+from schemas.tensor import GradientTensor, OperandTensor, RepeatedTensor
 
 DtypeName = Literal["float64", "float32", "float16", "bfloat16"]
 RequestedEncoding = Literal["nested", "b64"]
@@ -176,6 +176,11 @@ class CheckRequest(StrictModel, Generic[NodeT]):
         default=None,
         description="Arithmetic of the candidate, which sets its rounding allowance: a name, for what PyTorch's eager "
         "kernels do, or a recipe of the places where its program rounds.",
+    )
+    repeats: dict[Name, RepeatedTensor] | None = Field(
+        default=None,
+        description="Further runs of the program that computed the candidate, by name: lists of tensors. What differs "
+        "from run to run beyond rounding is a finding.",
     )
     dtype: DtypeName = Field(default="float64", description="Dtype of the analytic and autograd routes.")
     finite_difference: FiniteDifferenceSpec = FiniteDifferenceSpec()

@@ -168,6 +168,14 @@ class ScaleReport(TypedDict):
     allowed: Annotated[Number, Field(description="Distance of the factor from 1 that rounding explains.")]
 
 
+class Repeatability(TypedDict):
+    """How far the runs of a candidate are apart."""
+
+    runs: Annotated[int, Field(description="Number of runs, that of the candidate included.")]
+    max_abs: Annotated[Number, Field(description="Largest distance between two runs of an element.")]
+    explained: Annotated[bool, Field(description="Whether roundings in another order explain it.")]
+
+
 class Verdict(TypedDict):
     """The verdict on one gradient."""
 
@@ -195,6 +203,9 @@ class Verdict(TypedDict):
         ]
     ]
     missed: NotRequired[MissedInSample | MissedAlong]
+    repeatability: NotRequired[
+        Annotated[Repeatability, Field(description="With repeats: what differs from run to run.")]
+    ]
     scale: NotRequired[
         Annotated[
             ScaleReport,

@@ -22,9 +22,9 @@ from schemas.report import CheckReport
 from schemas.tensor import Tensor
 
 SAFETENSORS = "application/vnd.safetensors"
-SECTIONS = ("tensors", "weights", "candidate")
+SECTIONS = ("tensors", "weights", "candidate", "repeats")
 """Fields of a check's request whose tensors are tensors of the body, named section/name."""
-OPTIONAL_SECTIONS = frozenset({"candidate", "cotangents", "values", "vjp", "jvp", "jacobian"})
+OPTIONAL_SECTIONS = frozenset({"candidate", "repeats", "cotangents", "values", "vjp", "jvp", "jacobian"})
 """Fields that a request without such tensors leaves out."""
 NESTED_SECTIONS = frozenset({"vjp", "jacobian"})
 """Fields whose tensors are named section/output/name. Names of outputs have no slash."""

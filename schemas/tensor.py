@@ -126,7 +126,38 @@ class _GradientTensor:
         return make_tensor_schema(finite=False, may_be_empty=True)
 
 
+def _decode_runs(value: object) -> Tensor:
+    """Read runs of one gradient: a list of tensors of one shape, or one tensor with the runs along its first axis."""
+    if not isinstance(value, list) or not any(isinstance(run, dict) for run in cast("list[Any]", value)):
+        tensor = Tensor.decode_all(value)
+        if not tensor.array.ndim:
+            raise make_tensor_error(
+                "one number; runs are a list of tensors, or a tensor with the runs along its axis 0"
+            )
+        return tensor
+    runs = [Tensor.decode_all(run) for run in cast("list[Any]", value)]
+    shapes = sorted({run.array.shape for run in runs})
+    if len(shapes) > 1:
+        listed = " and ".join(format_shape(list(shape)) for shape in shapes[:2])
+        raise make_tensor_error(f"runs of different shapes, {listed}; each has the shape of the candidate")
+    return Tensor(np.stack([run.array for run in runs]), runs[0].datatype, is_integral=False)
+
+
+class _RepeatedTensor:
+    """Annotation: further runs of a gradient, along axis 0, of any numbers."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(_decode_runs)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        tensor = make_tensor_schema(finite=False, may_be_empty=True)
+        return {"anyOf": [{"type": "array", "items": tensor}, tensor]}
+
+
 OperandTensor = Annotated[Tensor, _OperandTensor]
+RepeatedTensor = Annotated[Tensor, _RepeatedTensor]
 GradientTensor = Annotated[Tensor, _GradientTensor]
 
 

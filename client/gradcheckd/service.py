@@ -88,6 +88,7 @@ class Service(FunctionMethods):
         candidate: Tensors | None = None,
         with_respect_to: Sequence[str] | None = None,
         candidate_dtype: DtypeLike | Mapping[str, Any] | None = None,
+        repeats: Mapping[str, Sequence[Any]] | None = None,
         dtype: DtypeLike | None = None,
         finite_difference: Mapping[str, Any] | None = None,
         tolerance: Mapping[str, float] | None = None,
@@ -109,6 +110,9 @@ class Service(FunctionMethods):
             `h = linear(x, w, b)`, the loss last; by default the reference example.
         candidate
             Your own gradients, by name; each is judged in place of the service's.
+        repeats
+            Further runs of the program that computed the candidate, lists of gradients by name: what differs from run
+            to run beyond rounding fails.
         with_respect_to, candidate_dtype, dtype, finite_difference, tolerance, include, seed
             As in the request of `POST /v1/check`, whose defaults they have. For weights of 50,000 numbers or more in
             arrays, `finite_difference` is `{"method": "auto"}` by default: all elements where the service's limits
@@ -147,6 +151,8 @@ class Service(FunctionMethods):
         }
         if candidate is not None:
             sections["candidate"] = _to_tensors("candidate", candidate)
+        if repeats is not None:
+            sections["repeats"] = _to_tensors("repeats", repeats)
         body = wire.encode_body(_drop_missing(fields), sections)
         if not wait:
             return submit_job(self.connection, body, self._deliver_report, idempotency_key)

@@ -23,6 +23,7 @@ class CheckParameters(TypedDict, total=False):
     candidate: Tensors | None
     with_respect_to: Sequence[str] | None
     candidate_dtype: DtypeLike | Mapping[str, Any] | None
+    repeats: Mapping[str, Sequence[Any]] | None
     dtype: DtypeLike | None
     finite_difference: Mapping[str, Any] | None
     tolerance: Mapping[str, float] | None

@@ -33,7 +33,8 @@ from service.rendering.sections import build_check_sections
 _METADATA_NOTE = "and in the metadata entry `request` the other fields as JSON text"
 _GRAPH_BODY = BinaryBody(
     "Tensors named tensors/x, weights/w1, candidate/w1 (F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, BOOL), and in "
-    "the metadata entry `request` the other fields as JSON text; it may be left out."
+    "the metadata entry `request` the other fields as JSON text; it may be left out. repeats/w1 "
+    "has its runs along axis 0."
 )
 _PLAN_BODY = BinaryBody(
     f"Tensors named point/w1 and cotangents/y (F64, F32, F16, BF16), {_METADATA_NOTE}.", ("cotangents", "point")

@@ -34,11 +34,11 @@ def check_tensor_sizes(request: ParsedCheckRequest, limits: Limits) -> None:
 
     Refuse tensors of too many dimensions too.
     """
-    tensors, candidate = (
+    tensors, candidate, repeats = (
         sum(tensor.array.size for tensor in tensors.values())
-        for tensors in (request.tensors | request.weights, request.candidate or {})
+        for tensors in (request.tensors | request.weights, request.candidate or {}, request.repeats or {})
     )
-    for elements, field in ((tensors, "model"), (candidate, "candidate")):
+    for elements, field in ((tensors, "model"), (candidate, "candidate"), (repeats, "repeats")):
         if elements > limits.elements:
             detail = f"the {field} would hold {elements} elements or more at once; the limit is {limits.elements}"
             raise InvalidRequestError([error_at(detail, field)], "over-budget")

@@ -23,6 +23,7 @@ from service.numerics.verdict.disagreement import Partition
 from service.numerics.verdict.gradient_verdict import GradientVerdict
 from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.reference import Reference, Tolerance
+from service.numerics.verdict.repeatability import measure_spread
 from service.numerics.verdict.scale import measure_scale
 
 
@@ -79,7 +80,7 @@ class Judge:
         """Judge the candidate, or our own gradients; name the origin of non-finite ones."""
         joint = self._routes.joint
         if joint is not None and name in joint.verdicts:
-            return joint.verdicts[name]
+            return self._judge_repeats(joint.verdicts[name], name)
         verdict = self._judge_name(name)
         if verdict.outcome == Outcome.PASS:
             return verdict
@@ -133,6 +134,7 @@ class Judge:
         if candidate is None:
             return verdict
         verdict = self._judge_scale(verdict, name, judged_by_route[CANDIDATE_ROUTE], reference)
+        verdict = self._judge_repeats(verdict, name)
         return self._add_precision_hint(verdict, name, judged_by_route[CANDIDATE_ROUTE], reference)
 
     def _build_comparison(self, name: str) -> tuple[Mapping[str, Array], Reference]:
@@ -182,6 +184,25 @@ class Judge:
             f"between {1 - scale.allowed:.6g} and {1 + scale.allowed:.6g}. Look for a constant factor, or for a part "
             "of a sum that is missing."
         )
+        return dataclasses.replace(verdict, outcome=Outcome.FAIL, reason=reason)
+
+    def _judge_repeats(self, verdict: GradientVerdict, name: str) -> GradientVerdict:
+        """Fail a candidate whose runs are farther apart than rounding explains."""
+        repeats = (self.problem.request.repeats or {}).get(name)
+        if repeats is None or not len(repeats.array):
+            return verdict
+        runs = np.concatenate([self.problem.candidate[name].array[None], repeats.array]).astype(np.float64)
+        allowed = self._references.estimate_allowances(name, self.problem.get_recipe(name)).elements
+        spread = measure_spread(runs, allowed)
+        verdict = dataclasses.replace(verdict, spread=spread)
+        if spread.is_explained:
+            return verdict
+        finding = (
+            f"The {spread.run_count} runs are farther apart than roundings in another order explain, at "
+            f"{spread.beyond_count} of {runs[0].size} elements, first at index {list(spread.first_beyond or ())}. Look "
+            "for a race, for a buffer that is not initialised, or for random numbers."
+        )
+        reason = finding if verdict.outcome != Outcome.FAIL else f"{finding} {verdict.reason}"
         return dataclasses.replace(verdict, outcome=Outcome.FAIL, reason=reason)
 
     def _build_reference(self, name: str) -> Reference:

@@ -11,7 +11,7 @@ from service.checks.graph.problem import ParsedCheckRequest, Problem, build_prob
 from service.checks.graph.text_form import count_text_lines, expand_model_text
 from service.numerics.model.graph import Graph
 
-_TENSOR_FIELDS = ("tensors", "weights", "candidate")
+_TENSOR_FIELDS = ("tensors", "weights", "candidate", "repeats")
 _MAX_ENTRIES_PER_NODE = 40
 
 RequestT = TypeVar("RequestT", bound=ParsedCheckRequest)

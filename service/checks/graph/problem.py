@@ -174,6 +174,7 @@ def build_problem(
     ]
     errors += _find_candidate_errors(request, graph)
     errors += _find_cast_errors(request, graph)
+    errors += _find_repeat_errors(request)
     errors += _find_requested_name_errors(request, graph)
     requested_names = (choose_names or _choose_names)(request, graph, errors)
     if errors:
@@ -252,6 +253,24 @@ def _find_candidate_errors(request: ParsedCheckRequest, graph: Graph) -> Iterato
         elif not tensor.array.size and name not in graph.empty_shapes:
             detail = f"empty; {quote_name(name)} has shape {list(graph.shapes[name])}: send a gradient of that shape"
             yield error_at(detail, "candidate", name)
+
+
+def _find_repeat_errors(request: ParsedCheckRequest) -> Iterator[PlacedError]:
+    """Find runs of no candidate, or of another shape than it has."""
+    candidate = request.candidate or {}
+    for name, runs in iterate_interruptibly((request.repeats or {}).items()):
+        if name not in candidate:
+            yield error_at(
+                "there is no candidate of this name whose runs these are; send one of them there", "repeats", name
+            )
+        elif runs.datatype is not None and runs.datatype.kind != "float":
+            yield error_at(f"a gradient is of floats; datatype {runs.datatype.name} was given", "repeats", name)
+        elif runs.array.shape[1:] != candidate[name].array.shape:
+            detail = (
+                f"each run has shape {list(runs.array.shape[1:])}, the candidate {list(candidate[name].array.shape)}; "
+                "send a list of runs of the candidate's shape"
+            )
+            yield error_at(detail, "repeats", name)
 
 
 def _find_cast_errors(request: ParsedCheckRequest, graph: Graph) -> Iterator[PlacedError]:

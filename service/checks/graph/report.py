@@ -288,6 +288,12 @@ def _build_verdict(
         report["pattern"] = pattern
     if name in routes.directional_differences:
         report["directions"] = [report_entries.build_direction(result) for result in verdict.direction_results or ()]
+    if verdict.spread is not None:
+        report["repeatability"] = {
+            "runs": verdict.spread.run_count,
+            "max_abs": encode_number(verdict.spread.largest),
+            "explained": verdict.spread.is_explained,
+        }
     if verdict.scale is not None:
         report["scale"] = {
             "factor": encode_number(verdict.scale.factor),

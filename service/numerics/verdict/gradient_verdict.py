@@ -13,6 +13,7 @@ from service.numerics.core.batching import Array, Shape, count_elements, unravel
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.verdict.outcome import CAUSES, Cause, Outcome, find_outcomes
 from service.numerics.verdict.projection import NormDetectionLimit
+from service.numerics.verdict.repeatability import RepeatSpread
 from service.numerics.verdict.scale import ScaleResult
 
 MAX_WORST_ELEMENTS = 10
@@ -69,6 +70,8 @@ class GradientVerdict:
         Largest distance from 0 of an element that passes because the gradient is 0; None where there is none.
     is_joint
         True if each direction moved other tensors too; False by default.
+    spread
+        Distances between runs of a candidate; None without repeats.
     scale
         Factor of a gradient in low precision; None where it was not judged.
     """
@@ -87,6 +90,7 @@ class GradientVerdict:
     zero_tolerance: float | None = None
     is_joint: bool = False
     scale: ScaleResult | None = None
+    spread: RepeatSpread | None = None
 
 
 @dataclass(frozen=True)
