@@ -318,6 +318,10 @@ class OpEntry(TypedDict):
         Field(description="Outputs; those with names where the attributes lead to several, as dim does for max."),
     ]
     attributes: Annotated[dict[str, Any], Field(description="JSON Schema.")]
+    inner_casts: Annotated[
+        list[str],
+        Field(description="Places inside the op at which programs round: the casts of a recipe name them node.place."),
+    ]
     backward: Annotated[str, Field(description="The derivation.")]
 
 

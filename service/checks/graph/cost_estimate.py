@@ -19,6 +19,7 @@ _ROUTE_ARRAYS_PER_VALUE = 4
 """Arrays for each value that the two other routes hold: values and gradients."""
 _NUMBERS_PER_JUDGED_ELEMENT = 30
 """Numbers for each element of one tensor while it is judged and measured."""
+_NUMBERS_PER_REPEATED_ELEMENT = 4
 _ROUNDING_PASSES = 6
 """Passes, in multiply-adds of a forward one, of the rounding model: there and back, and their sizes both ways."""
 _OTHER_PASSES = 16
@@ -106,6 +107,10 @@ def _estimate_joint_check(problem: Problem, limits: Limits) -> tuple[JointPlan |
     return plan, estimate._replace(evaluations=plan.first_level_evaluations)
 
 
+_RECIPE_FACTOR = 2
+"""Work of the rounding model with casts, in units of that without: twice the rounds of sweeps."""
+
+
 def count_model_elements(problem: Problem) -> int:
     """Return the number of elements of all tensors and nodes together."""
     return problem.graph.estimate_cost().largest_array + sum(leaf.size for leaf in problem.leaves.values())
@@ -113,7 +118,8 @@ def count_model_elements(problem: Problem) -> int:
 
 def estimate_other_work(problem: Problem) -> int:
     """Return the operations of the rounding model and of the gradient sources."""
-    return estimate_other_graph_work(problem.graph)
+    has_casts = any(not problem.get_recipe(name).is_uniform for name in problem.names)
+    return estimate_other_graph_work(problem.graph) * (_RECIPE_FACTOR if has_casts else 1)
 
 
 def estimate_other_graph_work(graph: Graph) -> int:
@@ -131,6 +137,7 @@ def estimate_bytes(problem: Problem, differences: int) -> int:
         _ROUTE_ARRAYS_PER_VALUE * elements
         + _NUMBERS_PER_DIFFERENCE * sum(element_counts)
         + (problem.projection_count or 0) * sum(element_counts)
+        + _NUMBERS_PER_REPEATED_ELEMENT * sum(runs.array.size for runs in (problem.request.repeats or {}).values())
     )
     scratch = (ROUNDING_SWEEPS + 1) * max(
         (

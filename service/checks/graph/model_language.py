@@ -451,6 +451,7 @@ def _build_op_entry(op: type[Op]) -> OpEntry:
             "required": [name for name in schema["required"] if name in attributes],
             "additionalProperties": False,
         },
+        "inner_casts": list(op.inner_casts),
         "backward": inspect.getdoc(op) or "",
     }
 

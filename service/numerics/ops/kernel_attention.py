@@ -110,6 +110,7 @@ class Attention(CompositeOp):
     scale: float | None = None
 
     inputs = ("query", "key", "value", "attn_mask?:bool|float", "alibi_slopes?", "sinks?")
+    inner_casts = WindowedAttention.inner_casts
     positional = ("query", "key", "value", "attn_mask")
     examples = (
         OpExample(
