@@ -262,6 +262,13 @@ def test_make_lists_its_commands() -> None:
         assert re.search(rf"^{command} +\S", listed, re.MULTILINE), command
 
 
+def test_kernel_in_low_precision_prints_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (DOCS / "low-precision.md").read_text()
+    (script,), (printed,) = find_blocks(text, "python"), find_blocks(text, "console")
+    exec(compile(script, "low-precision.md", "exec"), {})
+    assert capsys.readouterr().out.strip() == printed.strip()
+
+
 def test_loss_at_home_prints_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     text = read_section(DOCS / "functions.md", "A loss that cannot leave home")
     (script,), (printed,) = find_blocks(text, "python"), find_blocks(text, "console")
