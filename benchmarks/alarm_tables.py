@@ -64,7 +64,7 @@ def _write_notes(document: Document) -> str:
     lines = [
         "False alarms of the correct gradients, misses of the wrong ones. Correct ones are of a framework; for "
         "gradcheckd also of a second implementation, written by hand, that sums in random orders. In a wrong one a "
-        "single element that matters is off by 1e-4 (float32 and TF32: 1e-2, FP16: 0.1, BF16: 0.3), doubled, flipped, "
+        "single element that matters is off by 1e-4 (float32: 1e-2, TF32 and FP16: 0.1, BF16: 0.3), doubled, flipped, "
         "or 0.",
         "What is inconclusive is neither an alarm nor accepted. Every tensor of a problem is checked: one alarm makes "
         "an alarm.",

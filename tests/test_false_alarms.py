@@ -90,7 +90,7 @@ def test_decided_gradients_are_counted_by_arithmetic():
         judged_cells.compute_decided_fraction(tensors, "FP64"),
         judged_cells.compute_decided_fraction(tensors, "FP8"),
     ) == (1, None)
-    assert judged_cells.compute_decided_fraction(tensors, "TF32") < 1
+    assert judged_cells.compute_decided_fraction(judge_cell("attention", "ordinary", 1), "BF16") < 1
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -7,9 +7,9 @@ import numpy as np
 
 from service.numerics.core.batching import Array
 
-MATTERING_FRACTION = {"FP64": 1e-6, "FP32": 1e-2, "TF32": 1e-2, "BF16": 0.3, "FP16": 0.1}
+MATTERING_FRACTION = {"FP64": 1e-6, "FP32": 1e-2, "TF32": 0.1, "BF16": 0.3, "FP16": 0.1}
 """Part of the largest element of its tensor above which an element matters, by arithmetic."""
-TARGET_ERROR = {"FP64": 1e-4, "FP32": 1e-2, "TF32": 1e-2, "BF16": 0.3, "FP16": 0.1}
+TARGET_ERROR = {"FP64": 1e-4, "FP32": 1e-2, "TF32": 0.1, "BF16": 0.3, "FP16": 0.1}
 """Relative error that must be found in it."""
 ERROR_KINDS = ("off by k", "doubled", "flipped", "zeroed")
 _MAX_RELATIVE_ROUNDING = 1e-6

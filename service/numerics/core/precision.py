@@ -170,7 +170,7 @@ PRECISIONS: dict[str, Precision] = {
             detectable_error=1e-2,
             lower_precision="TF32",
         ),
-        Precision("TF32", significand_bits=11, min_exponent=-126, negligible_fraction=1e-2, detectable_error=1e-2),
+        Precision("TF32", significand_bits=11, min_exponent=-126, negligible_fraction=0.1, detectable_error=0.1),
         Precision("FP16", significand_bits=11, min_exponent=-14, negligible_fraction=0.1, detectable_error=0.1),
         Precision("BF16", significand_bits=8, min_exponent=-126, negligible_fraction=0.3, detectable_error=0.3),
         # Micikevicius et al., FP8 formats for deep learning (2022), table 1: E4M3 has no infinity, and one NaN.
