@@ -200,6 +200,14 @@ class _OutputErrors:
         self.roundings.append(Rounding(scale, 1))
         return array
 
+    def cast(self, place: str, array: Array) -> Array:
+        """Return an array as it is: nothing is cast in float64."""
+        return array
+
+    def cast_factor(self, place: str, array: Array) -> Array:
+        """Return an array as it is: nothing is cast in float64."""
+        return array
+
     def add_rounding_error(self, array: Array, rounding: Rounding | None) -> Array:
         """Note the error of a result as a whole."""
         return array if rounding is None else self(array, rounding.magnitude, rounding.term_count)
