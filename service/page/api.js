@@ -26,8 +26,25 @@ async function answered(response) {
   }
 }
 
-export async function get(path) {
-  return (await answered(await fetch(path, { headers: headers("application/json", "application/json") }))).json();
+export async function get(path, signal) {
+  return (await answered(await fetch(path, { headers: headers("application/json", "application/json"), signal }))).json();
+}
+
+/** The same in a form for reading. */
+export async function getText(path, signal) {
+  return (await answered(await fetch(path, { headers: headers("application/json", "text/plain"), signal }))).text();
+}
+
+export async function remove(path) {
+  await answered(await fetch(path, { method: "DELETE", headers: headers("application/json", "application/json") }));
+}
+
+/** Send a check that goes on without this page: its job, or the report where the service has no jobs. */
+export async function submit(body, signal) {
+  const options = { method: "POST", headers: { ...headers("application/json", "application/json"), Prefer: "respond-async" }, body, signal };
+  const response = await answered(await fetch("/v1/check", options));
+  const answer = await response.json();
+  return response.status === 202 ? { job: answer } : { report: answer };
 }
 
 export async function post(path, body, signal) {

@@ -13,7 +13,7 @@ export function showGrids(request, changed) {
 }
 
 function grid(section, name, tensor, changed) {
-  const shape = tensor?.shape ?? shapeOf(tensor);
+  const shape = Array.isArray(tensor?.shape) ? tensor.shape : shapeOf(tensor);
   const title = element("legend", {}, name, element("small", {}, ` ${section === "weights" ? "weight" : "tensor"} [${shape.join(", ")}]`));
   const data = tensor?.data ?? tensor;
   const small = shape.length <= 2 && shape.reduce((product, each) => product * each, 1) <= MOST && String(shapeOf(data)) === String(shape) && tensor?.b64 === undefined;

@@ -1,22 +1,27 @@
 // What happens when: choosing, editing, checking, planting, dropping.
 
-import { Problem, check, get, importModel, keyed, post } from "./api.js";
+import { Problem, check, get, getText, importModel, keyed, post } from "./api.js";
 import { COPIES } from "./copies.js";
 import { draw, showCurve } from "./curve.js";
 import { byId, element } from "./dom.js";
-import { complain, text, write } from "./editor.js";
+import { text, write } from "./editor.js";
 import { markChosen, showGradients } from "./gradients.js";
 import { showGraph } from "./graph.js";
 import { showGrids } from "./grids.js";
+import { listenToJobs } from "./job-list.js";
+import { recall } from "./job-store.js";
+import { address, name as nameJob, named as namedJob } from "./jobs.js";
 import { shapeOf } from "./numbers.js";
+import { cancel, ended, failed, followed, followedJob, only, refused, sent, sentAsJob } from "./running.js";
 import { requestOf } from "./safetensors.js";
+import { say, tell } from "./status.js";
 import { follow } from "./theme.js";
-import { showVerdict } from "./verdict.js";
+import { showText, showVerdict } from "./verdict.js";
 import { showWorst } from "./worst.js";
 
 const INCLUDED = { include: ["gradients", "allowances", "intermediates"], encoding: "nested" };
 
-const state = { models: [], request: null, running: null, curve: 0, explanations: new Map() };
+const state = { models: [], request: null, curve: 0, explanations: new Map() };
 
 async function start() {
   const [{ models }, { bugs }] = await Promise.all([get("/v1/models"), get("/v1/bugs")]);
@@ -24,7 +29,9 @@ async function start() {
   state.explanations = new Map(bugs.map(({ name, explanation }) => [name, explanation]));
   byId("preset").replaceChildren(...state.models.map((each) => element("option", { value: each.name }, each.name)),
     element("option", { value: "", disabled: true }, "your own model"));
-  await choose(state.models[0].name);
+  const job = namedJob(location.hash);
+  if (job === null) await choose(state.models[0].name);
+  else await openJob(job);
 }
 
 /** Take up a preset. */
@@ -34,16 +41,23 @@ async function choose(name) {
 
 /** Take up a request: write it, check it, and see which bugs its model can have. */
 async function take(request) {
-  write(request);
-  state.request = request;
-  shown();
+  put(request);
   if (await run()) await list();
 }
 
+/** Write a request, and show what it is of. */
+function put(request) {
+  write(request);
+  state.request = request;
+  shown();
+}
+
+/** The preset that a request is of, if it is of one. */
+const presetOf = (request) => state.models.find((each) => each.name === (request?.model ?? state.models[0].name));
+
 /** Show the fields of the request that holds, and what its model is. */
 function shown() {
-  const { model } = state.request;
-  const preset = state.models.find((each) => each.name === (model ?? state.models[0].name));
+  const preset = presetOf(state.request);
   byId("preset").value = preset?.name ?? "";
   byId("description").textContent = preset?.description ?? "The model of the request below.";
   byId("bug").value = "";
@@ -62,8 +76,8 @@ function changed(section, name, index, number) {
   run();
 }
 
-/** Check the request as it stands in the editor; true if there is a report. */
-async function run() {
+/** Check the request as it stands in the editor, by a way to send it; true if there is a report. */
+async function run(send = sent) {
   let request;
   try {
     request = JSON.parse(text());
@@ -73,69 +87,42 @@ async function run() {
   }
   const isObject = typeof request === "object" && request !== null && !Array.isArray(request);
   const body = isObject ? JSON.stringify({ ...request, ...INCLUDED }) : text();
-  const report = await only("Checking …", (signal) => check(body, tell, signal));
+  nameJob(null);
+  if (isObject && send === sentAsJob) {
+    state.request = request;
+    shown();
+  }
+  const report = await only("Checking …", (signal) => send(body, { request, title: presetOf(request)?.name ?? "your own model" }, signal));
   if (!report) return false;
   state.request = request;
-  byId("status").textContent = `Checked: ${report.outcome}.`;
+  say(`Checked: ${report.outcome}.`);
   present(report);
   return true;
 }
 
-/** Do one thing at a time, which can be cancelled; null where it was cancelled, refused or overtaken. */
-async function only(words, work) {
-  state.running?.abort();
-  const running = (state.running = new AbortController());
-  busy(true, words);
-  complain([]);
-  try {
-    const result = await work(running.signal);
-    if (state.running !== running) return null;
-    stale(false);
-    return result;
-  } catch (error) {
-    if (state.running === running) failed(error);
-    return null;
-  } finally {
-    if (state.running === running) busy(false);
-  }
+/** Open a job: with its request if this browser has it, and else as a text. */
+async function openJob(id) {
+  const kept = await recall(id);
+  if (!kept) return openForeignJob(id);
+  put(kept.request);
+  const report = await only("Looking for the job …", (signal) => followed(id, signal));
+  if (!report) return;
+  say(`The job ended: ${report.outcome}.`);
+  present(report);
+  await list();
 }
 
-/** Whether what is shown is of another request than the one that is written. */
-function stale(is) {
-  byId("old").hidden = !is;
-  for (const part of ["verdict", "graph", "gradients", "further"]) byId(part).classList.toggle("stale", is);
-}
-
-function busy(is, words = byId("status").textContent) {
-  byId("cancel").disabled = !is;
-  byId("progress").value = 0;
-  byId("result").setAttribute("aria-busy", String(is));
-  byId("status").textContent = words;
-}
-
-function tell(event) {
-  byId("progress").max = Math.max(1, event.total);
-  byId("progress").value = event.done;
-  byId("status").textContent = `${event.done} of ${event.total} evaluations, at ${event.tensor}`;
-}
-
-function failed(error) {
-  if (error.name === "AbortError") {
-    refused("Cancelled.", []);
-    return;
-  }
-  const document = error instanceof Problem ? error.document : { detail: error.message };
-  if (document.status === 401) byId("key").hidden = false;
-  refused("Refused.", document.errors ?? [{ pointer: "", detail: document.detail }], document.total_errors);
-}
-
-function refused(words, errors, total) {
-  stale(byId("verdict").childElementCount > 0);
-  byId("status").textContent = words;
-  complain(errors, total);
+async function openForeignJob(id) {
+  if (!state.request) put(structuredClone(state.models[0].request));
+  const words = await only("Looking for the job …", (signal) => ended(id, signal, () => getText(`${address(id)}/result`, signal)));
+  if (words === null) return;
+  say("The job ended.");
+  showText("This browser does not have the request of this job. The report as a text:", words);
+  byId("parts").hidden = byId("further").hidden = true;
 }
 
 function present(report) {
+  byId("parts").hidden = byId("further").hidden = false;
   showVerdict(report);
   showGraph(report, state.request);
   byId("model-text").value = isText(state.request.model) ? state.request.model : report.model_text;
@@ -225,9 +212,9 @@ async function modelEdited() {
   await edited();
 }
 
-/** The text of the request is another. */
-async function edited() {
-  if (!(await run())) return;
+/** The text of the request is another, or is to be sent by another way. */
+async function edited(send = sent) {
+  if (!(await run(send))) return;
   shown();
   await list();
 }
@@ -236,22 +223,23 @@ async function copy(kind) {
   const written = COPIES[kind](kind === "json" ? text() : JSON.stringify(state.request), location.origin, keyed());
   try {
     await navigator.clipboard.writeText(written);
-    byId("status").textContent = `Copied as ${kind}.`;
+    say(`Copied as ${kind}.`);
   } catch {
     // A browser lets a page write there only over HTTPS or from the machine itself.
     byId("copy").hidden = false;
     byId("copied").value = written;
     byId("copied").select();
-    byId("status").textContent = "The browser does not allow the page to copy. Copy the text from the field.";
+    say("The browser does not allow the page to copy. Copy the text from the field.");
   }
 }
 
 function listen() {
   byId("preset").addEventListener("change", (event) => choose(event.target.value));
   byId("bug").addEventListener("change", (event) => plant(event.target.value));
-  byId("run").addEventListener("click", edited);
-  byId("cancel").addEventListener("click", () => state.running?.abort());
-  byId("text").addEventListener("change", edited);
+  byId("run").addEventListener("click", () => edited());
+  for (const id of ["run-as-job", "take-offer"]) byId(id).addEventListener("click", () => edited(sentAsJob));
+  byId("cancel").addEventListener("click", cancel);
+  byId("text").addEventListener("change", () => edited());
   byId("model-text").addEventListener("change", modelEdited);
   byId("text").addEventListener("scroll", () => (byId("marks").scrollTop = byId("text").scrollTop));
   byId("file").addEventListener("change", (event) => event.target.files[0] && open(event.target.files[0]));
@@ -267,6 +255,18 @@ function listen() {
     curve(byId("element-name").value, (byId("element-index").value.match(/-?\d+/g) ?? []).map(Number));
   });
   addEventListener("resize", draw);
+  addEventListener("hashchange", () => {
+    const job = namedJob(location.hash);
+    if (job !== null && job !== followedJob()) openJob(job);
+  });
+  listenToJobs(openJob, (id) => {
+    if (namedJob(location.hash) === id) nameJob(null);
+  });
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    // Its fragment would take the place of a job's.
+    event.preventDefault();
+    byId("result").focus();
+  });
   listenToDrops();
 }
 

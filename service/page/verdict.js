@@ -16,6 +16,11 @@ export function showVerdict(report) {
       `${report.cost.loss_evaluations} evaluations in ${told(1e3 * report.cost.seconds, 3)} ms.`), element("div", { className: "reasons" }, ...names));
 }
 
+/** Show a report as the service writes it for reading, under a sentence. */
+export function showText(words, report) {
+  show("verdict", element("p", { className: "quiet" }, words), element("pre", { tabIndex: 0, role: "region", "aria-label": "The report as a text" }, report));
+}
+
 function reasons(name, verdict) {
   const bugs = (verdict.diagnoses ?? []).map((each) => element("li", {}, element("code", {}, each.name), ` ${each.explanation}`));
   const counts = Object.entries(verdict.elements).filter(([, count]) => count).map(([what, count]) => `${count} ${what.replace("_", " ")}`);
