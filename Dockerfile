@@ -1,14 +1,16 @@
 FROM python:3.11-slim-bookworm AS build
 # Address of an index with the CPU build of torch; empty where the default index has it.
 ARG TORCH_INDEX=""
+# requirements-cluster.txt brings what a dask cluster and PostgreSQL need too.
+ARG REQUIREMENTS=requirements.txt
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 RUN python -m venv /opt/venv
-COPY requirements.txt .
+COPY requirements.txt requirements-cluster.txt ./
 RUN if [ -n "$TORCH_INDEX" ]; then \
       /opt/venv/bin/pip install --index-url "$TORCH_INDEX" "$(grep '^torch==' requirements.txt)"; \
     fi \
- && /opt/venv/bin/pip install --requirement requirements.txt \
+ && /opt/venv/bin/pip install --requirement "$REQUIREMENTS" \
  # What serving never reads: headers, test suites, static libraries, the tools of packaging.
  && find /opt/venv -type d \( -name tests -o -name test -o -name include \) -path '*/site-packages/*' -prune -exec rm -rf {} + \
  && find /opt/venv -name '*.a' -delete

@@ -47,7 +47,8 @@ class Cluster:
         with self._lock:
             try:
                 self._connect()
-            except (OSError, TimeoutError, ValueError) as error:
+            except (OSError, TimeoutError, TypeError, ValueError) as error:
+                # dask raises TypeError for an address of TLS without certificates.
                 _log.warning("no connection to the scheduler %s: %r", self._address, error)
                 return f"the scheduler {self._address} does not answer"
             return None if self._client.scheduler_info(n_workers=1)["workers"] else "the cluster has no workers"

@@ -16,8 +16,8 @@ from tests.deployment import files
 SERVICE = files.load_compose()["services"]["gradcheckd"]
 ENVIRONMENT: Mapping[str, str] = {variable["name"]: variable["value"] for variable in files.get_container()["env"]}
 
-# What gunicorn's configuration reads from the environment itself.
-OF_GUNICORN = {"HOST", "PORT", "WEB_CONCURRENCY"}
+OF_OTHERS = {"HOST", "PORT", "WEB_CONCURRENCY", "PGPASSWORD"}
+"""Variables that gunicorn's configuration and PostgreSQL's library read themselves."""
 
 
 def read_from_dockerfile(pattern: str) -> str:
@@ -100,12 +100,13 @@ def test_the_proxy_takes_what_the_service_takes_and_reads_it_first() -> None:
 
 def are_known_settings(names: Iterable[str]) -> bool:
     settings = {PREFIX + name.upper() for name in Settings.model_fields}
-    return set(names) <= settings | OF_GUNICORN
+    return set(names) <= settings | OF_OTHERS
 
 
 def test_each_variable_of_a_deployment_is_a_setting() -> None:
-    assert SERVICE["environment"] == ENVIRONMENT
-    assert are_known_settings(ENVIRONMENT)
+    of_profile = {name: value for name, value in SERVICE["environment"].items() if "$" in value}
+    assert SERVICE["environment"] == ENVIRONMENT | of_profile
+    assert are_known_settings(SERVICE["environment"])
     assert not are_known_settings([*ENVIRONMENT, "GRADCHECKD_MAX_BYTE"])
 
 

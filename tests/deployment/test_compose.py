@@ -23,7 +23,9 @@ SERVICE = make_object_schema(
     {
         "image": TEXT,
         "build": make_object_schema({"context": TEXT, "args": TABLE}, "context"),
+        "profiles": TEXTS,
         "entrypoint": TEXTS,
+        "command": TEXTS,
         "environment": TABLE,
         "user": {"type": "string", "pattern": r"^[1-9]\d*:[1-9]\d*$"},
         "read_only": {"const": True},
@@ -50,6 +52,7 @@ SERVICE = make_object_schema(
 SCHEMA = make_object_schema(
     {
         "services": {"type": "object", "additionalProperties": SERVICE},
+        "volumes": {"type": "object", "additionalProperties": make_object_schema({})},
         "networks": {"type": "object", "additionalProperties": make_object_schema({"internal": {"type": "boolean"}})},
     },
     "services",
@@ -87,6 +90,19 @@ def test_a_lock_that_is_left_out_is_found(key: str) -> None:
 
 def test_only_the_proxy_is_published_and_the_service_reaches_nobody() -> None:
     document = files.load_compose()
-    assert "ports" not in document["services"]["gradcheckd"]
-    assert document["services"]["gradcheckd"]["networks"] == ["inside"]
-    assert document["networks"]["inside"]["internal"]
+    published = {name for name, service in document["services"].items() if "ports" in service}
+    outside = {name for name, network in document["networks"].items() if not (network or {}).get("internal")}
+    reaching = {name for name, service in document["services"].items() if outside & set(service["networks"])}
+    assert (published, outside, reaching) == ({"proxy"}, {"outside"}, {"proxy"})
+
+
+def test_who_shares_a_network_with_the_cluster_or_the_database() -> None:
+    services = files.load_compose()["services"]
+    members = {
+        network: {name for name, service in services.items() if network in service["networks"]}
+        for network in ("cluster", "database")
+    }
+    assert members == {
+        "cluster": {"gradcheckd", "scheduler", "worker"},
+        "database": {"gradcheckd", "postgres"},
+    }

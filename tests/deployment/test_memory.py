@@ -17,7 +17,9 @@ IMAGE = 2**30
 def estimate_needed_bytes(environment: dict[str, str]) -> float:
     """Bytes of all workers: loaded, with as many checks as may run, what waits for them, and answers that are sent."""
     fields = {
-        name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and value.isdigit()
     }
     settings = Settings.model_validate(Settings().model_dump() | {name: int(value) for name, value in fields.items()})
     checks = 1.25 * (settings.max_checks * settings.max_bytes + settings.max_small_checks * MAX_SMALL_BYTES)
@@ -38,6 +40,16 @@ def test_as_much_as_may_run_fits(environment: dict[str, str], memory: int) -> No
     assert estimate_needed_bytes(environment) <= memory
     workers = environment["WEB_CONCURRENCY"]
     assert estimate_needed_bytes({"WEB_CONCURRENCY": workers}) > memory, "so the defaults have to be lowered"
+
+
+def test_the_runner_of_jobs_fits_beside_that() -> None:
+    environment = OF_IMAGE | SERVICE["environment"]
+    job = 1.25 * int(environment["GRADCHECKD_MAX_BYTES"])
+    runner = LOADED + int(environment["GRADCHECKD_MAX_RUNNING_JOBS"]) * job
+    assert environment["GRADCHECKD_JOB_PROCESSES"] == "1", "the runner computes by itself, or on the cluster"
+    memory = files.parse_bytes(SERVICE["mem_limit"])
+    assert estimate_needed_bytes(environment) + runner <= memory
+    assert estimate_needed_bytes(environment | {"WEB_CONCURRENCY": "3"}) + runner > memory, "three workers do not fit"
 
 
 def test_each_variable_of_the_image_is_a_setting() -> None:
