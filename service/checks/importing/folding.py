@@ -46,7 +46,7 @@ def check_result_size(call: NodeCall, *shapes: Sequence[int]) -> None:
     for shape in shapes:
         if len(shape) > call.limits.dimensions or math.prod(shape) > call.limits.elements:
             raise LimitError(
-                f"a constant would have more than {call.limits.elements} elements, or more than "
+                f"a tensor would have more than {call.limits.elements} elements, or more than "
                 f"{call.limits.dimensions} dimensions"
             )
 
@@ -295,9 +295,28 @@ def _fold_trilu(call: NodeCall, arrays: Any) -> Sequence[Array]:
 
 @_fold("CumSum")
 def _fold_cumsum(call: NodeCall, arrays: Any) -> Sequence[Array]:
-    if call.attributes.get("exclusive") or call.attributes.get("reverse"):
-        raise OperatorUseError("has constants with exclusive or reverse; that is not taken")
-    return [np.cumsum(arrays[0], axis=int(arrays[1].reshape(()))).astype(arrays[0].dtype)]
+    axis = normalize_axis(int(arrays[1].reshape(())), arrays[0].ndim)
+    source = np.flip(arrays[0], axis) if call.attributes.get("reverse") else arrays[0]
+    total = np.cumsum(source, axis=axis).astype(source.dtype)
+    if call.attributes.get("exclusive"):
+        total = total - source
+    return [np.flip(total, axis) if call.attributes.get("reverse") else total]
+
+
+@_fold("Pad")
+def _fold_pad(call: NodeCall, arrays: Any) -> Sequence[Array]:
+    array, pads = arrays[0], call.get_integers(1, "pads") if call.opset >= 11 else call.attributes["pads"]
+    axes = call.get_integers(3, "axes") if call.opset >= 18 else None
+    axes = list(range(array.ndim)) if axes is None else normalize_axes(axes, array.ndim)
+    if call.attributes.get("mode", "constant") != "constant" or pads is None or len(pads) != 2 * len(axes):
+        raise OperatorUseError("needs two pads for each axis, and the mode constant, for constants")
+    if min(pads, default=0) < 0:
+        raise OperatorUseError("has constants with negative pads; that is not taken")
+    widths = {axis: (pads[i], pads[i + len(axes)]) for i, axis in enumerate(axes)}
+    pairs = [widths.get(axis, (0, 0)) for axis in range(array.ndim)]
+    check_result_size(call, [length + sum(pair) for length, pair in zip(array.shape, pairs, strict=True)])
+    fill = call.attributes.get("value") if call.opset < 11 else arrays[2] if len(arrays) > 2 else None
+    return [np.pad(array, pairs, constant_values=0 if fill is None else np.asarray(fill).reshape(()).item())]
 
 
 @_fold("NonZero")
@@ -336,11 +355,11 @@ def _fold_reduction(call: NodeCall, arrays: Any) -> Sequence[Array]:
 
 @_fold("ArgMax", "ArgMin")
 def _fold_extremum(call: NodeCall, arrays: Any) -> Sequence[Array]:
-    if call.attributes.get("select_last_index"):
-        raise OperatorUseError("has constants with select_last_index; that is not taken")
     find = np.argmax if call.operator == "ArgMax" else np.argmin
     axis = call.get_axis("axis", arrays[0].ndim, 0)
-    return [np.asarray(find(arrays[0], axis=axis, keepdims=bool(call.attributes.get("keepdims", 1))))]
+    is_last, keep = bool(call.attributes.get("select_last_index")), bool(call.attributes.get("keepdims", 1))
+    found = np.asarray(find(np.flip(arrays[0], axis) if is_last else arrays[0], axis=axis, keepdims=keep))
+    return [arrays[0].shape[axis] - 1 - found if is_last else found]
 
 
 def find_slices(call: NodeCall, shape: Sequence[int]) -> list[slice]:

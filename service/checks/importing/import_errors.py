@@ -19,7 +19,15 @@ class OperatorUseError(ModelFileError):
 
 
 class LimitError(Exception):
-    """A limit that the model exceeds as a whole."""
+    """A limit that the model exceeds as a whole.
+
+    Attributes
+    ----------
+    node
+        Operator and name of the node at which it does; empty outside of nodes.
+    """
+
+    node: str = ""
 
 
 class UnsupportedOperatorError(ModelFileError):

@@ -4,6 +4,7 @@ Nothing of the file is executed: its operators become nodes of the service, and 
 the limits of a request.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +22,14 @@ from service.checks.importing import operators
 from service.checks.importing.graph_writer import GraphParts, GraphWriter
 from service.checks.importing.import_errors import LimitError, ModelFileError
 from service.checks.importing.import_options import PROJECTION, ImportOptions
-from service.checks.importing.interpreter import Interpreter, list_needed_nodes, list_read_names
+from service.checks.importing.interpreter import Interpreter, list_needed_nodes, list_outputs, list_read_names
 from service.checks.importing.losses import build_loss
 from service.checks.importing.model_file import ModelFile, read_model_file
 from service.checks.importing.model_inputs import DrawnElements, draw_input
-from service.checks.importing.naming import clean_name
+from service.checks.importing.naming import clean_name, make_value_name
 from service.checks.importing.random_values import ValueSource
 from service.checks.importing.scope import NodePlace, ValueScope
-from service.checks.importing.values import Known, Missing, Value
+from service.checks.importing.values import Missing, Symbol, Value
 
 assert operators  # its modules register the operators
 
@@ -97,7 +98,9 @@ def _encode(tensor: Tensor) -> Any:
     if tensor.array.size > _MAX_NESTED_ELEMENTS:
         return encode_tensor(tensor.array, "b64", tensor.datatype)
     numbers = tensor.array if tensor.datatype.kind != "float" else tensor.array.astype(np.float64)
-    return {"datatype": tensor.datatype.name, "shape": list(tensor.array.shape), "data": numbers.tolist()}
+    # Nested lists have no shape where an axis has the length 0.
+    data: Any = numbers.tolist() if numbers.size else []
+    return {"datatype": tensor.datatype.name, "shape": list(tensor.array.shape), "data": data}
 
 
 def import_model(content: bytes, options: ImportOptions, limits: Limits | None = None) -> ImportedModel:
@@ -156,7 +159,7 @@ class _ModelImport:
                 raise errors.to_request_error(self._advise())
             return self._finish(targets)
         except LimitError as error:
-            detail = f"{error}. {SMALLER_MODEL_REMEDY}"
+            detail = f"{error}{f', at {error.node}' if error.node else ''}. {SMALLER_MODEL_REMEDY}"
             raise InvalidRequestError([error_at(detail, "graph")], "over-budget") from None
         except ModelFileError as error:
             errors.add(error, ("graph",))
@@ -179,8 +182,10 @@ class _ModelImport:
         wanted = self._options.loss
         if wanted in names:
             return [wanted]
-        if cleaned := [name for name in names if clean_name(name) == wanted]:
-            return cleaned[:1]
+        for node in self._graph.node:
+            for name in filter(None, node.output):
+                if clean_name(make_value_name(node, name)) == wanted:
+                    return [name]
         raise InvalidRequestError([error_at(f"loss: {describe_unknown('value', wanted, names[-20:])}")])
 
     def _define_leaves(self, targets: Sequence[str]) -> None:
@@ -189,8 +194,13 @@ class _ModelImport:
         for position in list_needed_nodes(self._graph.node, targets):
             needed |= list_read_names(self._graph.node[position])
         self._interpreter.define_initialisers(self._graph, self._scope, "weight", needed)
-        drawn = DrawnElements(self._limits)
+        self._scope.produced = list_outputs(self._graph.node)
+        drawn, names = DrawnElements(self._limits), set[str]()
         for position, value in enumerate(self._graph.input):
+            if value.name in names:
+                error = ModelFileError(f"two inputs are named {quote_name(value.name)}")
+                self._interpreter.errors.add(error, ("graph", "input", position))
+            names.add(value.name)
             if value.name not in needed or value.name in self._scope.values:
                 continue
             try:
@@ -206,9 +216,10 @@ class _ModelImport:
         outputs: list[tuple[str, Value]] = []
         for name in targets:
             value = self._scope.find(name) if name in self._scope.values else None
-            if value is None or isinstance(value, Missing):
+            if value is None or (isinstance(value, Missing) and not value.reason):
                 raise ModelFileError(f"the output {quote_name(name)} is made by no node")
-            outputs.append((name, value))
+            if not isinstance(value, Missing):
+                outputs.append((name, value))
         loss, description = build_loss(self._writer, outputs, self._source)
         parts = self._writer.finish(loss)
         names = {name: parts.names[id(value)] for name, value in outputs if id(value) in parts.names}
@@ -216,21 +227,25 @@ class _ModelImport:
 
     def _advise(self) -> str:
         """Name the last value that was imported, which a check may take alone."""
-        wanted = [name for node in self._graph.node for name in node.output]
-        done = [
-            name for name in wanted
-            if (value := self._scope.values.get(name)) is not None and not isinstance(value, Known | Missing)
-        ]  # fmt: skip
+        counts = Counter(name for node in self._graph.node for name in node.output)
+        done = [name for name, count in counts.items() if count == 1 and self._is_computed(name)]
         return (
             f"The part of the model up to {quote_name(done[-1])} can be checked alone: loss={done[-1]}" if done else ""
         )
+
+    def _is_computed(self, name: str) -> bool:
+        """Return whether a value is the result of nodes."""
+        return isinstance(self._scope.values.get(name), Symbol)
 
 
 def _build_request(parts: GraphParts, outputs: Mapping[str, str], note: str) -> ImportedModel:
     fields: dict[str, Any] = {"model": {"nodes": parts.nodes}, "finite_difference": {"method": "auto"}}
     if not parts.weights:
-        floats = [name for name in parts.drawn_names if parts.tensors[name].datatype.kind == "float"]  # pyright: ignore[reportOptionalMemberAccess]
-        fields["with_respect_to"] = floats
+        if not parts.judged_inputs:
+            raise ModelFileError(
+                "no gradient flows through integers and truth values: there is nothing to differentiate"
+            )
+        fields["with_respect_to"] = parts.judged_inputs
     return ImportedModel(parts.tensors, parts.weights, fields, outputs, note)
 
 
@@ -250,12 +265,22 @@ def _validate(imported: ImportedModel, limits: Limits) -> None:
         parse_problem(body, limits, model_language.parse_check_request)
     except InvalidRequestError as error:
         # Its places are those of the request, which the client has not.
-        errors = [error_at(f"becomes a request that is refused: {_describe(entry)}", "graph") for entry in error.errors]
+        nodes = imported.fields["model"]["nodes"]
+        errors = [
+            error_at(f"becomes a request that is refused: {_describe(entry, nodes)}", "graph") for entry in error.errors
+        ]
         raise InvalidRequestError(errors, error.reason) from None
 
 
-def _describe(entry: PlacedError) -> str:
-    return f"{entry['pointer']}: {entry['detail']}" if entry["pointer"] else entry["detail"]
+def _describe(entry: PlacedError, nodes: Sequence[Mapping[str, Any]]) -> str:
+    """Return an error with the node or the tensor of its place by name."""
+    section, _, rest = entry["pointer"].removeprefix("/").partition("/")
+    position, _, attribute = rest.removeprefix("nodes/").partition("/")
+    if section == "model" and position.isdecimal() and int(position) < len(nodes):
+        name = quote_name(nodes[int(position)]["name"])
+        place = "" if name in entry["detail"] else f"node {name} ({nodes[int(position)]['op']}): "
+        return f"{place}{attribute} {entry['detail']}" if attribute else f"{place}{entry['detail']}"
+    return f"{quote_name(rest)}: {entry['detail']}" if rest else entry["detail"]
 
 
 def _to_raw(tensor: Tensor) -> RawTensor:

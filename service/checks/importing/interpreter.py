@@ -21,6 +21,7 @@ from service.checks.importing.import_errors import (
     UnsupportedOperatorError,
 )
 from service.checks.importing.model_file import DEFAULT_DOMAINS, ModelFile, find_function_opset
+from service.checks.importing.naming import make_value_name, name_anonymous_initialisers
 from service.checks.importing.operator_registry import Handler, NodeCall, as_list, find_handler
 from service.checks.importing.scope import NodePlace, Slot, ValueScope
 from service.checks.importing.stored_tensors import read_tensor
@@ -74,6 +75,9 @@ class Interpreter:
             for name, value in zip(node.output, results, strict=False):
                 if name:
                     place.scope.define(name, _name_value(value, name))
+        except LimitError as error:
+            error.node = error.node or f"{node.op_type} {quote_name(_get_node_name(node))}"
+            raise
         except ModelFileError as error:
             self._record_error(error, node, place)
             for name in filter(None, node.output):
@@ -81,7 +85,7 @@ class Interpreter:
 
     def _record_error(self, error: ModelFileError, node: onnx.NodeProto, place: NodePlace) -> None:
         inside = f", inside the function {place.functions[-1][1]}" if place.functions else ""
-        name = node.name or next(iter(node.output), "")
+        name = _get_node_name(node)
         if isinstance(error, UnsupportedOperatorError):
             self.errors.add(UnsupportedOperatorError(error.operator, f"{error.reason}{inside}"), place.path, name)
         else:
@@ -91,6 +95,9 @@ class Interpreter:
     def _compute(self, node: onnx.NodeProto, place: NodePlace) -> Sequence[Slot]:
         """Return the values of the outputs of a node."""
         inputs = [place.scope.find(name) if name else None for name in node.input]
+        for value in inputs:
+            if isinstance(value, Missing) and value.reason:
+                raise OperatorUseError(f"reads {value.reason}; that is not taken")
         attributes = self.read_attributes(node.attribute, place)
         function = self.file.functions.get((node.domain, node.op_type))
         if function is not None:
@@ -98,7 +105,8 @@ class Interpreter:
         if node.domain not in DEFAULT_DOMAINS:
             raise UnsupportedOperatorError(
                 f"{node.domain}.{node.op_type}",
-                "is of another domain than that of ONNX, and the file has no function of that name",
+                "is of another domain than that of ONNX, and the file has no function of that name: export without "
+                "fused operators, or with that function",
             )
         attributes = _add_defaults(node.op_type, place.opset, attributes)
         if node.op_type in CONTROL_OPERATORS:
@@ -109,7 +117,7 @@ class Interpreter:
             call = NodeCall(node.op_type, values, attributes, len(node.output), place.opset, self.writer)
             first_node = self.writer.node_count
             results = _call_control(self, call, place)
-            self._name_results(node.output, results, first_node, place)
+            self._name_results(node, results, first_node, place)
             return results
         return self._compute_operator(node, inputs, attributes, place)
 
@@ -129,8 +137,11 @@ class Interpreter:
             first_node = self.writer.node_count
             self.writer.base_name = _make_base_name(node, place)
             results = _call_handler(handler, call)
-            self._name_results(node.output, results, first_node, place)
+            self._name_results(node, results, first_node, place)
             return results
+        if folder is not None and all(isinstance(value, Known) and value.origin != "drawn" for value in values):
+            # Initialisers of floats are weights, but here, as in a Range, they are constants.
+            return self._fold(call, folder)
         function = find_function(node, place.opset, make_function_inputs(values))
         if function is None:
             reason = (
@@ -173,22 +184,30 @@ class Interpreter:
         if len(inputs) > len(function.input):
             raise OperatorUseError(f"has {len(inputs)} inputs; the function takes {len(function.input)}")
         padded = [*inputs, *[None] * (len(function.input) - len(inputs))]
-        scope = ValueScope(dict(zip(function.input, padded, strict=True)))
+        scope = ValueScope(dict(zip(function.input, padded, strict=True)), produced=list_outputs(function.node))
         defaults = self.read_attributes(function.attribute_proto, place)
         opset = find_function_opset(function, place.opset)
-        inner = NodePlace(scope, opset, place.path, (*place.functions, key), {**defaults, **attributes}, is_inner=True)
+        inner = NodePlace(
+            scope,
+            opset,
+            place.path,
+            (*place.functions, key),
+            {**defaults, **attributes},
+            is_inner=True,
+            call_name=_make_base_name(node, place),
+        )
         first_node = self.writer.node_count
         wanted = [formal for formal, name in zip(function.output, node.output, strict=False) if name]
         self.run_nodes(function.node, wanted, inner)
         results = [scope.find(name) if name in wanted else None for name in function.output]
-        self._name_results(node.output, results, first_node, place)
+        self._name_results(node, results, first_node, place)
         return results
 
-    def _name_results(self, names: Iterable[str], results: Iterable[Slot], first_node: int, place: NodePlace) -> None:
+    def _name_results(self, node: onnx.NodeProto, results: Iterable[Slot], first_node: int, place: NodePlace) -> None:
         """Name the results of the nodes since a position after the outputs of a node of the file."""
-        for name, value in zip(names, results, strict=False):
+        for name, value in zip(node.output, results, strict=False):
             if name and isinstance(value, Symbol):
-                self.writer.rename(value, place.make_name(name), first_node)
+                self.writer.rename(value, place.make_name(make_value_name(node, name)), first_node)
 
     def read_attributes(self, attributes: Iterable[onnx.AttributeProto], place: NodePlace) -> dict[str, Any]:
         """Return attributes by name; those that refer to a function's own have its values."""
@@ -225,6 +244,7 @@ class Interpreter:
         self.define_initialisers(graph, scope, origin="constant")
         for formal, value in zip(graph.input, inputs, strict=True):
             scope.define(formal.name, value)
+        scope.produced = list_outputs(graph.node)
         names = [output.name for output in graph.output]
         self.run_nodes(graph.node, names, replace(place, scope=scope, is_inner=True))
         return [scope.find(name) for name in names]
@@ -234,23 +254,29 @@ class Interpreter:
     ) -> None:
         """Define the initialisers of a graph: floats are weights, or constants in a graph inside a node.
 
-        Those that nobody needs are not read. Errors are collected.
+        Minus infinity makes a constant mask of them. Those that nobody needs are not read. Errors are collected.
         """
-        if graph.sparse_initializer:
-            self.errors.add(ModelFileError("the graph has sparse initialisers; save dense ones"), ("graph",))
+        for position, sparse in enumerate(graph.sparse_initializer[:1]):
+            text = f"the tensor {quote_name(sparse.values.name)} is sparse (sparse_initializer); save it as a dense one"
+            self.errors.add(ModelFileError(text), ("graph", "sparse_initializer", position))
+        names = name_anonymous_initialisers(graph)
         for position, tensor in enumerate(graph.initializer):
             if needed is not None and tensor.name not in needed:
                 continue
             try:
                 array, datatype = read_tensor(tensor, self.limits, tensor.name)
-                kind = origin if array.dtype.kind == "f" else "constant"
-                scope.define(tensor.name, Known(array, tensor.name, datatype, kind))
+                kind = origin if array.dtype.kind == "f" and not np.isneginf(array).any() else "constant"
+                scope.define(tensor.name, Known(array, names.get(tensor.name, tensor.name), datatype, kind))
             except ModelFileError as error:
                 self.errors.add(error, ("graph", "initializer", position))
                 scope.values.setdefault(tensor.name, MISSING)
 
 
-def _call_handler(handler: Handler, call: NodeCall) -> list[Value | None]:
+def _get_node_name(node: onnx.NodeProto) -> str:
+    return node.name or next(iter(node.output), "")
+
+
+def _call_handler(handler: Handler, call: NodeCall) -> list[Slot]:
     try:
         return as_list(handler(call))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
@@ -310,7 +336,7 @@ def _name_value(value: Slot, name: str) -> Slot:
 
 
 def _make_base_name(node: onnx.NodeProto, place: NodePlace) -> str:
-    return place.make_name(next(filter(None, node.output), node.op_type))
+    return place.make_name(make_value_name(node, next(filter(None, node.output), node.op_type)))
 
 
 def list_needed_nodes(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[int]:
@@ -321,6 +347,11 @@ def list_needed_nodes(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -
             needed.append(position)
             wanted.update(list_read_names(nodes[position]))
     return needed[::-1]
+
+
+def list_outputs(nodes: Iterable[onnx.NodeProto]) -> frozenset[str]:
+    """Return the names of all outputs of some nodes."""
+    return frozenset(name for node in nodes for name in node.output)
 
 
 def list_read_names(node: onnx.NodeProto) -> set[str]:

@@ -1,5 +1,6 @@
 """The loss of an imported model: one number, made from its outputs."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,17 +15,22 @@ def build_loss(writer: GraphWriter, outputs: Sequence[tuple[str, Value]], source
     """Return the loss and a description of it.
 
     One output of one element is the loss itself. Each of all others is multiplied by a random cotangent and summed, and
-    the sums are added. Outputs that no derivative is taken of, integers and constants, do not count.
+    the sums are added. Outputs that no derivative is taken of do not count: integers, constants, and those without
+    elements.
 
     Raises
     ------
     ModelFileError
         No output depends on an input of floats or on a weight.
     """
-    counted = [(name, value) for name, value in outputs if value.is_float and not _is_constant(value)]
+    counted = [
+        (name, value)
+        for name, value in outputs
+        if value.is_float and not _is_constant(value) and math.prod(value.shape)
+    ]
     if not counted:
         raise ModelFileError(
-            "no output depends on an input of floats or on a weight: there is nothing to differentiate"
+            "no output with elements depends on an input of floats or on a weight: there is nothing to differentiate"
         )
     if len(counted) == 1 and _has_one_element(counted[0][1]):
         name, value = counted[0]
@@ -61,5 +67,9 @@ def _contract(writer: GraphWriter, name: str, value: Value, source: ValueSource)
     writer.base_name = name
     array = np.asarray(source.draw_floats(f"{name} cotangent", value.shape))
     cotangent = Known(array, f"{name}_cotangent", origin="constant")
+    shown = writer.get_shown_part(value) if isinstance(value, Symbol) else None
+    if shown is not None:
+        # Minus infinity has no derivative, and the low score in its place would hide all others.
+        value = writer.emit("where", [shown, value, 0.0])
     product = writer.emit("mul", [value, float(array) if array.ndim == 0 else cotangent])
     return writer.emit("sum", [product])

@@ -123,7 +123,7 @@ def _skip_scalar(content: bytes, position: int, end: int, wire_type: int) -> int
     if wire_type == _VARINT:
         return _read_varint(content, position, end)[1]
     if wire_type not in (_FIXED32, _FIXED64):
-        raise BrokenMessageError(f"a part of it has the unknown form {wire_type}")
+        raise BrokenMessageError("its bytes are not those of Protocol Buffers")
     position += 4 if wire_type == _FIXED32 else 8
     if position > end:
         raise BrokenMessageError("the file ends inside a number")

@@ -15,9 +15,9 @@ from schemas.problem_details import quote_name
 from service.checks.common.limits import Limits
 from service.checks.importing.graph_writer import GraphWriter, Operands
 from service.checks.importing.import_errors import OperatorUseError
-from service.checks.importing.values import Known, Symbol, Value
+from service.checks.importing.values import Known, Missing, Symbol, Value
 
-Results = Value | Sequence[Value | None]
+Results = Value | Sequence[Value | Missing | None]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,10 @@ class NodeCall:
     def emit(self, op_name: str, operands: Operands, **attributes: Any) -> Symbol:
         """Append a node, and return its result."""
         return self.writer.emit(op_name, operands, **attributes)
+
+    def emit_several(self, op_name: str, operands: Operands, **attributes: Any) -> dict[str, Symbol]:
+        """Append a node with several outputs, and return these by name."""
+        return self.writer.emit_several(op_name, operands, **attributes)
 
     def get_optional(self, position: int) -> Value | None:
         """Return an input; None if it is left out."""
@@ -121,7 +125,7 @@ class NodeCall:
             The model computes them, or they lie outside the axis.
         """
         value = self.get(position)
-        if isinstance(value, Symbol) or value.array.dtype.kind not in "iu":
+        if isinstance(value, Symbol) or value.kind != "index":
             raise OperatorUseError("needs indices that the file gives, or that are an input of integers")
         if value.redraw is not None:
             value.array, value.redraw = value.redraw(limit), None
@@ -132,6 +136,11 @@ class NodeCall:
             raise OperatorUseError(f"has indices outside its axis of length {limit}")
         wrapped = np.where(array < 0, array + limit, array)
         return value if np.array_equal(wrapped, value.array) else Known(wrapped, value.name, origin=value.origin)
+
+    def get_any_indices(self, position: int, limit: int) -> Value:
+        """Return indices as `get_indices` does, or integers that the model computes, such as an argmax."""
+        value = self.get(position)
+        return value if isinstance(value, Symbol) and value.kind == "index" else self.get_indices(position, limit)
 
     def get_number(self, position: int, what: str) -> float | None:
         """Return one number that the file must give; None if it is left out."""
@@ -227,6 +236,6 @@ def list_operators() -> list[str]:
     return sorted(_OPERATORS)
 
 
-def as_list(results: Results) -> list[Value | None]:
+def as_list(results: Results) -> list[Value | Missing | None]:
     """Return results as a list."""
     return [results] if isinstance(results, Known | Symbol) else list(results)

@@ -13,10 +13,21 @@ Slot = Value | Missing | None
 
 @dataclass
 class ValueScope:
-    """Values by name; a graph within another one knows those of that one too."""
+    """Values by name; a graph within another one knows those of that one too.
+
+    Attributes
+    ----------
+    values
+        Values so far.
+    parent
+        Values of the graph around this one; None for the outermost.
+    produced
+        Names of the outputs of all nodes of the graph.
+    """
 
     values: dict[str, Slot] = field(default_factory=dict[str, Slot])
     parent: "ValueScope | None" = None
+    produced: frozenset[str] = frozenset()
 
     def find(self, name: str) -> Slot:
         """Return a value.
@@ -30,6 +41,11 @@ class ValueScope:
         while scope is not None:
             if name in scope.values:
                 return scope.values[name]
+            if name in scope.produced:
+                raise OperatorUseError(
+                    f"reads {quote_name(name)}, which this node or a later one makes: the nodes form a cycle, "
+                    "or are not in order"
+                )
             scope = scope.parent
         raise OperatorUseError(
             f"reads {quote_name(name)}, which is no input, no initialiser and no output of a node before it"
@@ -66,6 +82,8 @@ class NodePlace:
         Attributes of the innermost function.
     is_inner
         True if the node lies in a function, or in a graph of another node.
+    call_name
+        Name of the call of the innermost function; empty outside of functions.
     """
 
     scope: ValueScope
@@ -74,7 +92,8 @@ class NodePlace:
     functions: tuple[tuple[str, str], ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
     is_inner: bool = False
+    call_name: str = ""
 
     def make_name(self, name: str) -> str:
-        """Make the name of a value, which those of a function bear its name before theirs."""
-        return f"{self.functions[-1][1]}_{name}" if self.functions else name
+        """Make the name of a value: within a function, that of the call stands before it."""
+        return f"{self.call_name}/{name}" if self.call_name else name

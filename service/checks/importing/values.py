@@ -1,6 +1,6 @@
 """Values of a file during its import: known numbers, and results of nodes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +9,8 @@ from schemas.datatype import DATATYPES, Array, Datatype
 Shape = tuple[int, ...]
 Section = Literal["tensors", "weights"]
 Origin = Literal["constant", "weight", "drawn"]
+Kind = Literal["float", "index", "bool"]
+_KINDS: Mapping[str, Kind] = {"f": "float", "b": "bool"}
 
 
 @dataclass(eq=False)
@@ -42,9 +44,14 @@ class Known:
         return self.array.shape
 
     @property
+    def kind(self) -> Kind:
+        """Return the kind of the numbers."""
+        return _KINDS.get(self.array.dtype.kind, "index")
+
+    @property
     def is_float(self) -> bool:
         """Return whether the numbers are floats."""
-        return self.array.dtype.kind == "f"
+        return self.kind == "float"
 
     @property
     def wire_datatype(self) -> Datatype:
@@ -64,20 +71,41 @@ class Symbol:
         Name in the file, or one made from it.
     shape
         Shape.
+    kind
+        Kind of the numbers.
+    owner
+        Result of the node whose output this is, for a node with several; None for the result itself.
+    output
+        Name of the output; empty without an owner.
     """
 
     name: str
     shape: Shape
+    kind: Kind = "float"
+    owner: "Symbol | None" = None
+    output: str = ""
 
     @property
     def is_float(self) -> bool:
-        """Return whether the numbers are floats: those of all nodes are."""
-        return True
+        """Return whether the numbers are floats."""
+        return self.kind == "float"
 
 
+@dataclass(frozen=True)
 class Missing:
-    """A value that an error has left without a meaning; nodes that read it are passed over."""
+    """A value without a meaning.
+
+    Attributes
+    ----------
+    reason
+        Noun phrase for a value that the import does not take, such as "the indices of a pool": a node that reads it
+        is refused. Empty for one that another error has left: nodes that read it are passed over.
+    """
+
+    reason: str = ""
 
 
 MISSING = Missing()
+MASKED_SCORE = -1e30
+"""Score in place of minus infinity: its exponential is 0 as well, and so is that of its difference to any score."""
 Value = Known | Symbol

@@ -2,7 +2,6 @@
 
 import math
 
-from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import (
     NodeCall,
     Results,
@@ -10,6 +9,7 @@ from service.checks.importing.operator_registry import (
     register_operator,
     register_pointwise,
 )
+from service.checks.importing.operators.shape import reshape
 from service.checks.importing.values import Value
 
 register_pointwise(Relu="relu", Sigmoid="sigmoid", Tanh="tanh", Mish="mish", HardSwish="hardswish")
@@ -37,13 +37,19 @@ def _import_leaky_relu(call: NodeCall) -> Results:
 
 @register_operator("PRelu")
 def _import_prelu(call: NodeCall) -> Results:
-    return apply_prelu(call, call.get(0), call.get(1))
-
-
-def apply_prelu(call: NodeCall, value: Value, slope: Value | float) -> Value:
-    """Return max(x, 0) + slope min(x, 0)."""
+    value, slope = call.get(0), call.get(1)
+    rank, count = len(value.shape), math.prod(slope.shape)
+    padded = (*[1] * (rank - len(slope.shape)), *slope.shape)
+    if count == 1 or (rank > 1 and padded == (1, value.shape[1], *[1] * (rank - 2))):
+        return call.emit("prelu", [value, reshape(call, slope, [count])])
+    # A slope for each element: max(x, 0) + slope min(x, 0).
     negative = call.emit("mul", [slope, call.emit("minimum", [value, 0.0])])
     return call.emit("add", [call.emit("relu", [value]), negative])
+
+
+@register_operator("ThresholdedRelu")
+def _import_thresholded_relu(call: NodeCall) -> Results:
+    return call.emit("threshold", [call.get(0)], threshold=float(call.attributes["alpha"]), value=0.0)
 
 
 @register_operator("Elu")
@@ -110,9 +116,9 @@ def _import_softmax(call: NodeCall) -> Results:
 
 @register_operator("Shrink")
 def _import_shrink(call: NodeCall) -> Results:
-    bias, bound = float(call.attributes["bias"]), float(call.attributes["lambd"])
-    if bias != bound:
-        raise OperatorUseError("jumps where its bias is not its lambd; that is not taken")
-    # x - clamp(x, -lambd, lambd) moves the rest towards zero.
-    value = call.get(0)
-    return call.emit("sub", [value, call.emit("clamp", [value], min=-bound, max=bound)])
+    value, bias, bound = call.get(0), float(call.attributes["bias"]), float(call.attributes["lambd"])
+    if bound >= 0 and bias in (0, bound):
+        return call.emit("softshrink" if bias else "hardshrink", [value], lambd=bound)
+    # It jumps: x + bias below -lambd, x - bias above lambd, and 0 between.
+    upper = call.emit("where", [call.emit("gt", [value, bound]), call.emit("sub", [value, bias]), 0.0])
+    return call.emit("where", [call.emit("lt", [value, -bound]), call.emit("add", [value, bias]), upper])

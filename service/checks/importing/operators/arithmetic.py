@@ -1,28 +1,25 @@
 """Arithmetic with broadcasting, elementary functions, and conversions between types."""
 
 import math
-from typing import cast
 
 import numpy as np
+from onnx import TensorProto
 
-from service.checks.importing.folding import cast_array, check_result_size
-from service.checks.importing.graph_writer import to_number
+from service.checks.importing.folding import cast_array
 from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import NodeCall, Results, register_operator, register_pointwise
-from service.checks.importing.stored_tensors import FLOAT_TYPES
-from service.checks.importing.values import Known, Symbol, Value
+from service.checks.importing.stored_tensors import FLOAT_TYPES, INTEGER_TYPES, get_type_name
+from service.checks.importing.values import MASKED_SCORE, Known, Symbol, Value
 
 register_pointwise(Abs="abs", Cos="cos", Erf="erf", Exp="exp", Log="log", Neg="neg", Sin="sin", Sqrt="sqrt")
-register_pointwise(Floor="floor", Ceil="ceil", Round="round", Sign="sign")
+register_pointwise(Floor="floor", Ceil="ceil", Round="round", Sign="sign", Reciprocal="reciprocal")
 
 _BINARY = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
-MASKED_SCORE = -1e30
-"""Score in place of minus infinity: its exponential is 0 as well, and so is that of its difference to any score."""
 _VARIADIC = {"Sum": "add", "Max": "maximum", "Min": "minimum", "Mean": "add"}
 
 
 def require_floats(*values: Value) -> None:
-    """Refuse integers that an input has drawn, in the place of floats.
+    """Refuse integers and truth values in the place of floats.
 
     Raises
     ------
@@ -51,7 +48,14 @@ def _add_mask(call: NodeCall, value: Value, mask: Known) -> Value:
     rest = np.where(shown, mask.array, 0)
     total = call.emit("add", [value, Known(rest, mask.name, mask.datatype, mask.origin)]) if rest.any() else value
     origin = "drawn" if mask.origin == "drawn" else "constant"
-    return select(call, Known(shown, f"{mask.name}_shown", origin=origin), total, MASKED_SCORE)
+    return _hide(call, Known(shown, f"{mask.name}_shown", origin=origin), total)
+
+
+def _hide(call: NodeCall, shown: Value, scores: Value) -> Symbol:
+    """Return scores where a condition holds, and low ones in place of minus infinity elsewhere."""
+    hidden = select(call, shown, scores, MASKED_SCORE)
+    call.writer.mark_hidden_parts(hidden, shown)
+    return hidden
 
 
 @register_operator(*_VARIADIC)
@@ -74,11 +78,6 @@ def _import_mod(call: NodeCall) -> Results:
     return call.emit("fmod" if call.attributes.get("fmod", 0) else "remainder", [a, b])
 
 
-@register_operator("Reciprocal")
-def _import_reciprocal(call: NodeCall) -> Results:
-    return call.emit("div", [1.0, call.get(0)])
-
-
 @register_operator("Pow")
 def _import_pow(call: NodeCall) -> Results:
     base, exponent = call.get(0), call.get(1)
@@ -88,69 +87,79 @@ def _import_pow(call: NodeCall) -> Results:
             power = call.emit("pow", [base], exponent=float(first))
             shape = list(np.broadcast_shapes(base.shape, exponent.shape))
             return power if shape == list(base.shape) else call.emit("expand", [power], size=shape)
-    number = to_number(base) if isinstance(base, Known) else None
-    if number is not None and number > 0:
-        return call.emit("exp", [call.emit("mul", [exponent, math.log(number)])])
-    raise OperatorUseError("needs one constant number as its exponent, or as its base a positive one")
+    return call.emit("pow", [base, as_floats(exponent)])
+
+
+def as_floats(value: Value) -> Value:
+    """Return numbers as floats; those that a node computes as they are."""
+    if isinstance(value, Symbol) or value.is_float:
+        return value
+    value.redraw = None
+    return Known(value.array.astype(np.float64), value.name, origin=value.origin)
 
 
 @register_operator("Clip")
 def _import_clip(call: NodeCall) -> Results:
-    names = ("min", "max")
-    bounds = [
-        cast("float | None", call.attributes.get(name)) if call.opset < 11 else call.get_number(position, name)
-        for position, name in enumerate(names, 1)
-    ]
-    # Old versions have the largest float32 where they mean none.
-    low, high = (None if bound is None or abs(bound) > 3.4e38 else float(bound) for bound in bounds)
-    if low is None and high is None:
+    if call.opset < 11:
+        low, high = (_drop_largest(call.attributes.get(name)) for name in ("min", "max"))
+    else:
+        low, high = (_read_bound(call, position) for position in (1, 2))
+    numbers = [bound for bound in (low, high) if not isinstance(bound, Known | Symbol)]
+    if numbers == [None, None]:
         return call.get(0)
-    if low is not None and high is not None and low > high:
-        # ONNX takes the lower of both then: the result is constant.
-        raise OperatorUseError(f"has the min {low:g}, which is above its max {high:g}")
-    return call.emit("clamp", [call.get(0)], min=low, max=high)
+    if len(numbers) == 2:
+        return call.emit("clamp", [call.get(0)], min=low, max=high)
+    return call.emit("clamp", [call.get(0), low, high])
+
+
+def _read_bound(call: NodeCall, position: int) -> Value | float | None:
+    """Return a bound of a Clip: a number, or a value that the model computes or an input has."""
+    bound = call.get_optional(position)
+    if bound is None or isinstance(bound, Symbol) or (bound.origin == "drawn" and bound.is_float):
+        return bound
+    return _drop_largest(call.get_number(position, ("", "min", "max")[position]))
+
+
+def _drop_largest(bound: float | None) -> float | None:
+    """Return a bound; None for the largest float32, by which old versions mean none."""
+    return None if bound is None or abs(bound) > 3.4e38 else float(bound)
 
 
 @register_operator("Where")
 def _import_where(call: NodeCall) -> Results:
-    condition = call.get(0)
-    if not isinstance(condition, Known) or condition.array.dtype.kind != "b":
-        raise OperatorUseError("needs a condition that the file gives, or that is an input of truth values")
-    require_floats(call.get(1), call.get(2))
-    for position, shown in ((1, ~condition.array), (2, condition.array)):
-        if isinstance(_replace_masked(call.get(position)), float):
-            call.writer.hides_rows |= not shown.any(-1).all()
-    return select(call, condition, *(_replace_masked(call.get(position)) for position in (1, 2)))
+    condition, a, b = call.get(0), call.get(1), call.get(2)
+    if condition.kind != "bool":
+        raise OperatorUseError("needs truth values as its condition")
+    if a.kind == b.kind == "bool":
+        parts = [call.emit("logical_and", [condition, a]), call.emit("logical_and", [_negate(call, condition), b])]
+        return call.emit("logical_or", parts)
+    require_floats(a, b)
+    for masked, other, is_hidden in ((a, b, True), (b, a, False)):
+        if isinstance(masked, Known) and masked.array.size == 1 and np.isneginf(masked.array).all():
+            shown = _negate(call, condition) if is_hidden else condition
+            call.writer.hides_rows |= isinstance(shown, Symbol) or not shown.array.any(-1).all()
+            return _hide(call, shown, _keep_shape(call, masked, other))
+    return select(call, condition, a, b)
 
 
-def _replace_masked(value: Value) -> Value | float:
-    """Return a low score in place of a constant of minus infinity alone."""
-    if isinstance(value, Known) and value.array.size == 1 and np.isneginf(value.array).all():
-        return MASKED_SCORE
-    return value
+def _keep_shape(call: NodeCall, masked: Known, other: Value) -> Value:
+    """Return a value in the shape that another one of a single element gives it."""
+    shape = list(np.broadcast_shapes(masked.shape, other.shape))
+    return other if list(other.shape) == shape else call.emit("expand", [other], size=shape)
 
 
-def select(call: NodeCall, condition: Known, a: Value | float, b: Value | float) -> Value:
+def _negate(call: NodeCall, condition: Value) -> Value:
+    """Return where a condition does not hold."""
+    if isinstance(condition, Symbol):
+        return call.emit("logical_not", [condition])
+    return Known(~condition.array, f"{condition.name}_not", origin=condition.origin)
+
+
+def select(call: NodeCall, condition: Value, a: Value | float, b: Value | float) -> Symbol:
     """Return `a` where a condition holds, and else `b`."""
-    if condition.array.ndim == 0:
+    if isinstance(condition, Known) and condition.array.ndim == 0:
         condition = Known(condition.array.reshape(1), condition.name, origin=condition.origin)
     return call.emit("where", [condition, a, b])
-
-
-@register_operator("Equal", "IsNaN", "IsInf")
-def _import_finite_test(call: NodeCall) -> Results:
-    """Return false truth values: a check refuses a model with values that are not finite."""
-    values = call.get_all()
-    is_test = call.operator != "Equal" or any(
-        isinstance(value, Known) and value.array.size and np.isinf(value.array).all() for value in values
-    )
-    if not is_test:
-        raise OperatorUseError("compares floats that the model computes; that is not taken")
-    if call.writer.hides_rows:
-        raise OperatorUseError("looks for infinities behind a mask that hides all of a row; that is not taken")
-    shape = np.broadcast_shapes(*(value.shape for value in values))
-    check_result_size(call, shape)
-    return Known(np.zeros(shape, dtype=np.bool_), "constant")
 
 
 @register_operator("Identity", "OptionalGetElement")
@@ -172,12 +181,26 @@ def _import_cast(call: NodeCall) -> Results:
             return value
         return Known(cast_array(value.array, target), value.name)
     if isinstance(value, Symbol):
-        raise OperatorUseError("makes integers or truth values of floats that the model computes; that is not taken")
+        return _cast_computed(call, value, target)
     if value.array.dtype.kind in "iu" and target in (6, 7):
         return value
     value.redraw = None
     origin = "drawn" if value.origin == "drawn" else "constant"
     return Known(cast_array(value.array, target), value.name, origin=origin)
+
+
+def _cast_computed(call: NodeCall, value: Symbol, target: int) -> Value:
+    """Return values of a node as those of another kind."""
+    if target == TensorProto.BOOL:
+        return value if value.kind == "bool" else call.emit("ne", [value, 0.0])
+    if value.kind == "bool" and target in FLOAT_TYPES:
+        return call.emit("where", [value, 1.0, 0.0])
+    if value.kind == "index" and target in INTEGER_TYPES:
+        return value
+    raise OperatorUseError(
+        f"makes {get_type_name(target)} of values that the model computes; taken are truth values of any, and floats "
+        "of truth values"
+    )
 
 
 def _get_data_type(value: Known) -> int:

@@ -7,9 +7,11 @@ import numpy as np
 from schemas.datatype import Array
 from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import NodeCall, Results, register_operator
-from service.checks.importing.operators.arithmetic import MASKED_SCORE
 from service.checks.importing.operators.shape import take
-from service.checks.importing.values import Known, Value
+from service.checks.importing.values import MASKED_SCORE, Known, Symbol, Value
+
+_SCORES_OUTPUT = 4
+"""Number of outputs from which on the scores are one of them."""
 
 
 @dataclass
@@ -42,28 +44,71 @@ def _import_attention(call: NodeCall) -> Results:
     if past[0] is not None and past[1] is not None:
         key, value = (call.emit("cat", [[old, new]], dim=2) for old, new in zip(past, (key, value), strict=True))
     present = [key, value]
+    if key.shape[1] < 1 or query.shape[1] % key.shape[1]:
+        raise OperatorUseError(f"has {query.shape[1]} heads of queries, no multiple of the {key.shape[1]} of keys")
+    mask = _read_mask(call, query.shape[2], key.shape[2], 0 if past[0] is None else past[0].shape[2])
+    call.writer.has_low_scores |= not mask.allowed.all()
+    # ONNX looks for infinities behind low scores, which have taken their place.
+    call.writer.hides_rows |= not mask.allowed.any(-1).all()
+    if call.output_count < _SCORES_OUTPUT:
+        result: Value = _attend_at_once(call, query, key, value, mask)
+        return [_join_heads(call, result) if is_flat else result, *present][: call.output_count]
     key, value = (_repeat_heads(call, part, query.shape[1]) for part in (key, value))
     scores, captured = _compute_scores(call, query, key)
-    mask = _read_mask(call, query.shape[2], key.shape[2], 0 if past[0] is None else past[0].shape[2])
     if mask.added is not None:
         scores = call.emit("add", [scores, mask.added])
     if not mask.allowed.all():
-        scores = call.emit("where", [_make_known(call, mask.allowed, mask), scores, MASKED_SCORE])
+        shown = _make_known(call, mask.allowed, mask)
+        hidden = call.emit("where", [shown, scores, MASKED_SCORE])
+        call.writer.mark_hidden_parts(hidden, shown)
+        scores = hidden
     captured.append(scores)
     weights: Value = call.emit("softmax", [scores], dim=3)
     has_key: Array = np.asarray(mask.allowed.any(-1, keepdims=True))
-    # ONNX looks for infinities behind low scores, which have taken their place.
-    call.writer.hides_rows |= not has_key.all()
     if not has_key.all():
         # A query that may attend no key gets zeros.
         weights = call.emit("where", [_make_known(call, has_key, mask), weights, 0.0])
     captured.append(weights)
-    result: Value = call.emit("matmul", [weights, value])
-    if is_flat:
-        result = call.emit("permute", [result], dims=[0, 2, 1, 3])
-        result = call.emit("reshape", [result], shape=[*result.shape[:2], result.shape[2] * result.shape[3]])
-    results: list[Value | None] = [result, *present, captured[call.attributes.get("qk_matmul_output_mode", 0)]]
-    return results[: call.output_count]
+    product = call.emit("matmul", [weights, value])
+    return [
+        _join_heads(call, product) if is_flat else product,
+        *present,
+        captured[call.attributes.get("qk_matmul_output_mode", 0)],
+    ]
+
+
+def _join_heads(call: NodeCall, result: Value) -> Value:
+    """Return (batch, heads, length, size) as (batch, length, heads size)."""
+    batch, heads, length, size = result.shape
+    return call.emit(
+        "reshape", [call.emit("permute", [result], dims=[0, 2, 1, 3])], shape=[batch, length, heads * size]
+    )
+
+
+def _attend_at_once(call: NodeCall, query: Value, key: Value, value: Value, mask: _Mask) -> Symbol:
+    """Return the attention as one node, which has no scores as an output."""
+    scale, softcap = call.attributes.get("scale"), float(call.attributes.get("softcap") or 0)
+    attributes = {} if scale is None else {"scale": float(scale)}
+    allowed = None if mask.allowed.all() else _make_known(call, mask.allowed, mask)
+    if softcap > 0 or not mask.allowed.any(-1).all() or (allowed is not None and mask.added is not None):
+        # A query without keys gets zeros there.
+        keys = (_repeat_heads(call, part, query.shape[1]) for part in (key, value))
+        capped = {"softcap": softcap} if softcap > 0 else {}
+        return call.emit("windowed_attention", [query, *keys, allowed, mask.added], **attributes, **capped)
+    if key.shape[1] != query.shape[1]:
+        attributes["enable_gqa"] = True
+    lengths = query.shape[2], key.shape[2]
+    is_causal = allowed is not None and not mask.is_drawn and _is_causal(mask.allowed, lengths)
+    operands = [query, key, value, mask.added if allowed is None else None if is_causal else allowed]
+    if is_causal:
+        attributes["is_causal"] = True
+    return call.emit("scaled_dot_product_attention", operands, **attributes)
+
+
+def _is_causal(allowed: Array, lengths: tuple[int, int]) -> bool:
+    """Return whether a mask leaves each query the keys up to its own place."""
+    triangle: Array = np.tri(*lengths, dtype=np.bool_)
+    return np.broadcast_shapes(allowed.shape, lengths) == allowed.shape and bool((allowed == triangle).all())
 
 
 def _make_known(call: NodeCall, array: Array, mask: _Mask) -> Known:
@@ -87,8 +132,6 @@ def _repeat_heads(call: NodeCall, part: Value, heads: int) -> Value:
     """Return keys or values with each head for all queries that share it."""
     if part.shape[1] == heads:
         return part
-    if part.shape[1] < 1 or heads % part.shape[1]:
-        raise OperatorUseError(f"has {heads} heads of queries, no multiple of the {part.shape[1]} of keys")
     return take(call, part, 1, np.repeat(np.arange(part.shape[1]), heads // part.shape[1]))
 
 

@@ -1,4 +1,4 @@
-"""Convolutions and transposed convolutions over one or two axes."""
+"""Convolutions and transposed convolutions over one to three axes."""
 
 from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import NodeCall, Results, register_operator
@@ -26,9 +26,9 @@ def _import_conv(call: NodeCall) -> Results:
 
 
 def _check_axes(value: Value, weight: Value) -> None:
-    if len(value.shape) not in (3, 4) or len(weight.shape) != len(value.shape):
+    if len(value.shape) not in (3, 4, 5) or len(weight.shape) != len(value.shape):
         raise OperatorUseError(
-            f"takes an input (N, C, L) or (N, C, H, W) with a weight of as many axes; the shapes are "
+            f"takes an input (N, C, L), (N, C, H, W) or (N, C, D, H, W) with a weight of as many axes; the shapes are "
             f"{list(value.shape)}, {list(weight.shape)}"
         )
 
@@ -47,24 +47,33 @@ def _import_conv_transpose(call: NodeCall) -> Results:
         for length, size, stride, dilation in zip(value.shape[2:], weight.shape[2:], strides, dilations, strict=True)
     ]
     before, lengths = _find_output(call, value, full, strides, extra)
-    if rank == 1:
-        value = reshape(call, value, [*value.shape[:2], 1, value.shape[2]])
-        weight = reshape(call, weight, [*weight.shape[:2], 1, weight.shape[2]])
-    attributes = {"stride": [1] * (2 - rank) + strides, "dilation": [1] * (2 - rank) + dilations}
-    result: Value = call.emit(
-        "conv_transpose2d", [value, weight, bias], groups=int(call.attributes["group"]), **attributes
+    padding, added = (
+        before,
+        [start + length - (whole - start) for start, length, whole in zip(before, lengths, full, strict=True)],
     )
-    if rank == 1:
-        result = reshape(call, result, [*result.shape[:2], result.shape[3]])
+    limits = map(max, strides, dilations)
+    is_plain = all(0 <= number < limit for number, limit in zip(added, limits, strict=True))
+    if not is_plain:
+        padding, added = [0] * rank, [0] * rank
+    result: Value = call.emit(
+        f"conv_transpose{rank}d",
+        [value, weight, bias if is_plain else None],
+        stride=strides,
+        padding=padding,
+        output_padding=added,
+        groups=int(call.attributes["group"]),
+        dilation=dilations,
+    )
+    if is_plain:
+        return result
     # What lies behind the full result, or is cut off, no stride of the service can say.
     for axis, (start, length) in enumerate(zip(before, lengths, strict=True), 2):
         lack = start + length - result.shape[axis]
         if lack > 0:
-            if bias is not None:
-                raise OperatorUseError("is longer than its windows reach, with a bias; that is not taken")
             result = pad(call, result, {axis: (0, lack)})
         result = narrow(call, result, axis, start, length)
-    return result
+    # The bias reaches what lies behind, too.
+    return result if bias is None else call.emit("add", [result, reshape(call, bias, [*bias.shape, *[1] * rank])])
 
 
 def _find_output(

@@ -9,18 +9,22 @@ from service.checks.importing.folding import check_result_size
 from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import NodeCall, Results, normalize_axis, register_operator
 from service.checks.importing.operators.shape import narrow, pad, reshape
-from service.checks.importing.values import Known, Value
+from service.checks.importing.values import Known, Symbol, Value
 
 
 @register_operator("Gather")
 def _import_gather(call: NodeCall) -> Results:
     data = call.get(0)
     axis = call.get_axis("axis", len(data.shape), 0)
-    indices = call.get_indices(1, data.shape[axis] if data.shape else 1)
-    if indices.array.size == 0:
-        raise OperatorUseError("selects nothing; a tensor without elements is not taken")
+    indices = call.get_any_indices(1, data.shape[axis] if data.shape else 1)
     if axis == 0 and len(data.shape) == 2 and indices.shape:
         return call.emit("embedding", [indices, data])
+    if isinstance(indices, Symbol):
+        if len(indices.shape) != 1:
+            raise OperatorUseError("needs computed indices of one axis, or rows of a matrix")
+        return call.emit("index_select", [data, indices], dim=axis)
+    if indices.origin == "constant" and not indices.shape and data.shape:
+        return call.emit("select", [data], dim=axis, index=int(indices.array))
     flat = Known(indices.array.reshape(-1), indices.name, origin=indices.origin)
     chosen = call.emit("index_select", [data, flat], dim=axis)
     return reshape(call, chosen, [*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]])
@@ -30,7 +34,7 @@ def _import_gather(call: NodeCall) -> Results:
 def _import_gather_elements(call: NodeCall) -> Results:
     data = call.get(0)
     axis = call.get_axis("axis", len(data.shape), 0)
-    return call.emit("gather", [data, call.get_indices(1, data.shape[axis])], dim=axis)
+    return call.emit("gather", [data, call.get_any_indices(1, data.shape[axis])], dim=axis)
 
 
 @register_operator("GatherND")
@@ -77,8 +81,6 @@ def select_elements(call: NodeCall, sources: list[Value], positions: Array, shap
     check_result_size(call, shape)
     flat = [reshape(call, source, [math.prod(source.shape)]) for source in sources]
     joined = call.emit("cat", [flat], dim=0) if len(flat) > 1 else flat[0]
-    if positions.size == 0:
-        raise OperatorUseError("selects nothing; a tensor without elements is not taken")
     index = call.make_constant(positions.reshape(-1).astype(np.int64), "index")
     return reshape(call, call.emit("index_select", [joined, index], dim=0), shape)
 
@@ -91,8 +93,6 @@ def _import_compress(call: NodeCall) -> Results:
     kept = np.flatnonzero(condition)
     if axis is None:
         return select_elements(call, [data], kept, [len(kept)])
-    if kept.size == 0:
-        raise OperatorUseError("selects nothing; a tensor without elements is not taken")
     return call.emit(
         "index_select", [data, call.make_constant(kept, "index")], dim=normalize_axis(axis, len(data.shape))
     )

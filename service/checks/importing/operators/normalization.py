@@ -17,15 +17,12 @@ def _along_channels(call: NodeCall, value: Value, rank: int) -> Value:
 def _import_batch_norm(call: NodeCall) -> Results:
     value, scale, bias = call.get(0), call.get(1), call.get(2)
     mean, variance = (call.writer.mark_as_tensor(call.get(position)) for position in (3, 4))
-    epsilon, rank = float(call.attributes["epsilon"]), len(value.shape)
+    epsilon = float(call.attributes["epsilon"])
     if call.attributes.get("training_mode"):
         return _import_batch_statistics(call, mean, variance, epsilon)
     if call.output_count > 1:
         raise OperatorUseError("with running statistics as outputs is taken in training_mode alone")
-    centred = call.emit("sub", [value, _along_channels(call, mean, rank)])
-    factor = call.emit("mul", [scale, call.emit("rsqrt", [call.emit("add", [variance, epsilon])])])
-    scaled = call.emit("mul", [centred, _along_channels(call, factor, rank)])
-    return call.emit("add", [scaled, _along_channels(call, bias, rank)])
+    return call.emit("batch_norm", [value, scale, bias, mean, variance], training=False, eps=epsilon)
 
 
 def _import_batch_statistics(call: NodeCall, mean: Value, variance: Value, epsilon: float) -> Results:
@@ -74,7 +71,7 @@ def _import_instance_norm(call: NodeCall) -> Results:
     if len(value.shape) < 3:
         raise OperatorUseError(f"takes an input (N, C, ...); the shape is {list(value.shape)}")
     epsilon = float(call.attributes["epsilon"])
-    return call.emit("group_norm", [value, call.get(1), call.get(2)], num_groups=value.shape[1], eps=epsilon)
+    return call.emit("instance_norm", [value, call.get(1), call.get(2)], eps=epsilon)
 
 
 @register_operator("GroupNormalization")

@@ -9,8 +9,10 @@ from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import NodeCall, Results, register_operator
 from service.checks.importing.operators.shape import narrow, pad, reshape
 from service.checks.importing.operators.windows import Windows, read_windows
-from service.checks.importing.values import Value
+from service.checks.importing.values import Missing, Value
 
+_MOST_AXES = 3
+"""Most axes of a window that an op of the service has."""
 _LOWEST = -3.0e38
 """Padding below all numbers that a model computes with: float32 has none below -3.41e38."""
 
@@ -49,13 +51,15 @@ def _pad_to_windows(call: NodeCall, value: Value, windows: Windows, counts: list
 
 @register_operator("MaxPool")
 def _import_max_pool(call: NodeCall) -> Results:
-    if call.output_count > 1:
-        raise OperatorUseError("with indices as a second output is not taken")
+    return [_pool_maxima(call), Missing("the indices of a MaxPool")][: call.output_count]
+
+
+def _pool_maxima(call: NodeCall) -> Value:
     value, windows = call.get(0), _read_pool(call)
     counts = _count_windows(call, windows, value.shape[2:])
-    if len(counts) == 2 and _is_plain(windows) and not call.attributes.get("ceil_mode"):
+    if len(counts) <= _MOST_AXES and _is_plain(windows) and not call.attributes.get("ceil_mode"):
         return call.emit(
-            "max_pool2d",
+            f"max_pool{len(counts)}d",
             [value],
             kernel_size=windows.kernel,
             stride=windows.strides,
@@ -96,9 +100,9 @@ def _import_average_pool(call: NodeCall) -> Results:
     counts = _count_windows(call, windows, value.shape[2:])
     includes_pads = bool(call.attributes.get("count_include_pad"))
     is_dense = set(windows.dilations) == {1}
-    if len(counts) == 2 and _is_plain(windows) and is_dense and not call.attributes.get("ceil_mode"):
+    if len(counts) <= _MOST_AXES and _is_plain(windows) and is_dense and not call.attributes.get("ceil_mode"):
         return call.emit(
-            "avg_pool2d",
+            f"avg_pool{len(counts)}d",
             [value],
             kernel_size=windows.kernel,
             stride=windows.strides,
@@ -143,6 +147,35 @@ def _count_elements(windows: Windows, lengths: tuple[int, ...], counts: list[int
     return total
 
 
+@register_operator("MaxUnpool")
+def _import_max_unpool(call: NodeCall) -> Results:
+    """Write the undone pool: its indices count all elements of the pooled tensor, those of the service a plane's."""
+    value, indices, wanted = call.get(0), call.get_constant(1, "indices"), call.get_integers(2, "output_shape")
+    if len(value.shape) < 3 or indices is None or indices.shape != value.shape:
+        raise OperatorUseError("takes an input (N, C, ...), and indices of its shape")
+    windows = read_windows(call, tuple(call.attributes["kernel_shape"]), value.shape[2:])
+    lengths = [
+        (n - 1) * stride - before - behind + kernel
+        for n, stride, before, behind, kernel in zip(
+            value.shape[2:], windows.strides, windows.before, windows.behind, windows.kernel, strict=True
+        )
+    ]
+    size = math.prod([*value.shape[:2], *lengths])
+    if min(lengths) < 1 or (indices.size and not 0 <= indices.min() <= indices.max() < size):
+        raise OperatorUseError(f"has indices outside its result of shape {[*value.shape[:2], *lengths]}")
+    target = lengths if wanted is None else wanted[2:]
+    places = np.unravel_index(indices % max(1, math.prod(lengths)), lengths)
+    flat = np.ravel_multi_index(places, target)
+    return call.emit(
+        f"max_unpool{len(lengths)}d",
+        [value, call.make_constant(flat.astype(np.int64), "index")],
+        kernel_size=windows.kernel,
+        stride=windows.strides,
+        padding=windows.before,
+        output_size=list(target),
+    )
+
+
 @register_operator("LpPool")
 def _import_lp_pool(call: NodeCall) -> Results:
     value, windows, order = call.get(0), _read_pool(call), float(call.attributes["p"])
@@ -158,6 +191,9 @@ def _import_lrn(call: NodeCall) -> Results:
     alpha, beta, bias = (float(call.attributes[name]) for name in ("alpha", "beta", "bias"))
     if len(value.shape) < 2 or size < 1:
         raise OperatorUseError("takes an input (N, C, ...) and a positive size")
+    if size % 2 and len(value.shape) > 2:
+        return call.emit("local_response_norm", [value], size=int(size), alpha=alpha, beta=beta, k=bias)
+    # A window of even length reaches further behind, and that of PyTorch further in front.
     batch, channels = value.shape[:2]
     square = reshape(call, call.emit("mul", [value, value]), [batch, 1, channels, math.prod(value.shape[2:])])
     padded = pad(call, square, {2: ((size - 1) // 2, size // 2)})

@@ -1,4 +1,4 @@
-"""RNN, GRU and LSTM, unrolled: the nodes of each step one after the other."""
+"""RNN, GRU and LSTM: one node of the service, or unrolled in forms that PyTorch has not."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import NodeCall, Results, register_operator
 from service.checks.importing.operators.activation import apply_hard_sigmoid, apply_softplus, apply_softsign
+from service.checks.importing.operators.recurrent_layer import find_layer, run_layer
 from service.checks.importing.operators.shape import narrow, reshape
 from service.checks.importing.values import Value
 
@@ -149,6 +150,20 @@ def _import_recurrent(call: NodeCall) -> Results:
     directions = names.get(call.attributes.get("direction", "forward"), [])
     if len(directions) != call.get(2).shape[0]:
         raise OperatorUseError(f"has weights for {call.get(2).shape[0]} directions; it must be {len(directions)}")
+    activations = [_list_activation_names(call, index) for index in range(len(directions))]
+    op_name = find_layer(call, activations, steps)
+    if op_name is None:
+        result, *lasts = _run_steps(call, value, directions)
+    else:
+        result, *lasts = run_layer(call, op_name, value, directions)
+    if is_batch_first:
+        result = call.emit("permute", [result], dims=[2, 0, 1, 3])
+        lasts = [call.emit("transpose", [last], dim0=0, dim1=1) for last in lasts]
+    return [result, *lasts][: 3 if call.operator == "LSTM" else 2][: call.output_count]
+
+
+def _run_steps(call: NodeCall, value: Value, directions: list[bool]) -> list[Value]:
+    """Return the states of all steps, (L, directions, N, H), and the last ones, with the nodes of each step."""
     outputs: list[list[Value]] = []
     finals: list[State] = []
     for index, is_backward in enumerate(directions):
@@ -156,12 +171,8 @@ def _import_recurrent(call: NodeCall) -> Results:
         outputs.append(hidden_states)
         finals.append(final)
     joined = [call.emit("stack", [list(states)], dim=0) for states in zip(*outputs, strict=True)]
-    result: Value = call.emit("stack", [joined], dim=0)
-    lasts: list[Value] = [call.emit("stack", [[final[part] for final in finals]], dim=0) for part in (0, 1)]
-    if is_batch_first:
-        result = call.emit("permute", [result], dims=[2, 0, 1, 3])
-        lasts = [call.emit("transpose", [last], dim0=0, dim1=1) for last in lasts]
-    return [result, *lasts][: 3 if call.operator == "LSTM" else 2][: call.output_count]
+    result = call.emit("stack", [joined], dim=0)
+    return [result, *(call.emit("stack", [[final[part] for final in finals]], dim=0) for part in (0, 1))]
 
 
 def _run_direction(call: NodeCall, value: Value, index: int, *, is_backward: bool) -> tuple[list[Value], State]:
@@ -216,13 +227,18 @@ def _find_initial(call: NodeCall, index: int, position: int, batch: int, hidden:
 
 def _list_activations(call: NodeCall, index: int) -> list[Activation]:
     """Return the functions of one direction."""
+    names = _list_activation_names(call, index)
+    alphas, betas = (iter(call.attributes.get(f"activation_{name}") or []) for name in ("alpha", "beta"))
+    return [_make_activation(call, name, alphas, betas) for name in names]
+
+
+def _list_activation_names(call: NodeCall, index: int) -> list[str]:
+    """Return the names of the functions of one direction."""
     defaults = _DEFAULT_ACTIVATIONS[call.operator]
     count = len(defaults)
     names: list[str] = list(call.attributes.get("activations") or [])
     # ONNX declares defaults for both directions.
-    names = names[count * index : count * (index + 1)] or defaults
-    alphas, betas = (iter(call.attributes.get(f"activation_{name}") or []) for name in ("alpha", "beta"))
-    return [_make_activation(call, name, alphas, betas) for name in names]
+    return names[count * index : count * (index + 1)] or defaults
 
 
 def _make_activation(call: NodeCall, name: str, alphas: Iterator[float], betas: Iterator[float]) -> Activation:

@@ -7,9 +7,8 @@ from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import NodeCall, Results, normalize_axes, register_operator
 from service.checks.importing.values import Value
 
-_MAX_FACTORS = 64
-"""Elements of a product that is written factor by factor."""
-
+_SMALLEST_NORM = 1e-38
+"""Norm below which a vector is divided by this number: ONNX normalises 0 to 0. float32 has no smaller normal number."""
 Reduction = Callable[[NodeCall, Value, list[int], bool], Value]
 
 
@@ -25,30 +24,12 @@ def _reduce_log_sum(call: NodeCall, value: Value, axes: list[int], keep: bool) -
     return call.emit("log", [call.emit("sum", [value], dim=axes, keepdim=keep)])
 
 
-def _reduce_min(call: NodeCall, value: Value, axes: list[int], keep: bool) -> Value:
-    return call.emit("neg", [call.emit("amax", [call.emit("neg", [value])], dim=axes, keepdim=keep)])
-
-
-def _reduce_product(call: NodeCall, value: Value, axes: list[int], keep: bool) -> Value:
-    result = value
-    for axis in axes:
-        length = result.shape[axis]
-        if length > _MAX_FACTORS:
-            raise OperatorUseError(f"multiplies {length} elements; at most {_MAX_FACTORS} along an axis are taken")
-        factors = [call.emit("narrow", [result], dim=axis, start=start, length=1) for start in range(length)]
-        result = factors[0]
-        for factor in factors[1:]:
-            result = call.emit("mul", [result, factor])
-    kept = [length for axis, length in enumerate(result.shape) if axis not in axes]
-    return result if keep else call.emit("reshape", [result], shape=kept)
-
-
 _REDUCTIONS: dict[str, Reduction] = {
     "ReduceSum": _reduce("sum"),
     "ReduceMean": _reduce("mean"),
     "ReduceMax": _reduce("amax"),
-    "ReduceMin": _reduce_min,
-    "ReduceProd": _reduce_product,
+    "ReduceMin": _reduce("amin"),
+    "ReduceProd": _reduce("prod"),
     "ReduceL1": _reduce("vector_norm", ord=1),
     "ReduceL2": _reduce("vector_norm", ord=2),
     "ReduceSumSquare": _reduce_square,
@@ -97,19 +78,15 @@ def _import_cumsum(call: NodeCall) -> Results:
 def _import_cumprod(call: NodeCall) -> Results:
     value, axis = call.get(0), call.get_number(1, "axis")
     dim = normalize_axes([int(axis or 0)], len(value.shape))[0]
-    length = value.shape[dim]
-    if length > _MAX_FACTORS:
-        raise OperatorUseError(f"multiplies {length} elements; at most {_MAX_FACTORS} along an axis are taken")
-    is_reverse, is_exclusive = bool(call.attributes["reverse"]), bool(call.attributes["exclusive"])
-    order = range(length - 1, -1, -1) if is_reverse else range(length)
-    factors = [call.emit("narrow", [value], dim=dim, start=start, length=1) for start in order]
-    products: list[Value] = [factors[0]]
-    for factor in factors[1:]:
-        products.append(call.emit("mul", [products[-1], factor]))
-    if is_exclusive:
-        one = call.emit("add", [call.emit("mul", [factors[0], 0.0]), 1.0])
-        products = [one, *products[:-1]]
-    return call.emit("cat", [products[::-1] if is_reverse else products], dim=dim)
+    is_reverse = bool(call.attributes["reverse"])
+    if is_reverse:
+        value = call.emit("flip", [value], dims=[dim])
+    if call.attributes["exclusive"]:
+        # The product of the elements before: a one in front, and without the last.
+        widths = [(0, 0)] * (len(value.shape) - dim - 1) + [(1, -1)]
+        value = call.emit("pad", [value], pad=[width for pair in widths for width in pair], value=1.0)
+    total = call.emit("cumprod", [value], dim=dim)
+    return call.emit("flip", [total], dims=[dim]) if is_reverse else total
 
 
 @register_operator("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
@@ -127,5 +104,4 @@ def _import_global_pool(call: NodeCall) -> Results:
 def _import_lp_normalization(call: NodeCall) -> Results:
     value = call.get(0)
     axis = call.get_axis("axis", len(value.shape))
-    norm = call.emit("vector_norm", [value], ord=float(call.attributes["p"]), dim=[axis], keepdim=True)
-    return call.emit("div", [value, norm])
+    return call.emit("normalize", [value], p=float(call.attributes["p"]), dim=axis, eps=_SMALLEST_NORM)

@@ -1,4 +1,4 @@
-"""Writing of updates at constant indices: a selection among the elements of the tensor and those of the updates."""
+"""Writing of updates at constant indices."""
 
 import math
 
@@ -9,12 +9,12 @@ from service.checks.importing.folding import check_result_size
 from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import NodeCall, Results, normalize_axis, register_operator
 from service.checks.importing.operators.index import find_flat_positions, select_elements
+from service.checks.importing.operators.shape import reshape
 from service.checks.importing.operators.windows import get_list
 from service.checks.importing.values import Value
 
-_MAX_ROUNDS = 32
-"""Most updates of one element."""
-_JOINS = {"add": "add", "mul": "mul", "max": "maximum", "min": "minimum"}
+_REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
+"""Reductions of the service by those of ONNX."""
 
 
 @register_operator("Scatter", "ScatterElements")
@@ -23,10 +23,21 @@ def _import_scatter_elements(call: NodeCall) -> Results:
     if indices is None or indices.shape != updates.shape or indices.ndim != len(data.shape):
         raise OperatorUseError("needs constant indices of the shape of its updates")
     axis = normalize_axis(call.attributes.get("axis", 0), len(data.shape))
+    reduction = call.attributes.get("reduction", "none")
+    if reduction in _REDUCTIONS and indices.size:
+        index = call.make_constant(_wrap(indices, data.shape[axis]), "index")
+        return call.emit("scatter_reduce", [data, index, updates], dim=axis, reduce=_REDUCTIONS[reduction])
     grids: list[Array] = [np.asarray(grid) for grid in np.indices(indices.shape)]
     grids[axis] = indices
     positions = find_flat_positions(data.shape, np.stack(grids, -1)).reshape(-1)
-    return scatter(call, data, updates, positions, call.attributes.get("reduction", "none"))
+    return scatter(call, data, updates, positions, reduction)
+
+
+def _wrap(indices: Array, length: int) -> Array:
+    """Return indices counted from 0."""
+    if indices.min() < -length or indices.max() >= length:
+        raise OperatorUseError(f"has indices outside its axis of length {length}")
+    return np.where(indices < 0, indices + length, indices).astype(np.int64)
 
 
 @register_operator("ScatterND")
@@ -43,44 +54,43 @@ def _import_scatter_nd(call: NodeCall) -> Results:
 def scatter(call: NodeCall, data: Value, updates: Value, positions: Array, reduction: str) -> Value:
     """Return a tensor with updates at flat positions, one for each update.
 
-    Updates of one element are joined in rounds, of which each has at most one for an element.
+    Without a reduction the last of several updates of one element stays, since ONNX leaves that open.
     """
     size, shape = math.prod(data.shape), list(data.shape)
-    if reduction != "none" and reduction not in _JOINS:
+    if reduction != "none" and reduction not in _REDUCTIONS:
         raise OperatorUseError(f"has the reduction {reduction!r:.40}, which is not taken")
-    if reduction == "none":
+    if not positions.size:
+        return data
+    if reduction == "none" and len(np.unique(positions)) < positions.size:
         chosen = np.arange(size)
         chosen[positions] = size + np.arange(positions.size)
         return select_elements(call, [data, updates], chosen, shape)
-    for sources in _list_rounds(positions, size):
-        # In a round an element without an update is joined with the neutral number, behind all updates.
-        neutral = call.make_constant(np.array([_find_neutral(reduction)]), "neutral")
-        if reduction in ("max", "min"):
-            moved = select_elements(
-                call, [data, updates], np.where(sources < 0, np.arange(size), size + sources), shape
-            )
-        else:
-            moved = select_elements(call, [updates, neutral], np.where(sources < 0, positions.size, sources), shape)
-        data = call.emit(_JOINS[reduction], [data, moved])
-    return data
+    flat, index = reshape(call, data, [size]), call.make_constant(positions.astype(np.int64), "index")
+    moved = reshape(call, updates, [positions.size])
+    if reduction == "none":
+        return reshape(call, call.emit("scatter", [flat, index, moved], dim=0), shape)
+    result = call.emit("scatter_reduce", [flat, index, moved], dim=0, reduce=_REDUCTIONS[reduction])
+    return reshape(call, result, shape)
 
 
-def _find_neutral(reduction: str) -> float:
-    return 1.0 if reduction == "mul" else 0.0
-
-
-def _list_rounds(positions: Array, size: int) -> list[Array]:
-    """Return for each round the update of each element, -1 for none."""
-    rounds, left = list[Array](), np.arange(positions.size)
-    while left.size:
-        if len(rounds) == _MAX_ROUNDS:
-            raise OperatorUseError(f"updates an element more than {_MAX_ROUNDS} times; that is not taken")
-        _, first = np.unique(positions[left], return_index=True)
-        sources = np.full(size, -1)
-        sources[positions[left[first]]] = left[first]
-        rounds.append(sources)
-        left = np.delete(left, first)
-    return rounds
+@register_operator("TensorScatter")
+def _import_tensor_scatter(call: NodeCall) -> Results:
+    """Write updates into a cache, along an axis from an index of each sample on."""
+    data, updates, starts = call.get(0), call.get(1), call.get_integers(2, "write indices")
+    axis = call.get_axis("axis", len(data.shape), -2)
+    length, batch = data.shape[axis], data.shape[0]
+    starts = [0] * batch if starts is None else starts
+    fits = len(data.shape) == len(updates.shape) and all(
+        k == axis or n == m for k, (n, m) in enumerate(zip(data.shape, updates.shape, strict=True))
+    )
+    if not fits or axis == 0 or len(starts) != batch:
+        raise OperatorUseError("needs updates of the shape of its cache in all axes but one, and an index a sample")
+    grids: list[Array] = [np.asarray(grid) for grid in np.indices(updates.shape)]
+    grids[axis] = grids[axis] + np.array(starts).reshape(-1, *[1] * (len(data.shape) - 1))
+    if call.attributes.get("mode", "linear") == "circular":
+        grids[axis] = grids[axis] % length
+    positions = find_flat_positions(data.shape, np.stack(grids, -1)).reshape(-1)
+    return scatter(call, data, updates, positions, "none")
 
 
 @register_operator("Col2Im")

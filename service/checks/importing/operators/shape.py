@@ -17,7 +17,7 @@ from service.checks.importing.folding import (
 )
 from service.checks.importing.import_errors import OperatorUseError
 from service.checks.importing.operator_registry import NodeCall, Results, normalize_axes, register_operator
-from service.checks.importing.values import Known, Value
+from service.checks.importing.values import MASKED_SCORE, Value
 
 
 def reshape(call: NodeCall, value: Value, shape: list[int]) -> Value:
@@ -79,9 +79,8 @@ def expand(call: NodeCall, value: Value, shape: list[int]) -> Value:
 @register_operator("Concat")
 def _import_concat(call: NodeCall) -> Results:
     values = call.get_all()
-    parts = [value for value in values if math.prod(value.shape)]
-    if not parts:
-        raise OperatorUseError("joins tensors without elements; that is not taken")
+    # A tensor without elements adds nothing, though its other axes may be of any length.
+    parts = [value for value in values if math.prod(value.shape)] or values
     return call.emit("cat", [parts], dim=call.get_axis("axis", len(values[0].shape)))
 
 
@@ -100,10 +99,6 @@ def narrow(call: NodeCall, value: Value, axis: int, start: int, length: int) -> 
     """Return a part of a value along an axis; the value itself where that is all of it."""
     if length == value.shape[axis]:
         return value
-    if length < 1:
-        # A tensor without elements is none of a request; it may be joined with others, or stay unused.
-        shape = [*value.shape[:axis], 0, *value.shape[axis + 1 :]]
-        return Known(np.zeros(shape, dtype=np.float32), f"{call.writer.base_name}_empty")
     return call.emit("narrow", [value], dim=axis, start=start, length=length)
 
 
@@ -123,8 +118,6 @@ def _import_slice(call: NodeCall) -> Results:
 
 def take(call: NodeCall, value: Value, axis: int, indices: Array) -> Value:
     """Return the parts of a value at constant indices along an axis."""
-    if indices.size == 0:
-        raise OperatorUseError("makes a tensor without elements; that is not taken")
     return call.emit("index_select", [value, call.make_constant(indices.astype(np.int64), "index")], dim=axis)
 
 
@@ -134,10 +127,7 @@ def _import_tile(call: NodeCall) -> Results:
     if repeats is None or len(repeats) != len(value.shape) or min(repeats, default=1) < 1:
         raise OperatorUseError("needs a positive number of repeats for each axis")
     check_result_size(call, [length * count for length, count in zip(value.shape, repeats, strict=True)])
-    for axis, count in enumerate(repeats):
-        if count > 1:
-            value = take(call, value, axis, np.tile(np.arange(value.shape[axis]), count))
-    return value
+    return call.emit("repeat", [value], repeats=repeats) if max(repeats, default=1) > 1 else value
 
 
 @register_operator("Pad")
@@ -153,22 +143,49 @@ def _import_pad(call: NodeCall) -> Results:
     widths = {axis: (pads[i], pads[i + len(axes)]) for i, axis in enumerate(axes)}
     check_result_size(call, [max(0, length + sum(widths.get(axis, (0, 0)))) for axis, length in enumerate(value.shape)])
     if mode == "constant":
+        if fill == -np.inf:
+            # Behind scores; a softmax has exponentials of 0 there.
+            call.writer.has_low_scores, fill = True, MASKED_SCORE
         return pad(call, value, widths, float(fill or 0.0))
+    if _fits_pad_mode(value.shape, widths, mode):
+        return pad(call, value, widths, mode=_PAD_MODES[mode])
     for axis, width in widths.items():
         value = _pad_by_index(call, value, axis, width, mode)
     return value
 
 
-def pad(call: NodeCall, value: Value, widths: dict[int, tuple[int, int]], fill: float = 0.0) -> Value:
-    """Return a value with a number before and behind some axes; negative widths cut it."""
+def _fits_pad_mode(shape: tuple[int, ...], widths: dict[int, tuple[int, int]], mode: str) -> bool:
+    """Return whether PyTorch pads these axes by elements of the tensor."""
+    padded = [axis for axis, width in widths.items() if any(width)]
+    if not padded or mode not in _PAD_MODES:
+        return False
+    first = min(padded)
+    limits = {"reflect": -1, "wrap": 0}
+    return (
+        first in (1, 2)
+        and len(shape) - first <= _MOST_PADDED_AXES
+        and all(
+            min(widths[axis]) >= 0 and (mode not in limits or max(widths[axis]) <= shape[axis] + limits[mode])
+            for axis in padded
+        )
+    )
+
+
+def pad(
+    call: NodeCall, value: Value, widths: dict[int, tuple[int, int]], fill: float = 0.0, mode: str = "constant"
+) -> Value:
+    """Return a value with a number, or with its own elements, before and behind axes; negative widths cut it."""
     if not any(any(width) for width in widths.values()):
         return value
     first = min(axis for axis, width in widths.items() if any(width))
     flat = [width for axis in range(len(value.shape) - 1, first - 1, -1) for width in widths.get(axis, (0, 0))]
-    return call.emit("pad", [value], pad=flat, value=fill)
+    attributes = {"value": fill} if mode == "constant" else {"mode": mode}
+    return call.emit("pad", [value], pad=flat, **attributes)
 
 
-_PAD_MODES = ("reflect", "edge", "wrap")
+_PAD_MODES = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+"""Modes of padding by elements of the tensor, and PyTorch's names of them."""
+_MOST_PADDED_AXES = 3
 
 
 def _pad_by_index(call: NodeCall, value: Value, axis: int, width: tuple[int, int], mode: str) -> Value:
@@ -213,6 +230,4 @@ def _import_space_to_depth(call: NodeCall) -> Results:
 def _import_trilu(call: NodeCall) -> Results:
     value = call.get(0)
     offset = int(call.get_number(1, "offset") or 0)
-    ones = np.ones(value.shape[-2:], dtype=np.bool_)
-    mask = np.triu(ones, offset) if call.attributes["upper"] else np.tril(ones, offset)
-    return call.emit("where", [Known(mask, f"{call.writer.base_name}_mask"), value, 0.0])
+    return call.emit("triu" if call.attributes["upper"] else "tril", [value], diagonal=offset)

@@ -46,7 +46,8 @@ def test_the_limits_hold(limits, error, words):
 
 
 @pytest.mark.parametrize(
-    ("array", "words"), [(np.ones((0, 3)), "no elements"), (np.array([np.inf]), "an infinity"), (np.ones(2), "takes")]
+    ("array", "words"),
+    [(np.array([np.inf]), "an infinity"), (np.ones(2), "takes"), (np.array([True]), "it gets truth values")],
 )
 def test_operands_that_no_node_takes_are_refused(array, words):
     with pytest.raises(OperatorUseError, match=words):
@@ -56,3 +57,26 @@ def test_operands_that_no_node_takes_are_refused(array, words):
 def test_operands_of_several_slots_are_one_list():
     symbol = Symbol("x", ())
     assert flatten_operands([[symbol, 1.0], None, symbol]) == [symbol, 1.0, None, symbol]
+
+
+def test_an_output_of_a_node_with_several_is_read_by_its_name():
+    writer, weight = GraphWriter(Limits()), Known(np.arange(4.0), "top.values", origin="weight")
+    writer.base_name = "top"
+    outputs = writer.emit_several("topk", [weight], k=2, dim=0)
+    assert (outputs["values"].shape, outputs["values"].kind, outputs["indices"].kind) == ((2,), "float", "index")
+    chosen = writer.emit("index_select", [weight, outputs["indices"]], dim=0)
+    loss = writer.emit("sum", [writer.emit("mul", [outputs["values"], chosen])])
+    nodes = writer.finish(loss).nodes
+    # A weight has the name of an output of a node named `top`.
+    assert (nodes[0]["name"], nodes[2]["inputs"]) == ("top_2", ["top_2.values", nodes[1]["name"]])
+    assert nodes[1]["inputs"] == ["top.values", "top_2.indices"]
+
+
+def test_a_value_knows_the_part_of_it_that_is_shown():
+    writer, shown = GraphWriter(Limits()), Known(np.array([True, False]), "shown")
+    symbol = writer.emit("where", [shown, Known(np.ones(2), "w", origin="weight"), -1e30])
+    assert not writer.has_low_scores
+    assert writer.get_shown_part(symbol) is None
+    writer.mark_hidden_parts(symbol, shown)
+    assert writer.has_low_scores
+    assert writer.get_shown_part(symbol) is shown

@@ -31,13 +31,13 @@ def test_a_classifier_passes_a_check():
 
 
 def test_the_loss_may_be_a_value_of_the_model():
-    nodes = [node("Exp", "x", "/a/Exp"), node("GridSample", "/a/Exp g")]
-    content = make_file(nodes, {"x": (FLOAT, [2]), "g": (FLOAT, [2])})
+    nodes = [node("Exp", "x", "/a/Exp"), node("Unique", "/a/Exp")]
+    content = make_file(nodes, {"x": (FLOAT, [2])})
     assert list_errors(content) == {
-        "/graph/node/1": "GridSample is not among the operators that are taken. The part of the model up to '/a/Exp' "
+        "/graph/node/1": "Unique is not among the operators that are taken. The part of the model up to '/a/Exp' "
         "can be checked alone: loss=/a/Exp"
     }
-    for name in ("/a/Exp", "a_Exp"):
+    for name in ("/a/Exp", "a.Exp"):
         assert [entry["op"] for entry in run_import(content, loss=name).fields["model"]["nodes"]] == [
             "exp",
             "mul",
@@ -53,6 +53,36 @@ HUGE = onnx.ModelProto.FromString(make_file([node("Add", "x w")], X, initialiser
 HUGE.graph.initializer[0].dims[:] = [2**40, 2**40]
 SHORT = onnx.ModelProto.FromString(make_file([node("Add", "x w")], X, initialisers={"w": np.zeros(3, np.float32)}))
 SHORT.graph.initializer[0].dims[:] = [4]
+TWICE = onnx.ModelProto.FromString(make_file([node("Exp", "x")], X))
+TWICE.graph.input.add().CopyFrom(TWICE.graph.input[0])
+SPARSE = onnx.ModelProto.FromString(make_file([node("Add", "x w")], X))
+SPARSE.graph.sparse_initializer.append(
+    helper.make_sparse_tensor(helper.make_tensor("w", 1, [1], [1.0]), helper.make_tensor("i", 7, [1], [0]), [3])
+)
+TEXT = onnx.ModelProto.FromString(make_file([node("Add", "x w")], X))
+TEXT.graph.initializer.append(helper.make_tensor("w", onnx.TensorProto.STRING, [1], [b"a"]))
+BRANCH = helper.make_node(
+    "If",
+    ["c"],
+    ["y"],
+    then_branch=make_graph([node("Exp", "x", "t")], [], ["t"]),
+    else_branch=make_graph([node("Sin", "x", "t")], [], ["t"]),
+)
+
+
+def make_nested(levels):
+    """Return a file whose graphs lie in nodes of one another."""
+    message = b""
+    # The numbers of the fields g, attribute, node, and of the graph of a file.
+    for field in (*(6, 5, 1) * levels, 7):
+        length, digits = len(message), []
+        while length > 127:
+            digits.append(length & 127 | 128)
+            length >>= 7
+        message = bytes([field << 3 | 2, *digits, length]) + message
+    return onnx.ModelProto(ir_version=8).SerializeToString() + message
+
+
 RECURSIVE = helper.make_function(
     "own", "F", ["a"], ["b"], [helper.make_node("F", ["a"], ["b"], domain="own")], [helper.make_opsetid("own", 1)]
 )
@@ -79,7 +109,21 @@ REFUSED = {
         "com.microsoft.FusedMatMul is of another domain",
     ),
     "unknown operator": (make_file([node("Frobnicate", "x")], X), "/graph/node/0", "is no operator of ONNX"),
-    "cycle": (make_file([node("Add", "x b", "a"), node("Exp", "a", "b")], X, ["b"]), "/graph/node/0", "reads 'b'"),
+    "cycle": (make_file([node("Add", "x b", "a"), node("Exp", "a", "b")], X, ["b"]), "/graph/node/0", "form a cycle"),
+    "unknown name": (make_file([node("Add", "x b")], X), "/graph/node/0", "reads 'b', which is no input"),
+    "input twice": (TWICE.SerializeToString(), "/graph/input/1", "two inputs are named 'x'"),
+    "sparse": (SPARSE.SerializeToString(), "/graph/sparse_initializer/0", "the tensor 'w' is sparse"),
+    "nested": (make_nested(300), "", "more than 64 deep"),
+    "condition on data": (
+        make_file(
+            [node("ReduceSum", "x", "s", keepdims=0), node("Greater", "s zero", "c"), BRANCH],
+            X,
+            initialisers={"zero": np.array(0, np.float32)},
+        ),
+        "/graph/node/2",
+        "needs a constant condition",
+    ),
+    "text inside": (TEXT.SerializeToString(), "/graph/initializer/0", "has the type STRING"),
     "unknown output": (make_file([node("Relu", "x")], X, ["z"]), "/graph", "'z' is made by no node"),
     "name twice": (make_file([node("Exp", "x"), node("Sin", "x")], X), "/graph/node/1", "two values are named 'y'"),
     "NaN": (
@@ -139,3 +183,23 @@ LIMITED = {
 @pytest.mark.parametrize(("limits", "words"), LIMITED.values(), ids=LIMITED)
 def test_the_limits_of_a_request_hold(limits, words):
     assert any(words in detail for detail in list_errors(make_classifier(), limits).values())
+
+
+def test_a_limit_names_the_node_that_exceeds_it():
+    tile = node("Tile", "x r")
+    tile.name = "/layers.0/Tile"
+    errors = list_errors(make_file([tile], X, initialisers={"r": np.array([2**40, 1])}))
+    assert errors["/graph"].startswith("a tensor would have more than")
+    assert errors["/graph"].endswith(", at Tile '/layers.0/Tile'. Take a smaller model")
+
+
+def test_advice_names_no_value_that_two_nodes_make():
+    nodes = [node("Exp", "x", "a"), node("Exp", "x", "y"), node("Sin", "a", "y")]
+    assert list_errors(make_file(nodes, X))["/graph/node/2"].endswith("checked alone: loss=a")
+
+
+def test_a_request_that_a_check_refuses_names_its_node():
+    select = node("Pad", "x p f", "/layers.0/Pad_output_0")
+    arrays = {"p": np.array([0, 0, 0, 1]), "f": np.array(np.nan, np.float32)}
+    errors = list_errors(make_file([select], X, ["/layers.0/Pad_output_0"], arrays))
+    assert errors["/graph"].startswith("becomes a request that is refused: node 'layers.0.Pad' (pad): value must be")

@@ -40,7 +40,7 @@ def test_a_whole_file_is_scanned():
         (b"\x08" + b"\xff" * 11, "a number that is too long"),
         (b"\x0d\x00", "ends inside a number"),
         (b"\x3a\x05\x00", "ends before one of its parts"),
-        (b"\x0b", "unknown form 3"),
+        (b"\x0b", "not those of Protocol Buffers"),
         (b"\x12\x01\xff", "no text in UTF-8"),
     ],
 )

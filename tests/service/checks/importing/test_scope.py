@@ -20,7 +20,7 @@ def test_a_graph_inside_a_node_knows_the_values_around_it():
         inner.find("z")
 
 
-def test_a_value_of_a_function_has_the_name_of_the_function_before_its_own():
+def test_a_value_of_a_function_has_the_name_of_the_call_before_its_own():
     place = NodePlace(ValueScope(), 21)
     assert place.make_name("a") == "a"
-    assert NodePlace(ValueScope(), 21, functions=(("own", "F"), ("own", "G"))).make_name("a") == "G_a"
+    assert NodePlace(ValueScope(), 21, call_name="/norm/y").make_name("a") == "/norm/y/a"

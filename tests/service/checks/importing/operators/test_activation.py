@@ -35,6 +35,11 @@ CASES = {
     "Atanh": ("Atanh", [draw(3, 4, low=-0.5)], {}),
     "Acosh": ("Acosh", [draw(3, 4, low=1.5)], {}),
     "Shrink": ("Shrink", [3 * draw(3, 4)], {"bias": 0.5, "lambd": 0.5}),
+    "hard Shrink": ("Shrink", [3 * draw(3, 4)], {"lambd": 0.75}),
+    "Shrink that jumps": ("Shrink", [3 * draw(3, 4)], {"bias": 0.125, "lambd": 0.5}),
+    "ThresholdedRelu": ("ThresholdedRelu", [3 * draw(3, 4)], {"alpha": 0.5}),
+    "PRelu of channels": ("PRelu", [draw(2, 3, 4), draw(3, 1)], {}),
+    "PRelu of one slope": ("PRelu", [draw(2, 3), draw(1)], {}),
 }
 
 
@@ -44,7 +49,6 @@ def test_an_operator_has_the_values_of_the_reference(operator, arrays, options):
 
 
 REFUSED = {
-    "Shrink": ("Shrink", [draw(3)], {"bias": 0.1, "lambd": 0.5}, "jumps"),
     "axis": ("Softmax", [draw(3)], {"axis": 4}, "has the axis 4"),
 }
 

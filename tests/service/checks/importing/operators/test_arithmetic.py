@@ -57,10 +57,8 @@ def test_an_operator_has_the_values_of_the_reference(operator, arrays, options):
 
 
 REFUSED = {
-    "crossed bounds": ("Clip", [draw(3), np.array(1.0), np.array(0.0)], {}, "above its max"),
-    "comparison": ("Equal", [draw(3), draw(3)], {}, "compares floats"),
     "cast": ("Cast", [draw(3)], {"to": 8}, "makes numbers of the type STRING"),
-    "several exponents": ("Pow", [draw(3, low=1), draw(3)], {}, "exponent"),
+    "condition": ("Where", [np.array([1, 0, 1]), draw(3), draw(3)], {}, "truth values as its condition"),
 }
 
 

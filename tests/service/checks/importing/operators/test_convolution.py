@@ -7,6 +7,17 @@ from tests.service.checks.importing.onnx_files import draw, find_refusal, measur
 pytestmark = pytest.mark.covers_by_cases
 
 CASES = {
+    "three axes": ("Conv", [draw(1, 2, 4, 3, 4), draw(3, 2, 2, 1, 2), draw(3)], {"strides": [2, 1, 1]}),
+    "transposed, three axes": (
+        "ConvTranspose",
+        [draw(1, 2, 3, 2, 3), draw(2, 3, 2, 2, 1), draw(3)],
+        {"strides": [2, 1, 2], "pads": [1, 0, 0, 1, 0, 0], "output_padding": [1, 0, 1]},
+    ),
+    "transposed, pads of two widths": (
+        "ConvTranspose",
+        [draw(1, 2, 4), draw(2, 3, 3), draw(3)],
+        {"strides": [2], "pads": [2, 0]},
+    ),
     "plain": ("Conv", [draw(2, 3, 6, 7), draw(4, 3, 3, 2), draw(4)], {}),
     "one axis": ("Conv", [draw(2, 3, 7), draw(4, 3, 3)], {"pads": [1, 1], "strides": [2]}),
     "uneven pads": ("Conv", [draw(2, 3, 6, 7), draw(4, 3, 3, 2)], {"pads": [1, 0, 2, 1], "dilations": [2, 1]}),
@@ -28,7 +39,7 @@ def test_an_operator_has_the_values_of_the_reference(operator, arrays, options):
 
 
 REFUSED = {
-    "axes": ("Conv", [draw(2, 3, 4, 4, 4), draw(2, 3, 1, 1, 1)], {}, "takes an input (N, C, L)"),
+    "axes": ("Conv", [draw(2, 3, 4, 4, 4, 1), draw(2, 3, 1, 1, 1, 1)], {}, "takes an input (N, C, L)"),
     "negative pads": (
         "ConvTranspose",
         [draw(2, 3, 4), draw(3, 2, 3)],

@@ -16,6 +16,14 @@ CASES = {
     "other axis": ("ScatterElements", [draw(4, 3), np.array([[0, 2], [1, 0]]), draw(2, 2)], {"axis": 1}),
     "several axes": ("ScatterND", [draw(4, 3), np.array([[1], [3]]), draw(2, 3)], {}),
     "sum at one place": ("ScatterND", [draw(4, 3), np.array([[1], [1]]), draw(2, 3)], {"reduction": "add"}),
+    "many at one place": ("ScatterND", [draw(4), np.array([[1]] * 33), draw(33)], {"reduction": "add"}),
+    "greatest at one place": ("ScatterND", [draw(4), np.array([[1], [1], [0]]), draw(3)], {"reduction": "max"}),
+    "cache": ("TensorScatter", [draw(2, 4, 3), draw(2, 2, 3), np.array([1, 2])], {"opset": 24}),
+    "cache in a circle": (
+        "TensorScatter",
+        [draw(2, 4, 3), draw(2, 2, 3), np.array([3, 2])],
+        {"opset": 24, "mode": "circular"},
+    ),
     "Col2Im": ("Col2Im", [draw(1, 4, 9), np.array([4, 4]), np.array([2, 2])], {}),
 }
 
@@ -28,7 +36,8 @@ def test_an_operator_has_the_values_of_the_reference(operator, arrays, options):
 REFUSED = {
     "shape": ("ScatterElements", [draw(4), np.array([1, 2]), draw(3)], {}, "shape of its updates"),
     "reduction": ("ScatterND", [draw(4), np.array([[1]]), draw(1)], {"reduction": "mean"}, "has the reduction"),
-    "many": ("ScatterND", [draw(4), np.array([[1]] * 33), draw(33)], {"reduction": "add"}, "more than 32 times"),
+    "outside": ("ScatterElements", [draw(4), np.array([4]), draw(1)], {"reduction": "add"}, "outside its axis"),
+    "cache": ("TensorScatter", [draw(2, 3, 4), draw(2, 3, 1)], {"opset": 24}, "needs updates of the shape"),
     "updates": ("ScatterND", [draw(4), np.array([[1]]), draw(2)], {}, "do not fit its indices"),
 }
 
