@@ -28,8 +28,8 @@ from gradcheckd.errors import (
     hide_frames,
 )
 from gradcheckd.function_methods import Inconclusive
+from gradcheckd.imported_request import ImportedRequest
 from gradcheckd.job import Job, JobProgress
-from gradcheckd.onnx_file import ImportedRequest
 from gradcheckd.report import BlackBoxReport, Report
 from gradcheckd.report_parts import (
     Diagnosis,

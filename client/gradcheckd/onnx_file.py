@@ -1,16 +1,15 @@
 """An ONNX file as the request of a check, which the service makes of it."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 from gradcheckd import wire
 from gradcheckd.arrays import Array
 from gradcheckd.connection import Connection
 from gradcheckd.errors import RequestError, describe_error, hide_frames
+from gradcheckd.imported_request import ImportedRequest
 from gradcheckd.wire import SAFETENSORS, Body
 
 __tracebackhide__ = hide_frames
@@ -19,38 +18,6 @@ ONNX = "application/onnx"
 _REQUEST_ENTRY, _NOTE_ENTRY = "request", "note"
 _FIRST_BYTE = b"\x08"
 """First byte of an ONNX file: its field of the version comes first."""
-
-
-@dataclass(frozen=True, eq=False)
-class ImportedRequest(Mapping[str, Any]):
-    """A request for `gradcheckd.check`, which takes it as `check(**request)`.
-
-    Attributes
-    ----------
-    tensors, weights
-        Inputs with random values and constants; initialisers of floats. Arrays by name.
-    fields
-        Other fields of the request, with the model among them.
-    note
-        The choices of the import, in a sentence: which values are random, and what the loss is.
-    """
-
-    tensors: Mapping[str, Array]
-    weights: Mapping[str, Array]
-    fields: Mapping[str, Any] = field(repr=False)
-    note: str = ""
-
-    def _get_fields(self) -> dict[str, Any]:
-        return {"tensors": dict(self.tensors), "weights": dict(self.weights), **self.fields}
-
-    def __getitem__(self, name: str) -> Any:
-        return self._get_fields()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._get_fields())
-
-    def __len__(self) -> int:
-        return len(self._get_fields())
 
 
 def is_onnx(path: str, content: bytes) -> bool:

@@ -10,8 +10,9 @@ from gradcheckd.arrays import TypedTensor, UntypedTensor, encode_recipe, get_dty
 from gradcheckd.connection import Connection
 from gradcheckd.errors import RequestError, hide_frames
 from gradcheckd.function_methods import FunctionMethods
+from gradcheckd.imported_request import ImportedRequest
 from gradcheckd.job import Job, find_job, list_jobs, submit_job
-from gradcheckd.onnx_file import ImportedRequest, import_file
+from gradcheckd.onnx_file import import_file
 from gradcheckd.progress import Progress, decode_arrays, follow_progress
 from gradcheckd.report import BlackBoxReport, Report, require_pass
 from gradcheckd.signatures import CheckParameters, DtypeLike, Tensors, copy_signature

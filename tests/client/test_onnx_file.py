@@ -52,3 +52,18 @@ def test_the_command_checks_a_model_that_it_knows_by_its_name_or_its_first_byte(
     output = capsys.readouterr()
     assert json.loads(output.out)["outcome"] == "pass"
     assert "the values of ids, labels are random, of seed 0" in output.err
+
+
+def test_a_request_takes_values_of_one_s_own(path):
+    request = gradcheckd.from_onnx(path)
+    assert (request.node_count, len(request.with_respect_to)) == (6, 4)
+    own = request.with_values({"labels": np.array([0, 2, 1, 1])})
+    losses = [gradcheckd.check(**each).loss.analytic for each in (request, own)]
+    assert losses[0] != losses[1]
+
+
+def test_the_command_shows_the_model_of_a_file(path, capsys):
+    assert main(["show", str(path)]) == 0
+    output = capsys.readouterr()
+    assert output.out.splitlines()[2] == "fc1.Gemm = linear(mean, fc1.weight, fc1.bias)"
+    assert "the values of ids, labels are random, of seed 0" in output.err

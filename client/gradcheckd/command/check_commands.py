@@ -9,11 +9,11 @@ from typing import Any, cast
 
 from gradcheckd import wire
 from gradcheckd.command import progress_bar, request_files
+from gradcheckd.command.model_import import import_model
 from gradcheckd.command.output import get_terminal_columns, write_text
 from gradcheckd.connection import Connection
 from gradcheckd.errors import RequestError
 from gradcheckd.job import submit_job
-from gradcheckd.onnx_file import import_content, read_note
 from gradcheckd.page import render_page
 from gradcheckd.progress import decode_arrays, follow_progress
 from gradcheckd.report import BlackBoxReport, Report
@@ -27,7 +27,7 @@ def run_check(arguments: Namespace) -> int:
     """Check a request, and write the report."""
     sections = ("tensors", "weights", "candidate")
     request = _apply_overrides(
-        request_files.read_request(arguments.file, sections, partial(_import_model, arguments)), arguments
+        request_files.read_request(arguments.file, sections, partial(import_model, arguments)), arguments
     )
     needs_gradients = arguments.format == "html" or arguments.verbose
     body = (_include_gradients(request) if needs_gradients else request).to_body()
@@ -55,14 +55,6 @@ def _detach(connection: Connection, body: Body) -> int:
     write_text(identifier)
     print(f"gradcheckd: `gradcheckd wait {identifier}` writes the report.", file=sys.stderr)
     return 0
-
-
-def _import_model(arguments: Namespace, content: bytes) -> bytes:
-    """Return the request that the service makes of an ONNX file; tell which of its values are random."""
-    with connect(arguments) as connection:
-        request = import_content(connection, content)
-    print(f"gradcheckd: {read_note(wire.read_safetensors(request)[1])}", file=sys.stderr)
-    return request
 
 
 def choose_text_form(arguments: Namespace) -> str | None:

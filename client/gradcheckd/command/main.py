@@ -119,7 +119,9 @@ def _add_show(commands: Any) -> None:
     command = _add_request_command(
         commands, "show", show_command.show_model, "write the model of a request as text, a node a line"
     )
-    command.add_argument("file", metavar="FILE", help=f"the request: {_FILE_HELP.format('tensors/x, weights/w1')}")
+    command.add_argument(
+        "file", metavar="FILE", help=f"the request, or a model of ONNX: {_FILE_HELP.format('tensors/x, weights/w1')}"
+    )
     command.add_argument("--output", metavar="FILE", help="write the text to a file instead of standard output")
 
 

@@ -3,10 +3,12 @@
 import json
 from argparse import Namespace
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 from gradcheckd import wire
 from gradcheckd.command import request_files
+from gradcheckd.command.model_import import import_model
 from gradcheckd.command.output import write_text
 from gradcheckd.errors import RequestError
 from gradcheckd.model_text import has_numbers, write_nodes
@@ -18,7 +20,8 @@ _DEFAULT_MODEL = "conv_tanh_scale_sigmoid"
 
 def show_model(arguments: Namespace) -> int:
     """Write the model of a request as text, a node a line."""
-    request = request_files.read_request(arguments.file, ("tensors", "weights", "candidate"))
+    sections = ("tensors", "weights", "candidate")
+    request = request_files.read_request(arguments.file, sections, partial(import_model, arguments))
     model = request.fields.get("model", _DEFAULT_MODEL)
     if isinstance(model, str) and "=" not in model:
         model = _fetch_preset(model, arguments)

@@ -232,10 +232,9 @@ def _assemble(
     weights = {name: tensors.pop(name) for name in used if name in parameters}
     unused = {name: tensor.detach().double().numpy(force=True) for name, tensor in judged.items() if name not in used}
     return Request(
-        model={"nodes": nodes},
         weights=weights,
         tensors=tensors,
-        with_respect_to=tuple(used),
+        fields={"model": {"nodes": nodes}, "with_respect_to": used},
         cotangents=dict(cotangents),
         unused=unused,
         fixed=tuple(graph.fixed),

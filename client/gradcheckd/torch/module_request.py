@@ -1,26 +1,21 @@
 """The request of a module: a graph with its tensors, ready for a check."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
+from gradcheckd.imported_request import ImportedRequest
 from gradcheckd.torch.module_graph import FixedValue
 
 
-@dataclass(frozen=True, eq=False)
-class Request(Mapping[str, Any]):
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Request(ImportedRequest):
     """A request for `gradcheckd.check`, which takes it as `check(**request)`.
 
     Attributes
     ----------
-    model
-        Graph, `{"nodes": [...]}`.
-    weights, tensors
-        Parameters that are judged; inputs and constants.
-    with_respect_to
-        Names of the judged parameters and inputs.
     cotangents
         Factor of each output in the loss, by the name of the output; None of an output that is the loss itself.
     unused
@@ -31,36 +26,10 @@ class Request(Mapping[str, Any]):
         Least precise datatype in which the module computes, such as "FP32": a cast within it counts.
     """
 
-    model: Mapping[str, Any]
-    weights: Mapping[str, Any]
-    tensors: Mapping[str, Any]
-    with_respect_to: tuple[str, ...]
     cotangents: Mapping[str, Tensor | None] = field(repr=False)
     unused: Mapping[str, Any] = field(repr=False)
     fixed: tuple[FixedValue, ...] = field(repr=False)
     arithmetic: str
-
-    def _get_fields(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "weights": self.weights,
-            "tensors": self.tensors,
-            "with_respect_to": list(self.with_respect_to),
-        }
-
-    def __getitem__(self, name: str) -> Any:
-        return self._get_fields()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._get_fields())
-
-    def __len__(self) -> int:
-        return len(self._get_fields())
-
-    @property
-    def node_count(self) -> int:
-        """Return the number of nodes."""
-        return len(self.model["nodes"])
 
     def include_unused(self, names: Iterable[str]) -> "Request":
         """Return the request with tensors that the loss does not depend on: their gradient is 0.
@@ -79,8 +48,7 @@ class Request(Mapping[str, Any]):
             ]
         return replace(
             self,
-            model={"nodes": nodes},
             tensors=tensors,
-            with_respect_to=(*self.with_respect_to, *chosen),
+            fields={"model": {"nodes": nodes}, "with_respect_to": [*self.with_respect_to, *chosen]},
             unused={name: value for name, value in self.unused.items() if name not in chosen},
         )
