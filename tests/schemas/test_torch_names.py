@@ -9,7 +9,7 @@ SUGGESTIONS = {
     "x.view": "reshape", "view": "reshape", "Conv2d": "conv2d", "nn.ConvTranspose2d": "conv_transpose2d",
     "BatchNorm1d": "batch_norm", "MaxPool2d": "max_pool2d", "CrossEntropyLoss": "cross_entropy", "MSELoss": "mse_loss",
     "BCELoss": "binary_cross_entropy", "nn.BCEWithLogitsLoss": "binary_cross_entropy_with_logits",
-    "KLDivLoss": "kl_div",
+    "KLDivLoss": "kl_div", "torch.clamp_min": "clamp", "clamp_max": "clamp", "masked_select": "take",
     "CosineEmbeddingLoss": "cosine_embedding_loss", "concatenate": "cat", "relu_": "relu", "multiply": "mul",
     "swapaxes": "transpose", "log_softmax": "log_softmax",
     "F.scaled_dot_product_attention": "scaled_dot_product_attention",

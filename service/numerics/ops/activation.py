@@ -18,6 +18,8 @@ from service.numerics.ops.rounding_errors import Rounding
 _SQRT_HALF = math.sqrt(0.5)
 _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 _GELU_CUBIC_COEFFICIENT = 0.044715
+_SAFE_EXPONENT, _SAFE_EXPONENT_OF_SINGLE_PRECISION = 700.0, 85.0
+"""Exponents below the overflow of an exponential, at 709.8 and 88.7. Half precision computes in the single one."""
 _TANH_SATURATION_MARGIN = 8
 """Range beyond the saturation of tanh in which a library may stay a unit below 1: NumPy's does up to 10 in float32."""
 
@@ -409,4 +411,7 @@ class Softplus(PiecewiseUnary, CurvedActivation):
         return (gradient * sigmoid(-input),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
-        return torch.nn.functional.softplus(input, self.beta, self.threshold)
+        # PyTorch's derivative is exp(b x) / (exp(b x) + 1), which is NaN where the exponential overflows. From the
+        # largest safe exponent on, the function is x to the last digit.
+        largest_exponent = _SAFE_EXPONENT if input.dtype == torch.float64 else _SAFE_EXPONENT_OF_SINGLE_PRECISION
+        return torch.nn.functional.softplus(input, self.beta, min(self.threshold, largest_exponent))

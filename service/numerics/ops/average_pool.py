@@ -1,6 +1,7 @@
 """Average pools along one axis or three, and with a given number of windows."""
 
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -10,13 +11,15 @@ from service.numerics.ops.axis_numbers import (
     NotNegativeSingle,
     NotNegativeTriple,
     Positive,
+    PositivePairOrLengths,
     PositiveSingle,
     PositiveTriple,
+    PositiveTripleOrLengths,
+    choose_axis_lengths,
     spread_over_axes,
 )
 from service.numerics.ops.axis_tables import AxisTable, make_window_table
-from service.numerics.ops.op import Gradients, OpExample, ShapeError, declare_bug_named, register_op
-from service.numerics.ops.pair_attributes import PositivePair
+from service.numerics.ops.op import Gradients, Op, OpExample, ShapeError, declare_bug_named, register_op
 from service.numerics.ops.pointwise import compute_in_single_precision, find_torch_function
 from service.numerics.ops.separable import SeparableMap, check_image_rank
 
@@ -171,11 +174,19 @@ class AdaptiveAveragePool(AverageMap):
 
     def infer_output_shape(self, input: Shape) -> Shape:
         check_image_rank(input, self.axis_count)
-        return (*input[: -self.axis_count], *spread_over_axes(self.output_size, self.axis_count))
+        return (*input[: -self.axis_count], *choose_axis_lengths(self.output_size, input[-self.axis_count :]))
+
+    def resolve_shape_defaults(self, *shapes: Shape | None) -> Op:
+        (input,) = shapes
+        assert input is not None
+        if not isinstance(self.output_size, list) or None not in self.output_size:
+            return self
+        lengths = choose_axis_lengths(self.output_size, input[-self.axis_count :])
+        return replace(cast("Any", self), output_size=list(lengths))
 
     def list_axis_tables(self, lengths: Shape) -> list[AxisTable]:
         tables: list[AxisTable] = []
-        for length, count in zip(lengths, spread_over_axes(self.output_size, self.axis_count), strict=True):
+        for length, count in zip(lengths, choose_axis_lengths(self.output_size, lengths), strict=True):
             starts, sizes = list_adaptive_windows(length, count)
             table = make_window_table(starts, sizes, 1, length)
             tables.append(AxisTable(table.indices, table.weights / sizes[:, None]))
@@ -208,10 +219,10 @@ class AdaptiveAvgPool2d(AdaptiveAveragePool):
         dL/dx = sum of g / N over the windows that hold x
     """
 
-    output_size: Positive | PositivePair
+    output_size: Positive | PositivePairOrLengths
 
     axis_count = 2
-    examples = (OpExample(((2, 5, 4),), {"output_size": [2, 3]}), OpExample(((2, 1, 4, 3),), {"output_size": 1}))
+    examples = (OpExample(((2, 5, 4),), {"output_size": [2, None]}), OpExample(((2, 1, 4, 3),), {"output_size": 1}))
 
 
 @register_op("adaptive_avg_pool3d")
@@ -223,7 +234,7 @@ class AdaptiveAvgPool3d(AdaptiveAveragePool):
         dL/dx = sum of g / N over the windows that hold x
     """
 
-    output_size: Positive | PositiveTriple
+    output_size: Positive | PositiveTripleOrLengths
 
     axis_count = 3
     examples = (

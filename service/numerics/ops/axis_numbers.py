@@ -4,6 +4,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Len
 
+from service.numerics.core.batching import Shape
 from service.numerics.ops.op import ShapeError
 
 Positive = Annotated[int, Ge(1)]
@@ -12,6 +13,9 @@ PositiveSingle = Annotated[list[Positive], Len(1, 1)]
 NotNegativeSingle = Annotated[list[NotNegative], Len(1, 1)]
 PositiveTriple = Annotated[list[Positive], Len(1, 3)]
 NotNegativeTriple = Annotated[list[NotNegative], Len(1, 3)]
+PositivePairOrLengths = Annotated[list[Positive | None], Len(1, 2)]
+PositiveTripleOrLengths = Annotated[list[Positive | None], Len(1, 3)]
+"""A number for each axis, None for the length of the axis."""
 
 
 def spread_over_axes(value: int | list[int], count: int) -> tuple[int, ...]:
@@ -27,3 +31,13 @@ def spread_over_axes(value: int | list[int], count: int) -> tuple[int, ...]:
     if len(value) not in (1, count):
         raise ShapeError(f"one number for all axes, or one for each of {count}, in place of {value}")
     return tuple(value) if len(value) == count else (value[0],) * count
+
+
+def choose_axis_lengths(value: int | list[int | None], lengths: Shape) -> tuple[int, ...]:
+    """Return the number of each axis, its length for None: see `spread_over_axes`."""
+    if isinstance(value, int):
+        return spread_over_axes(value, len(lengths))
+    numbers = value if len(value) == len(lengths) else value * len(lengths) if len(value) == 1 else None
+    if numbers is None:
+        raise ShapeError(f"one number for all axes, or one for each of {len(lengths)}, in place of {value}")
+    return tuple(length if number is None else number for number, length in zip(numbers, lengths, strict=True))

@@ -55,6 +55,14 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
         raise ShapeError("shapes that broadcast together") from None
 
 
+def is_broadcastable(shape: Shape, target: Shape) -> bool:
+    """Return whether a shape broadcasts to another one, and leaves it as it is."""
+    try:
+        return np.broadcast_shapes(shape, target) == target
+    except ValueError:
+        return False
+
+
 class BinaryOp(Op):
     """A function y = f(a, b) with the broadcasting of NumPy.
 

@@ -112,8 +112,8 @@ _LOW, _INSIDE, _HIGH = -1, 0, 1
 class ClampByTensors(Op):
     """y = min(max(x, low), high) of tensors: dL/dx = g where low <= x <= high, the rest goes to the end that is y.
 
-    If both ends are equal and x lies beyond them, PyTorch gives the gradient to none of the two. Either could have
-    it, and here the high end has it.
+    If both ends are equal and x lies below them, PyTorch gives the gradient to none of the two. That is no derivative:
+    both ends together move y by as much. Here the high end has it, and any shares of the two that add up are accepted.
     """
 
     numpy_calls = 8

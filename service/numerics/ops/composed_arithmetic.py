@@ -3,12 +3,13 @@
 from math import prod
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Len
+from annotated_types import Ge, Len
 
 from service.numerics.ops.axes import normalize_axis
 from service.numerics.ops.composite import CompositeOp, Expansion
 from service.numerics.ops.matrix_product import add_scaled
 from service.numerics.ops.op import OpExample, ShapeError, register_op
+from service.numerics.ops.vector_norm import NormOrder
 
 
 @register_op("addcmul")
@@ -215,7 +216,7 @@ class Cdist(CompositeOp):
     For p = 2, dL/dx1[..., i, :] = sum_j g d / y and dL/dx2[..., j, :] = -sum_i g d / y, 0 where y = 0.
     """
 
-    p: Annotated[float, Gt(0)] = 2.0
+    p: NormOrder = 2.0
 
     inputs = ("x1", "x2")
     examples = (
@@ -228,6 +229,8 @@ class Cdist(CompositeOp):
         first, second = step.get_shape(x1), step.get_shape(x2)
         if min(len(first), len(second)) < 2 or first[-1] != second[-1]:
             raise ShapeError("vectors of one length, (..., P, M) and (..., R, M)")
+        if not float(self.p) >= 0:
+            raise ShapeError("a p that is not negative")
         rows, columns = step("unsqueeze", x1, dim=-2), step("unsqueeze", x2, dim=-3)
         return step("vector_norm", step("sub", rows, columns), ord=self.p, dim=[-1])
 
@@ -235,4 +238,4 @@ class Cdist(CompositeOp):
         # By matrix products, distances of near vectors would cancel. PyTorch has none in half precision.
         is_half = x1.dtype in (torch.float16, torch.bfloat16)
         first, second = (x1.float(), x2.float()) if is_half else (x1, x2)
-        return torch.cdist(first, second, self.p, compute_mode="donot_use_mm_for_euclid_dist").to(x1.dtype)
+        return torch.cdist(first, second, float(self.p), compute_mode="donot_use_mm_for_euclid_dist").to(x1.dtype)

@@ -111,6 +111,8 @@ class InstanceNorm(CompositeOp):
         if len(shape) < 3:
             raise ShapeError("an input (B, C, ...) of three axes or more")
         if not self.use_input_stats:
+            if None in statistics:
+                raise ShapeError("a running_mean and a running_var with use_input_stats=false")
             return step("batch_norm", input, weight, bias, *statistics, training=False, eps=self.eps)
         if statistics != (None, None):
             raise ShapeError("running_mean and running_var with use_input_stats=false alone")

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from annotated_types import Gt
 
+from service.numerics.core.batching import Shape
 from service.numerics.ops.composite import CompositeOp, Expansion
 from service.numerics.ops.loss import LossReduction
 from service.numerics.ops.op import OpExample, ShapeError, register_op
@@ -65,21 +66,42 @@ class GaussianNllLoss(CompositeOp):
         OpExample(((3, 4), (3, 4), (3, 4)), low=0.2),
         OpExample(((2, 3), (2, 3), (2, 1)), {"full": True, "reduction": "sum"}, low=0.2),
         OpExample(((4,), (4,), (4,)), {"eps": 1.0, "reduction": "none"}, low=0.2),
+        OpExample(((2, 3, 2), (2, 3, 2), (2, 1, 2)), low=0.2),
+        OpExample(((2, 3), (2, 3), (2,)), low=0.2),
     )
 
-    def expand(self, step: Expansion, input: str, target: str, var: str) -> str:
-        shape, variances = step.get_shape(input), step.get_shape(var)
-        if step.get_shape(target) != shape or not shape or variances not in (shape, (*shape[:-1], 1)):
-            raise ShapeError("an input and a target (..., D) with a var (..., D) or (..., 1)")
-        variance = step("clamp", var, min=self.eps)
+    def expand(self, step: Expansion, input: str, target: str, var: str | float) -> str:
+        shape = step.get_shape(input)
+        if step.get_shape(target) != shape:
+            raise ShapeError("an input and a target of one shape")
+        aligned = self._align_variance(step, var, shape)
+        variance = step("clamp", aligned, min=self.eps) if isinstance(aligned, str) else max(aligned, self.eps)
+        logarithm = step("log", variance) if isinstance(variance, str) else math.log(variance)
         square = step("square", step("sub", input, target))
-        losses = step("mul", step("add", step("div", square, variance), step("log", variance)), 0.5)
+        losses = step("mul", step("add", step("div", square, variance), logarithm), 0.5)
         losses = step("add", losses, math.log(2 * math.pi) / 2) if self.full else losses
         return reduce_losses(step, losses, self.reduction)
 
+    @staticmethod
+    def _align_variance(step: Expansion, var: str | float, shape: Shape) -> str | float:
+        """Return a variance whose axes stand beside those of the input, as PyTorch reads them.
+
+        It has all axes of the input, one of them maybe of length 1, or all but the last, or it is a number.
+        """
+        variances = step.get_shape(var)
+        shorter_axes = [n for n, length in zip(variances, shape, strict=False) if n != length]
+        if variances in ((), shape) or (len(variances) == len(shape) and shorter_axes == [1]):
+            return var
+        if shape and variances == shape[:-1]:
+            return step("unsqueeze", var, dim=-1)
+        raise ShapeError(
+            "a var of the input's shape, of it with one axis of length 1, of it without the last axis, or of one number"
+        )
+
     def torch_forward(self, torch: Any, input: Any, target: Any, var: Any) -> Any:
+        variances = torch.clamp(var if var.ndim else var.expand(input.shape), min=self.eps)
         return torch.nn.functional.gaussian_nll_loss(
-            input, target, torch.clamp(var, min=self.eps), full=self.full, eps=self.eps, reduction=self.reduction
+            input, target, variances, full=self.full, eps=self.eps, reduction=self.reduction
         )
 
 

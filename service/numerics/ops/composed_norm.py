@@ -1,7 +1,7 @@
 """Pools and distances that are compositions of norms and powers."""
 
 from math import prod
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
@@ -10,9 +10,9 @@ from service.numerics.ops.composite import CompositeOp, Expansion
 from service.numerics.ops.half_precision import widen_half
 from service.numerics.ops.op import OpExample, ShapeError, register_op
 from service.numerics.ops.pair_attributes import PositivePair
+from service.numerics.ops.vector_norm import NormOrder
 
 NormType = Annotated[float, Gt(0)]
-NormOrder = float | Literal["inf", "-inf", "Infinity", "-Infinity"]
 
 
 class LpPool(CompositeOp):

@@ -6,6 +6,7 @@ from typing import Any
 from service.numerics.core.batching import count_elements
 from service.numerics.ops.axes import AxisSelection, normalize_axes
 from service.numerics.ops.composite import CompositeOp, Expansion
+from service.numerics.ops.correction import choose_correction
 from service.numerics.ops.op import OpExample, ShapeError, register_op
 
 
@@ -39,12 +40,13 @@ class StandardDeviation(CompositeOp):
     """Standard deviation: y = |x - m|_2 / sqrt(N - correction), m the mean.
 
     dL/dx = g (x - m) / (y (N - correction)), and 0 where y = 0. The mean's own derivative drops out, since
-    sum (x - m) = 0.
+    sum (x - m) = 0. `unbiased` is PyTorch's older name for a correction of 1 or 0.
     """
 
     dim: AxisSelection = None
     correction: float | None = 1
     keepdim: bool = False
+    unbiased: bool | None = None
 
     inputs = ("input",)
     positional = ("input", "dim")
@@ -58,7 +60,7 @@ class StandardDeviation(CompositeOp):
         shape = step.get_shape(input)
         axes = normalize_axes(self.dim, len(shape))
         count = count_elements(tuple(shape[axis] for axis in axes))
-        correction = 1 if self.correction is None else self.correction
+        correction = choose_correction(self.correction, self.unbiased)
         if count <= correction:
             raise ShapeError(f"more than {correction:g} elements for the deviation, and has {count}")
         centred = step("sub", input, step("mean", input, dim=list(axes), keepdim=True))
@@ -67,4 +69,5 @@ class StandardDeviation(CompositeOp):
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         axes = normalize_axes(self.dim, input.ndim)
-        return torch.std(input, axes, correction=self.correction, keepdim=self.keepdim)
+        correction = choose_correction(self.correction, self.unbiased)
+        return torch.std(input, axes, correction=correction, keepdim=self.keepdim)

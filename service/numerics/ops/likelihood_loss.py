@@ -1,15 +1,18 @@
 """Losses of an element and its target by a logarithm: the soft margin and Poisson's likelihood."""
 
+import math
 from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Gt
 
-from service.numerics.core.batching import Array
+from service.numerics.core.batching import Array, Shape
 from service.numerics.ops import analytic_continuation
 from service.numerics.ops.activation import compute_sigmoid_derivative, sigmoid
+from service.numerics.ops.composed_loss import reduce_losses
+from service.numerics.ops.composite import CompositeOp, Expansion
 from service.numerics.ops.loss import ElementPairLoss, LossReduction, reduce_by_torch
-from service.numerics.ops.op import Gradients, OpExample, declare_bug, register_op
+from service.numerics.ops.op import Gradients, Op, OpExample, declare_bug, make_form, register_form, register_op
 
 
 @register_op("soft_margin_loss")
@@ -66,11 +69,14 @@ class PoissonNllLoss(ElementPairLoss):
     elements:
         log_input:  dL/dx = g c (exp(x) - y)          dL/dy = -g c x
         else:       dL/dx = g c (1 - y / (x + e))     dL/dy = -g c log(x + e)
+    `full` adds Stirling's approximation of the constant log(y!) where y > 1, s = y log(y) - y + log(2 pi y) / 2, which
+    adds g c (log(y) + 1 / (2 y)) to dL/dy there. It jumps at y = 1.
     """
 
     numpy_calls = 6
-    positional = ("input", "target", "log_input")
+    positional = ("input", "target", "log_input", "full")
     log_input: bool = True
+    full: bool = False
     eps: Annotated[float, Gt(0)] = 1e-8
     reduction: LossReduction = "mean"
 
@@ -81,6 +87,12 @@ class PoissonNllLoss(ElementPairLoss):
         OpExample(((2, 3), (2, 3)), {"log_input": False, "reduction": "none"}, low=0.2, high=3),
         OpExample(((), ()), {"log_input": False, "eps": 0.1}, low=0.5, high=3),
     )
+
+    def select_form(self, *shapes: Shape | None) -> Op:
+        if not self.full:
+            return self
+        attributes = {"log_input": self.log_input, "eps": self.eps, "reduction": self.reduction}
+        return make_form("poisson_nll_loss", "full", **attributes)
 
     def compute_sample_losses(self, input: Array, target: Array) -> Array:
         if self.log_input:
@@ -113,6 +125,42 @@ class PoissonNllLoss(ElementPairLoss):
         return by_input, self.compute_sample_gradients(weight, input, target)[1]
 
     def torch_forward(self, torch: Any, input: Any, target: Any) -> Any:
+        if self.full:
+            return self.select_form().torch_forward(torch, input, target)
         return torch.nn.functional.poisson_nll_loss(
             input, target, log_input=self.log_input, eps=self.eps, reduction=self.reduction
         )
+
+
+@register_form("poisson_nll_loss", "full")
+class FullPoissonNllLoss(CompositeOp):
+    """Poisson's likelihood with Stirling's approximation of its constant where the target is above 1.
+
+    The approximation is taken of max(y, 1), so that its logarithm has a value where it does not count.
+    """
+
+    log_input: bool
+    eps: float
+    reduction: LossReduction
+
+    inputs = PoissonNllLoss.inputs
+
+    def expand(self, step: Expansion, input: str, target: str) -> str:
+        attributes = {"log_input": self.log_input, "eps": self.eps, "reduction": "none"}
+        losses = step("poisson_nll_loss", input, target, **attributes)
+        counts = step("clamp", target, min=1.0)
+        logarithm = step("log", counts)
+        product = step("sub", step("mul", counts, logarithm), counts)
+        root = step("add", step("mul", logarithm, 0.5), math.log(2 * math.pi) / 2)
+        constants = step("where", step("gt", target, 1.0), step("add", product, root), 0.0)
+        return reduce_losses(step, step("add", losses, constants), self.reduction)
+
+    def torch_forward(self, torch: Any, input: Any, target: Any) -> Any:
+        losses = torch.nn.functional.poisson_nll_loss(
+            input, target, log_input=self.log_input, eps=self.eps, reduction="none"
+        )
+        # PyTorch's own derivative by a target of 0 is NaN, though nothing is added there.
+        is_counted = target > 1
+        counts = torch.where(is_counted, target, torch.ones_like(target))
+        stirling = counts * torch.log(counts) - counts + 0.5 * torch.log(2 * math.pi * counts)
+        return reduce_by_torch(self.reduction, losses + torch.where(is_counted, stirling, torch.zeros_like(stirling)))

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from service.numerics.core.batching import Array, Shape, count_elements
+from service.numerics.ops.binary import is_broadcastable
 from service.numerics.ops.element_moves import NO_ELEMENT
 from service.numerics.ops.op import OpExample, ShapeError, register_op
 from service.numerics.ops.placement import ReplacingPlacement, declare_joint_linearity
@@ -27,11 +28,7 @@ class MaskedScatter(ReplacingPlacement):
     )
 
     def infer_output_shape(self, input: Shape, mask: Shape, source: Shape) -> Shape:
-        try:
-            broadcast = np.broadcast_shapes(input, mask)
-        except ValueError:
-            broadcast = None
-        if broadcast != input:
+        if not is_broadcastable(mask, input):
             raise ShapeError("a mask that broadcasts to the shape of the input")
         return input
 

@@ -1,6 +1,7 @@
 """Maximum pools along one axis or three, and with a given number of windows."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -11,16 +12,19 @@ from service.numerics.ops.axis_numbers import (
     NotNegativeSingle,
     NotNegativeTriple,
     Positive,
+    PositivePairOrLengths,
     PositiveSingle,
     PositiveTriple,
+    PositiveTripleOrLengths,
+    choose_axis_lengths,
     spread_over_axes,
 )
 from service.numerics.ops.op import (
+    Op,
     OpExample,
     ShapeError,
     register_op,
 )
-from service.numerics.ops.pair_attributes import PositivePair
 from service.numerics.ops.pointwise import find_torch_function
 from service.numerics.ops.separable import check_image_rank
 from service.numerics.ops.table_max_pool import AxisWindow, TableMaxPool
@@ -118,11 +122,19 @@ class AdaptiveMaxPool(TableMaxPool):
 
     def infer_output_shape(self, input: Shape) -> Shape:
         check_image_rank(input, self.axis_count)
-        return (*input[: -self.axis_count], *spread_over_axes(self.output_size, self.axis_count))
+        return (*input[: -self.axis_count], *choose_axis_lengths(self.output_size, input[-self.axis_count :]))
+
+    def resolve_shape_defaults(self, *shapes: Shape | None) -> Op:
+        (input,) = shapes
+        assert input is not None
+        if not isinstance(self.output_size, list) or None not in self.output_size:
+            return self
+        lengths = choose_axis_lengths(self.output_size, input[-self.axis_count :])
+        return replace(cast("Any", self), output_size=list(lengths))
 
     def list_axis_windows(self, lengths: Shape) -> list[AxisWindow]:
         windows: list[AxisWindow] = []
-        for length, count in zip(lengths, spread_over_axes(self.output_size, self.axis_count), strict=True):
+        for length, count in zip(lengths, choose_axis_lengths(self.output_size, lengths), strict=True):
             starts, sizes = list_adaptive_windows(length, count)
             offsets = np.arange(int(sizes.max()))
             windows.append(AxisWindow(starts[:, None] + offsets, offsets < sizes[:, None]))
@@ -154,10 +166,10 @@ class AdaptiveMaxPool2d(AdaptiveMaxPool):
     ceil((o + 1) L / n). dL/dx = sum of g over the windows whose largest element x is.
     """
 
-    output_size: Positive | PositivePair
+    output_size: Positive | PositivePairOrLengths
 
     axis_count = 2
-    examples = (OpExample(((2, 5, 4),), {"output_size": [2, 3]}), OpExample(((2, 1, 4, 3),), {"output_size": 1}))
+    examples = (OpExample(((2, 5, 4),), {"output_size": [2, None]}), OpExample(((2, 1, 4, 3),), {"output_size": 1}))
 
 
 @register_op("adaptive_max_pool3d")
@@ -168,7 +180,7 @@ class AdaptiveMaxPool3d(AdaptiveMaxPool):
     ceil((o + 1) L / n). dL/dx = sum of g over the windows whose largest element x is.
     """
 
-    output_size: Positive | PositiveTriple
+    output_size: Positive | PositiveTripleOrLengths
 
     axis_count = 3
     examples = (

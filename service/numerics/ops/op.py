@@ -7,7 +7,7 @@ rounding allowance and its tests. An op is a frozen dataclass. Its fields are it
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 from types import FunctionType, MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, cast, dataclass_transform, get_origin
 
@@ -166,8 +166,21 @@ class OpExample:
     diagonal: float = 0.0
 
 
+class _Immutable:
+    """A base whose instances keep their attributes.
+
+    A frozen dataclass guards its own instances, and leaves those of a subclass that is none to its bases.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+
 @dataclass(frozen=True, kw_only=True)
-class Op(ABC):
+class Op(_Immutable, ABC):
     """A function of tensors with its derivative by hand and its rounding.
 
     Arrays come in slot order, None for an optional input that was left out. Each has its declared shape behind one tile
@@ -459,7 +472,7 @@ class Op(ABC):
         """
         return output_labels.reshape(output_labels.shape[0], -1)
 
-    def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:  # noqa: B027  # an op may override it
+    def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:  # an op may override it
         """Refuse values that do not fit, such as an index out of range, by ShapeError.
 
         Values come without a tile axis; None for an input that a node computes.

@@ -8,6 +8,7 @@ from service.numerics.core.batching import Shape
 from service.numerics.ops.axes import AxisSelection, normalize_axis
 from service.numerics.ops.axis_numbers import Positive
 from service.numerics.ops.composite import Expansion, SeveralOutputsOp
+from service.numerics.ops.correction import choose_correction
 from service.numerics.ops.op import OpExample, ShapeError, register_op
 
 _MAX_PARTS = 1024
@@ -119,8 +120,9 @@ class Moments(SeveralOutputsOp):
     """A spread over the axes `dim`, as the first output, and the mean, as the second."""
 
     dim: AxisSelection = None
-    correction: float = 1
+    correction: float | None = 1
     keepdim: bool = False
+    unbiased: bool | None = None
 
     inputs = ("input",)
     positional = ("input", "dim")
@@ -131,12 +133,14 @@ class Moments(SeveralOutputsOp):
     def expand_output(self, step: Expansion, output: str, input: str) -> str:
         if output == "1":
             return step("mean", input, dim=self.dim, keepdim=self.keepdim)
-        return step(self.spread_name, input, dim=self.dim, correction=self.correction, keepdim=self.keepdim)
+        correction = choose_correction(self.correction, self.unbiased)
+        return step(self.spread_name, input, dim=self.dim, correction=correction, keepdim=self.keepdim)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         function = torch.var_mean if self.spread_name == "var" else torch.std_mean
         dim = None if self.dim == [] else self.dim
-        return function(input, dim, correction=self.correction, keepdim=self.keepdim)
+        correction = choose_correction(self.correction, self.unbiased)
+        return function(input, dim, correction=correction, keepdim=self.keepdim)
 
 
 @register_op("var_mean")
@@ -147,8 +151,9 @@ class VarMean(Moments):
     """
 
     dim: AxisSelection = None
-    correction: float = 1
+    correction: float | None = 1
     keepdim: bool = False
+    unbiased: bool | None = None
 
     spread_name = "var"
 
@@ -161,7 +166,8 @@ class StdMean(Moments):
     """
 
     dim: AxisSelection = None
-    correction: float = 1
+    correction: float | None = 1
     keepdim: bool = False
+    unbiased: bool | None = None
 
     spread_name = "std"

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from service.numerics.ops.axes import (
     restore_reduced_axes,
     shift_past_batch_axis,
 )
+from service.numerics.ops.correction import choose_correction
 from service.numerics.ops.multipliers import Multiplier, declare_count_multipliers, declare_division, declare_factor
 from service.numerics.ops.op import (
     DependencyLabels,
@@ -251,7 +252,8 @@ class Mean(ReductionOp):
 class Var(ReductionOp):
     """Variance: y = sum (x - m)^2 / (N - correction), m the mean.
 
-    dL/dx = g 2 (x - m) / (N - correction). The mean's own derivative drops out, since sum (x - m) = 0.
+    dL/dx = g 2 (x - m) / (N - correction). The mean's own derivative drops out, since sum (x - m) = 0. `unbiased` is
+    PyTorch's older name for a correction of 1 or 0.
     """
 
     positional = ("input", "dim")
@@ -259,6 +261,7 @@ class Var(ReductionOp):
     dim: AxisSelection = None
     correction: float | None = 1
     keepdim: bool = False
+    unbiased: bool | None = None
 
     supports_complex_step = True
     examples = (
@@ -269,7 +272,7 @@ class Var(ReductionOp):
 
     @property
     def _correction(self) -> float:
-        return 1 if self.correction is None else self.correction
+        return choose_correction(self.correction, self.unbiased)
 
     def infer_output_shape(self, input: Shape) -> Shape:
         axes = normalize_axes(self.dim, len(input))
@@ -497,7 +500,7 @@ class VectorNorm(ReductionOp):
     """
 
     numpy_calls = 6
-    ord: float | Literal["inf", "-inf", "Infinity", "-Infinity"] = 2
+    ord: vector_norm.NormOrder = 2
     dim: AxisSelection = None
     keepdim: bool = False
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.core.batching import Array, Shape
+from service.numerics.core.batching import Array, Shape, count_elements
 from service.numerics.ops.axes import normalize_axis
+from service.numerics.ops.binary import is_broadcastable
 from service.numerics.ops.composite import CompositeOp, Expansion
 from service.numerics.ops.op import (
     Gradients,
@@ -29,8 +30,23 @@ from service.numerics.ops.placement import (
 
 
 def cut_to_index(src: Any, index: Any) -> Any:
-    """Return the part of a tensor of PyTorch's that an index reaches, since its gradients fail for a larger src."""
+    """Return the part of a tensor of PyTorch's that an index reaches, since its gradients fail for a larger src.
+
+    They fail as well for a number beside an index with an axis, and the other way round.
+    """
+    if src.ndim != index.ndim:
+        return src.reshape(index.shape)
     return src[tuple(slice(length) for length in index.shape)]
+
+
+def _is_number(shape: Shape) -> bool:
+    """Return whether a tensor has one element, and one axis at most: it stands for a number."""
+    return shape in ((), (1,))
+
+
+def _get_axis_length(shape: Shape, dim: int) -> int:
+    """Return the length of an axis; a number counts as an axis of length 1."""
+    return (shape or (1,))[normalize_axis(dim, len(shape))]
 
 
 class PositionIndex(Op):
@@ -43,6 +59,9 @@ class PositionIndex(Op):
     linear_in = declare_joint_linearity("src")
 
     def infer_output_shape(self, input: Shape, index: Shape, src: Shape) -> Shape:
+        if not input and _is_number(index) and _is_number(src):
+            normalize_axis(self.dim, 0)
+            return input
         if not input or not len(input) == len(index) == len(src):
             raise ShapeError("an input, an index and a src with equally many axes")
         axis = normalize_axis(self.dim, len(input))
@@ -53,13 +72,15 @@ class PositionIndex(Op):
         return input
 
     def pick(self, numbers: Array, index: Array) -> Array:
+        if not numbers.ndim:
+            return numbers
         positions: list[Any] = list(np.indices(index.shape, sparse=True))
         positions[normalize_axis(self.dim, numbers.ndim)] = index
         return numbers[tuple(positions)]
 
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
         if values[1] is not None:
-            refuse_indices_out_of_range(values[1], shapes[0][normalize_axis(self.dim, len(shapes[0]))])
+            refuse_indices_out_of_range(values[1], _get_axis_length(shapes[0], self.dim))
 
 
 @register_op("scatter_add")
@@ -100,7 +121,7 @@ class Scatter(PositionIndex, ReplacingPlacement):
 
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
         super().check_values(shapes, *values)
-        if values[1] is not None:
+        if values[1] is not None and shapes[0]:
             # Two positions of the index that differ in another axis replace different elements.
             axis = normalize_axis(self.dim, len(shapes[0]))
             if (np.diff(np.sort(values[1], axis=axis), axis=axis) == 0).any():
@@ -120,19 +141,21 @@ class AxisIndex(Op):
     linear_in = declare_joint_linearity("source")
 
     def infer_output_shape(self, input: Shape, index: Shape, source: Shape) -> Shape:
-        if not input or len(index) != 1:
-            raise ShapeError("an input with at least one axis and an index (n,)")
         axis = normalize_axis(self.dim, len(input))
-        if source != (expected := (*input[:axis], *index, *input[axis + 1 :])):
+        if not input and _is_number(index) and not source:
+            return input
+        if not input or len(index) > 1:
+            raise ShapeError("an input with at least one axis and an index (n,), or numbers")
+        if source != (expected := (*input[:axis], count_elements(index), *input[axis + 1 :])):
             raise ShapeError(f"a source of shape {list(expected)}")
         return input
 
     def pick(self, numbers: Array, index: Array) -> Array:
-        return np.take(numbers, index, axis=self.dim)
+        return np.take(numbers, index.ravel(), axis=self.dim) if numbers.ndim else numbers
 
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
         if values[1] is not None:
-            refuse_indices_out_of_range(values[1], shapes[0][normalize_axis(self.dim, len(shapes[0]))])
+            refuse_indices_out_of_range(values[1], _get_axis_length(shapes[0], self.dim))
 
 
 @register_op("index_add")
@@ -224,13 +247,23 @@ class IndexPut(Placement):
     def infer_output_shape(self, input: Shape, values: Shape, *indices: Shape) -> Shape:
         if len(indices) > len(input):
             raise ShapeError("no more indices than the input has axes")
+        expected = self.infer_values_shape(input, *indices)
+        if not is_broadcastable(values, expected):
+            raise ShapeError(f"values that broadcast to shape {list(expected)}")
+        return input
+
+    @staticmethod
+    def infer_values_shape(input: Shape, *indices: Shape) -> Shape:
+        """Return the shape of the elements that the indices name, or raise ShapeError."""
         try:
-            positions = np.broadcast_shapes(*indices)
+            return (*np.broadcast_shapes(*indices), *input[len(indices) :])
         except ValueError:
             raise ShapeError("indices that broadcast together") from None
-        if values != (expected := (*positions, *input[len(indices) :])):
-            raise ShapeError(f"values of shape {list(expected)}")
-        return input
+
+    def select_form(self, *shapes: Shape | None) -> Op:
+        input, values, *indices = (shape for shape in shapes if shape is not None)
+        has_all_values = len(indices) > len(input) or values == self.infer_values_shape(input, *indices)
+        return self if has_all_values else make_form("index_put", "with broadcast values", accumulate=self.accumulate)
 
     def pick(self, numbers: Array, *indices: Array) -> Array:
         return numbers[indices]
@@ -249,6 +282,23 @@ class IndexPut(Placement):
         by_values = self.backward(gradient, output, *inputs)[1]
         assert by_values is not None
         return self._arrange(self._clear(gradient, targets) if self.adds else gradient, by_values, inputs)
+
+    def torch_forward(self, torch: Any, input: Any, values: Any, *indices: Any) -> Any:
+        return torch.index_put(input, indices, values, accumulate=self.accumulate)
+
+
+@register_form("index_put", "with broadcast values")
+class BroadcastIndexPut(CompositeOp):
+    """Values that are broadcast to the elements that the indices name."""
+
+    accumulate: bool
+
+    inputs = IndexPut.inputs
+
+    def expand(self, step: Expansion, input: str, values: str, *indices: str) -> str:
+        shape = IndexPut.infer_values_shape(step.get_shape(input), *map(step.get_shape, indices))
+        expanded = step("expand", values, size=list(shape))
+        return step("index_put", input, expanded, *indices, accumulate=self.accumulate)
 
     def torch_forward(self, torch: Any, input: Any, values: Any, *indices: Any) -> Any:
         return torch.index_put(input, indices, values, accumulate=self.accumulate)

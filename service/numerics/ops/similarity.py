@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 
 from service.numerics.ops.binary import broadcast_shapes
 from service.numerics.ops.composite import CompositeOp, Expansion
 from service.numerics.ops.op import OpExample, ShapeError, register_op
+from service.numerics.ops.vector_norm import NormOrder
 
 
 @register_op("normalize")
@@ -23,7 +24,7 @@ class Normalize(CompositeOp):
         OpExample(((4,),), {"p": 1.0, "dim": 0}, low=0.1),
         OpExample(((3, 2),), {"eps": 9.0}),
     )
-    p: Annotated[float, Gt(0)] = 2.0
+    p: NormOrder = 2.0
     dim: int = 1
     eps: Annotated[float, Ge(0)] = 1e-12
 
@@ -32,7 +33,7 @@ class Normalize(CompositeOp):
         return step("div", input, step("clamp", norm, min=self.eps))
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
-        return torch.nn.functional.normalize(input, self.p, self.dim, self.eps)
+        return torch.nn.functional.normalize(input, float(self.p), self.dim, self.eps)
 
 
 @register_op("cosine_similarity")
@@ -60,7 +61,13 @@ class CosineSimilarity(CompositeOp):
         return step("sum", product, dim=[self.dim])
 
     def torch_forward(self, torch: Any, x1: Any, x2: Any) -> Any:
-        return torch.nn.functional.cosine_similarity(x1, x2, self.dim, self.eps)
+        vectors = torch.broadcast_tensors(x1, x2)
+        norms = [torch.linalg.vector_norm(vector.detach(), 2, self.dim) for vector in vectors]
+        if not any(bool((norm < self.eps).any()) for norm in norms):
+            return torch.nn.functional.cosine_similarity(x1, x2, self.dim, self.eps)
+        # PyTorch's own derivative goes through below eps as if nothing were clamped.
+        first, second = (torch.nn.functional.normalize(vector, 2, self.dim, self.eps) for vector in vectors)
+        return (first * second).sum(self.dim)
 
 
 @register_op("pairwise_distance")
@@ -76,7 +83,7 @@ class PairwiseDistance(CompositeOp):
         OpExample(((2, 3, 2), (2,)), {"p": 3.0, "keepdim": True}),
         OpExample(((4,), (4,)), {"p": 1.0}),
     )
-    p: Annotated[float, Gt(0)] = 2.0
+    p: NormOrder = 2.0
     eps: float = 1e-6
     keepdim: bool = False
 
@@ -87,4 +94,4 @@ class PairwiseDistance(CompositeOp):
         return step("vector_norm", difference, ord=self.p, dim=[-1], keepdim=self.keepdim)
 
     def torch_forward(self, torch: Any, x1: Any, x2: Any) -> Any:
-        return torch.nn.functional.pairwise_distance(x1, x2, self.p, self.eps, self.keepdim)
+        return torch.nn.functional.pairwise_distance(x1, x2, float(self.p), self.eps, self.keepdim)

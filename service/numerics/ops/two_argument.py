@@ -86,7 +86,7 @@ class Atan2(JumpingOp, BinaryOp):
 class Hypot(BinaryOp):
     """Length of the vector (a, b): y = sqrt(a^2 + b^2), without overflow.
 
-    dL/da = g a / y, dL/db = g b / y, summed over broadcast axes.
+    dL/da = g a / y, dL/db = g b / y, summed over broadcast axes, and 0 at the origin, where PyTorch has NaN.
     """
 
     supports_complex_step = True
@@ -95,7 +95,8 @@ class Hypot(BinaryOp):
         return analytic_continuation.hypot(a, b)
 
     def compute_partial_gradients(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
-        return g * (a / y), g * (b / y)
+        length = np.where(y == 0, 1, y).astype(y.dtype, copy=False)
+        return g * (a / length), g * (b / length)
 
     def estimate_value_magnitude(self, a: Array, b: Array, y: Array) -> Array:
         return 2 * np.abs(y)
@@ -114,7 +115,9 @@ class Hypot(BinaryOp):
         return sum_to_operands((gradient, gradient), (input, other))
 
     def torch_forward(self, torch: Any, input: Any, other: Any) -> Any:
-        return torch.hypot(input, other)
+        is_origin = (input == 0) & (other == 0)
+        length = torch.hypot(torch.where(is_origin, torch.ones_like(input), input), other)
+        return torch.where(is_origin, 0 * (input + other), length)
 
 
 class LogAddExp(BinaryOp):

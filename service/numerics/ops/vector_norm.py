@@ -7,7 +7,7 @@ element would be several times as large.
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,8 @@ _ROUNDING_OFFSET = 0.37
 """Offset before rounding a logarithm down: exact numbers lie away from the ends of the pieces."""
 
 AxisIndices = int | tuple[int, ...]
+NormOrder = float | Literal["inf", "-inf", "Infinity", "-Infinity"]
+"""Order of a norm: a number, or the text of one that JSON has not."""
 
 
 def select_norm_branch(x: Array, axes: AxisIndices) -> Array:

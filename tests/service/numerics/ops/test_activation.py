@@ -2,6 +2,7 @@ import mpmath
 import numpy as np
 import pytest
 
+from service.checks.graph.check import check
 from service.numerics.core.precision import PRECISIONS
 from service.numerics.gradients import analytic, autograd
 from service.numerics.model.graph import Graph, Node
@@ -89,3 +90,14 @@ def test_the_gelu_of_pytorch_in_float32_is_within_the_allowance():
 def test_nan_is_on_no_piece_of_relu() -> None:
     x = np.array([np.nan, -1.0, 2.0, np.inf, -np.inf])
     np.testing.assert_array_equal(OP_REGISTRY["relu"]().forward(x), [np.nan, 0, 2, np.inf, 0])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("point", [1.0, 89.0, 710.0, 1e4])
+def test_softplus_with_a_threshold_beyond_the_range_passes(point: float, dtype: str) -> None:
+    """The derivative of PyTorch's own is NaN where exp(x) overflows."""
+    body = {"model": "y = softplus(x, threshold=1e9)\nloss = sum(y)", "tensors": {}, "weights": {"x": [point, -1.0]}}
+    assert check({**body, "dtype": dtype})["outcome"] == "pass"
+    slopes = [1 / (1 + np.exp(-point)), 1 / (1 + np.exp(1))]
+    assert check({**body, "candidate": {"x": slopes}})["outcome"] == "pass"
+    assert check({**body, "candidate": {"x": [0.75, slopes[1]]}})["outcome"] == "fail"

@@ -31,6 +31,8 @@ def test_response_is_divided_by_that_of_neighbours() -> None:
     [
         ("conv_transpose1d", {}, ((4,), (1, 1, 2), None), "(C, out/groups, k)"),
         ("instance_norm", {}, ((2, 3, 1), None, None), "several elements a channel"),
+        ("instance_norm", {"use_input_stats": False}, ((2, 3, 4), None, None, None, None), "a running_mean and a"),
+        ("instance_norm", {"use_input_stats": False}, ((2, 3, 4), (3,), (3,), (3,), None), "a running_mean and a"),
         ("local_response_norm", {"size": 2}, ((2, 3),), "three axes or more"),
     ],
 )

@@ -18,6 +18,12 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
         ("ij,jk->iz", ((2, 3), (3, 4)), "stands in an operand"),
         ("ij,jk->ik", ((2, 3), (4, 5)), "axes of one length for 'j'"),
         ("ij,jk->ik", ((2, 3, 1), (3, 5)), "2 axes for 'ij'"),
+        ("ij.jk->ik", ((2, 3), (3, 5)), "an equation of letters"),
+        ("....ij", ((2, 3),), "an equation of letters"),
+        ("...i...j", ((2, 3),), "an equation of letters"),
+        ("ij->ij->i", ((2, 3),), "an equation of letters"),
+        ("i1,1j", ((2, 3), (3, 2)), "an equation of letters"),
+        ("", ((2, 3),), "0 axes for ''"),
     ],
 )
 def test_einsum_refuses_mismatched_inputs(equation, shapes, words):
@@ -64,6 +70,19 @@ def test_the_gradient_of_an_einsum_is_its_adjoint(equation):
         ("...ii->...i", [(2, 3, 3)]),
         ("bB,b", [(2, 3), (2,)]),
         ("iij,j...,k->k...", [(2, 2, 3), (3, 2), (2,)]),
+        (" i j , j k -> i k ", [(2, 3), (3, 4)]),
+        ("...,...->...", [(2, 3), (3,)]),
+        ("...->", [(2, 3)]),
+        ("ij->...i", [(2, 3)]),
+        ("...", [(2, 3)]),
+        ("i...->i", [(2, 3, 4)]),
+        ("a...,...b->ab...", [(2, 3), (3, 4)]),
+        (",->", [(), ()]),
+        (",ij", [(), (2, 3)]),
+        ("...,i", [(), (3,)]),
+        ("iii->i", [(2, 2, 2)]),
+        ("ii,ii", [(2, 2), (2, 2)]),
+        ("Aa,aZ->AZ", [(2, 3), (3, 4)]),
     ],
 )
 def test_equations_are_those_of_pytorch(equation: str, shapes: list[tuple[int, ...]]) -> None:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -124,3 +126,14 @@ def test_ops_with_attributes_are_equal_by_their_values() -> None:
         True,
         False,
     )
+
+
+@pytest.mark.parametrize("name", ["tanh", "matmul", "flatten", "gelu", "mse_loss", "sort"])
+def test_ops_keep_their_attributes(name, doubled_op):
+    """Those without attributes of their own are no dataclasses of their own."""
+    for op in (OP_REGISTRY[name](), doubled_op(), Doubled()):
+        for change in (lambda op=op: setattr(op, "name", "sigmoid"), lambda op=op: setattr(op, "other", 1)):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                change()
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            del op.name

@@ -2,6 +2,7 @@ import mpmath
 import numpy as np
 import pytest
 
+from service.checks.graph.check import check
 from service.numerics.ops import OP_REGISTRY
 
 PAIRS = [(1e-8, 3.0), (-2.5, 1e-3), (1.5, 0.4), (700.0, 2.0), (-30.0, -31.0), (1e-150, 2e-150), (1e150, 1e150)]
@@ -65,3 +66,13 @@ def test_angle_goes_on_across_its_cut() -> None:
     np.testing.assert_allclose(op.forward(np.array([[-1e-3]]), b), across - 2 * np.pi, rtol=1e-12)
     assert op.forward(np.array([[-0.0]]), b) == -np.pi
     assert op.forward(np.array([[0.0]]), b) == np.pi
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_length_at_the_origin_has_no_gradient(dtype: str) -> None:
+    """PyTorch's own is NaN, 0 / 0."""
+    model = "y = hypot(a, b)\ns = square(y)\nloss = sum(s)"
+    body = {"model": model, "tensors": {}, "weights": {"a": [0.0, 3.0, -0.0], "b": [0.0, 4.0, 2.0]}, "dtype": dtype}
+    assert check(body)["outcome"] == "pass"
+    assert check({**body, "candidate": {"a": [0.0, 6.0, 0.0], "b": [0.0, 8.0, 4.0]}})["outcome"] == "pass"
+    assert check({**body, "candidate": {"a": [1.0, 6.0, 0.0], "b": [0.0, 8.0, 4.0]}})["outcome"] == "fail"
