@@ -55,7 +55,7 @@ def draw_indices(below: int, *shape: int) -> dict[str, Any]:
 UNARY = sorted(
     name
     for name, op in OP_REGISTRY.items()
-    if issubclass(op, UnaryOp) and name not in ("clamp", "fake_quantize", "pow", "threshold")
+    if issubclass(op, UnaryOp) and name not in ("clamp", "fake_quantize", "polygamma", "pow", "threshold")
 )
 """Functions of one tensor that need no attribute."""
 BINARY = (
@@ -77,6 +77,7 @@ def build_models(n: int) -> Iterator[tuple[str, Request]]:
     yield "add, broadcast", build_model("add", table, (8,))
     yield "mul, outer", build_model("mul", (n // 100, 1), (1, 100), **ALONG)
     yield "clamp", build_model("clamp", table, attributes={"min": 0.2, "max": 0.7})
+    yield "polygamma", build_model("polygamma", table, attributes={"n": 2})
     yield "threshold", build_model("threshold", table, attributes={"threshold": 0.4, "value": 0.2})
     yield "prelu", build_model("prelu", table, (8,))
     yield "lerp", build_model("lerp", table, table, ())

@@ -23,7 +23,7 @@ _GAMMA_EXAMPLES = (
 )
 
 
-_ANY_MAGNITUDE = 1e30
+ANY_MAGNITUDE = 1e30
 """Magnitude beyond any, so that the largest error decides."""
 
 
@@ -129,6 +129,14 @@ def estimate_digamma_magnitude(x: Array) -> Array:
     return np.abs(np.log(np.abs(x) + 1)) + 5 + np.abs(1 / x) + reflection
 
 
+def bound_trigamma_rest(x: Array) -> Array:
+    """Return the part of trigamma that PyTorch leaves out.
+
+    Its series at x + 6, or at 7 - x left of 1/2, ends before the term 1 / (30 z^9).
+    """
+    return 1 / (30 * np.power(np.where(x < 0.5, 7 - x, x + 6), 9))
+
+
 @register_op("lgamma")
 class Lgamma(SpecialFunction):
     """Logarithm of the absolute value of the gamma function: y = log(abs(Gamma(x))).
@@ -187,9 +195,7 @@ class Digamma(SpecialFunction):
         return np.abs(compute_trigamma(x)) + np.where(x < 0.5, compute_trigamma(np.abs(1 - x)), 0) + reflection
 
     def estimate_derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
-        # PyTorch's series of trigamma at x + 6, or at 7 - x left of 1/2, ends before the term 1 / (30 z^9).
-        last_term = 1 / (30 * np.power(np.where(x < 0.5, 7 - x, x + 6), 9))
-        return Cancellation(np.full_like(x, _ANY_MAGNITUDE), last_term)
+        return Cancellation(np.full_like(x, ANY_MAGNITUDE), bound_trigamma_rest(x))
 
     @declare_bug("1 / x was taken for trigamma, as for the logarithm")
     def reciprocal_for_trigamma(self, gradient: Array, output: Array, input: Array) -> Gradients:
