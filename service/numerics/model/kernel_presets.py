@@ -166,10 +166,47 @@ def _make_quantized_linear() -> Preset:
     )
 
 
+def _make_expert_nodes(part: str, rows: int, columns: int) -> tuple[Mapping[str, Any], ...]:
+    """Return the nodes that pick the matrices of the 2 chosen experts of each of 5 tokens."""
+    return (
+        make_node(f"{part}_flat", "flatten", f"w_{part}", start_dim=1),
+        make_node(f"{part}_rows", "embedding", "top.indices", f"{part}_flat"),
+        make_node(f"{part}_chosen", "reshape", f"{part}_rows", shape=[5, 2, rows, columns]),
+    )
+
+
+def _make_moe_block() -> Preset:
+    values = ExampleValues(19)
+    return Preset(
+        "moe_block",
+        "A mixture of 3 experts: 5 tokens, each through its top 2, with gates by softmax over these.",
+        nodes=(
+            make_node("scores", "linear", "x", "w_router"),
+            make_node("top", "topk", "scores", k=2),
+            make_node("gates", "softmax", "top.values", dim=-1),
+            *_make_expert_nodes("up", 3, 4),
+            make_node("hidden", "einsum", "x", "up_chosen", equation="nd,nkfd->nkf"),
+            make_node("active", "silu", "hidden"),
+            *_make_expert_nodes("down", 4, 3),
+            make_node("results", "einsum", "active", "down_chosen", equation="nkf,nkdf->nkd"),
+            make_node("mixed", "einsum", "gates", "results", equation="nk,nkd->nd"),
+            make_node("residual", "add", "x", "mixed"),
+            make_node("loss", "mse_loss", "residual", "y"),
+        ),
+        tensors={"x": values.draw_normal(5, 4), "y": values.draw_normal(5, 4)},
+        weights={
+            "w_router": values.draw_weight(3, 4),
+            "w_up": values.draw_weight(3, 3, 4),
+            "w_down": values.draw_weight(3, 4, 3),
+        },
+    )
+
+
 KERNEL_PRESETS = (
     _make_llama_block(),
     _make_fused_linear_cross_entropy(),
     _make_sliding_window_attention(),
     _make_gated_conv(),
     _make_quantized_linear(),
+    _make_moe_block(),
 )
