@@ -41,3 +41,8 @@ def choose_axis_lengths(value: int | list[int | None], lengths: Shape) -> tuple[
     if numbers is None:
         raise ShapeError(f"one number for all axes, or one for each of {len(lengths)}, in place of {value}")
     return tuple(length if number is None else number for number, length in zip(numbers, lengths, strict=True))
+
+
+def is_of_axis_lengths(value: int | list[int | None]) -> bool:
+    """Return whether a number for each axis stands for the length of some axis."""
+    return isinstance(value, list) and None in value

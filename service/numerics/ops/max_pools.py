@@ -17,6 +17,7 @@ from service.numerics.ops.axis_numbers import (
     PositiveTriple,
     PositiveTripleOrLengths,
     choose_axis_lengths,
+    is_of_axis_lengths,
     spread_over_axes,
 )
 from service.numerics.ops.op import (
@@ -127,7 +128,7 @@ class AdaptiveMaxPool(TableMaxPool):
     def resolve_shape_defaults(self, *shapes: Shape | None) -> Op:
         (input,) = shapes
         assert input is not None
-        if not isinstance(self.output_size, list) or None not in self.output_size:
+        if not is_of_axis_lengths(self.output_size):
             return self
         lengths = choose_axis_lengths(self.output_size, input[-self.axis_count :])
         return replace(cast("Any", self), output_size=list(lengths))

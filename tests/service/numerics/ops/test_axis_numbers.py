@@ -1,6 +1,6 @@
 import pytest
 
-from service.numerics.ops.axis_numbers import choose_axis_lengths, spread_over_axes
+from service.numerics.ops.axis_numbers import choose_axis_lengths, is_of_axis_lengths, spread_over_axes
 from service.numerics.ops.op import ShapeError
 
 
@@ -21,3 +21,6 @@ def test_none_stands_for_the_length_of_the_axis() -> None:
     assert choose_axis_lengths(2, (5, 7)) == (2, 2)
     with pytest.raises(ShapeError, match="one for each of 3, in place of"):
         choose_axis_lengths([None, 2], (5, 6, 7))
+    assert is_of_axis_lengths([None, 3])
+    assert not is_of_axis_lengths([2, 3])
+    assert not is_of_axis_lengths(2)
