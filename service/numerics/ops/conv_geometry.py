@@ -1,9 +1,11 @@
 """The windows of a padded input that the offsets of a kernel meet, along any number of axes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from types import EllipsisType
 
 import numpy as np
 
@@ -13,6 +15,14 @@ from service.numerics.ops.windows import AxisWindows
 
 _MAX_CACHED_GEOMETRIES = 64
 """Geometries of convolutions that the cache keeps."""
+_MAX_KEPT_OFFSETS = 2**10
+"""Offsets of a kernel up to which their indices are kept: it takes some hundred bytes for each."""
+
+_Index = tuple[EllipsisType | slice, ...]
+
+
+def _index_entry(offset: Shape) -> _Index:
+    return ..., *(slice(i, i + 1) for i in offset)
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,16 @@ class ConvGeometry:
             )
         )
 
+    @cached_attribute
+    def _kept_indices(self) -> dict[Shape, tuple[_Index, _Index]]:
+        """Return the index of the window and that of the kernel's entry, by offset; none for a large kernel."""
+        if math.prod(self.kernel) > _MAX_KEPT_OFFSETS:
+            return {}
+        return {offset: (self._index_window(offset), _index_entry(offset)) for offset in self.kernel_offsets}
+
+    def _index_window(self, offset: Shape) -> _Index:
+        return ..., *(slices[i] for slices, i in zip(self._window_slices, offset, strict=True))
+
     @property
     def axis_windows(self) -> list[AxisWindows]:
         """Return the windows along each axis. Each window of the input is a window of all axes."""
@@ -58,7 +78,13 @@ class ConvGeometry:
 
     def get_window(self, padded: Array, offset: Shape) -> Array:
         """Return the view (..., *output) of a padded input at an offset."""
-        return padded[..., *(slices[i] for slices, i in zip(self._window_slices, offset, strict=True))]
+        kept = self._kept_indices.get(offset)
+        return padded[self._index_window(offset) if kept is None else kept[0]]
+
+    def get_kernel_entry(self, kernel: Array, offset: Shape) -> Array:
+        """Return the entry (..., 1, ..., 1) of a kernel at an offset."""
+        kept = self._kept_indices.get(offset)
+        return kernel[_index_entry(offset) if kept is None else kept[1]]
 
     def pad_input(self, array: Array, value: float = 0.0) -> Array:
         if not any(self.padding_before + self.padding_after):

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from service.numerics.core.batching import Array, Shape, align_rank, count_elements, flat_indices
+from service.numerics.core.bounded_cache import BoundedCache
+from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.sparsity import drop_missing, take_elementwise_min, take_min_over_axes
 from service.numerics.ops import windows
@@ -28,6 +30,8 @@ from service.numerics.ops.op import (
 _BIAS_POSITION = 2
 _TORCH_WORK_FACTOR = 2
 """Time of a multiply-add of PyTorch's convolution, copies included, in units of ours."""
+_MAX_KEPT_GEOMETRIES = 4
+"""Geometries that an op keeps: that of its own operands, and those of its parts in a plan."""
 AXIS_LETTERS = {1: "L", 2: "H, W", 3: "D, H, W"}
 KERNEL_LETTERS = {1: "k", 2: "kh, kw", 3: "kd, kh, kw"}
 
@@ -56,7 +60,12 @@ class Correlation(Convolution):
         output_lengths = self._get_geometry(input, weight).output
         if min(output_lengths) < 1:
             raise ShapeError("a kernel no larger than the padded input")
-        return (*input[: -self.axis_count - 1], out_channels, *output_lengths) if has_channels else output_lengths
+        return self._join_output_shape(input, weight, output_lengths)
+
+    def _join_output_shape(self, input: Shape, weight: Shape, output_lengths: Shape) -> Shape:
+        """Return the shape of the output, given its lengths along the axes of the kernel."""
+        has_channels = len(weight) > self.axis_count
+        return (*input[: -self.axis_count - 1], weight[0], *output_lengths) if has_channels else output_lengths
 
     def _check_ranks(self, input: Shape, weight: Shape) -> None:
         axes, kernel = AXIS_LETTERS[self.axis_count], KERNEL_LETTERS[self.axis_count]
@@ -76,6 +85,14 @@ class Correlation(Convolution):
             )
 
     def _get_geometry(self, input: Shape, weight: Shape) -> ConvGeometry:
+        lengths = input[-self.axis_count :], weight[-self.axis_count :]
+        return self._geometries.get_or_make(lengths, lambda: self._make_geometry(input, weight))
+
+    @cached_attribute
+    def _geometries(self) -> BoundedCache[ConvGeometry]:
+        return BoundedCache(_MAX_KEPT_GEOMETRIES)
+
+    def _make_geometry(self, input: Shape, weight: Shape) -> ConvGeometry:
         before, after = self._compute_padding_widths(self._compute_kernel_extent(weight))
         kernel = weight[-self.axis_count :]
         return make_geometry(
@@ -115,7 +132,7 @@ class Correlation(Convolution):
         x, w = self._group_channels(input, weight)
         geometry = self._get_geometry(x.shape, w.shape)
         total = _correlate(geometry, geometry.pad_input(x), w)
-        shape = self.infer_output_shape(input.shape[1:], weight.shape[1:], None if bias is None else bias.shape[1:])
+        shape = self._join_output_shape(input.shape[1:], weight.shape[1:], geometry.output)
         output = total.reshape(total.shape[:1] + shape)
         if bias is None:
             return output
@@ -173,7 +190,7 @@ class Correlation(Convolution):
         for offset in iterate_interruptibly(geometry.kernel_offsets):
             window = geometry.get_window(by_padded, offset)
             if kernel is not None:
-                _add_products(window, _get_kernel_entry(kernel, offset), plane)
+                _add_products(window, geometry.get_kernel_entry(kernel, offset), plane)
                 continue
             by_window = np.swapaxes(w[..., *offset], -1, -2) @ g
             window += by_window.reshape((len(by_window), *window.shape[1:]))
@@ -185,12 +202,43 @@ class Correlation(Convolution):
         geometry = self._get_geometry(x.shape, w.shape)
         padded = geometry.pad_input(x)
         tiles = max(len(gradient), len(x), len(w))
-        by_weight = np.empty((tiles, *w.shape[2:]), dtype=np.result_type(gradient, x))
         transposed_rows = np.swapaxes(self._group_gradient_rows(gradient, x, w), -1, -2)
+        if x.shape[1] == 1 and len(w) == 1:
+            return self._multiply_windows(geometry, padded, transposed_rows).reshape((tiles, *weight.shape[1:]))
+        by_weight = np.empty((tiles, *w.shape[2:]), dtype=np.result_type(gradient, x))
         for offset in iterate_interruptibly(geometry.kernel_offsets):
             products = _flatten_last_axes(geometry.get_window(padded, offset), self.axis_count) @ transposed_rows
             by_weight[..., *offset] = np.swapaxes(products, -1, -2).sum(axis=1)
         return by_weight.reshape((tiles, *weight.shape[1:]))
+
+    def _multiply_windows(self, geometry: ConvGeometry, padded: Array, transposed_rows: Array) -> Array:
+        """Return the gradient of a weight by one image, (K, groups, O/groups, C/groups, *kernel).
+
+        Parameters
+        ----------
+        geometry
+            Geometry of the convolution.
+        padded
+            Padded input, (K, 1, groups, C/groups, ...).
+        transposed_rows
+            Gradient of the output, (K, 1, groups, positions, O/groups).
+
+        Notes
+        -----
+        All products go into one array, of which the entries are put in order once. There is no sum over images, which
+        would make -0 of a product 0: adding 0 does so here.
+        """
+        tiles, channels = max(len(padded), len(transposed_rows)), padded.shape[2:4]
+        products = np.empty(
+            (len(geometry.kernel_offsets), tiles, 1, *channels, transposed_rows.shape[-1]),
+            dtype=np.result_type(padded, transposed_rows),
+        )
+        for offset, target in zip(iterate_interruptibly(geometry.kernel_offsets), products, strict=True):
+            window = _flatten_last_axes(geometry.get_window(padded, offset), self.axis_count)
+            np.matmul(window, transposed_rows, out=target)
+        products += 0.0
+        by_weight = np.ascontiguousarray(np.moveaxis(np.swapaxes(products[:, :, 0], -1, -2), 0, -1))
+        return by_weight.reshape((*by_weight.shape[:-1], *geometry.kernel))
 
     def _group_gradient_rows(self, gradient: Array, x: Array, w: Array) -> Array:
         """Return the gradient of the output with grouped channels and rows flattened."""
@@ -312,13 +360,15 @@ def _correlate(geometry: ConvGeometry, padded: Array, w: Array) -> Array:
     """Return the sum over kernel offsets of the kernel's products with each window."""
     kernel = _get_plain_kernel(w)
     total: Array | None = None
+    scratch: Array | None = None
     for offset in iterate_interruptibly(geometry.kernel_offsets):
         window = geometry.get_window(padded, offset)
-        product = (
-            w[..., *offset] @ _flatten_last_axes(window, len(offset))
-            if kernel is None
-            else _get_kernel_entry(kernel, offset) * window
-        )
+        if kernel is None:
+            product = w[..., *offset] @ _flatten_last_axes(window, len(offset))
+        else:
+            # The memory of one product serves for the next.
+            product = np.multiply(geometry.get_kernel_entry(kernel, offset), window, out=scratch)
+            scratch = None if total is None else product
         total = product if total is None else np.add(total, product, out=total)
     assert total is not None
     return total
@@ -343,10 +393,6 @@ def _add_products(total: Array, factor: Array, plane: Array) -> None:
 
 _LARGE_PLANE = 2**14
 """Numbers of a tile from which on one pass over all of them leaves the cache."""
-
-
-def _get_kernel_entry(kernel: Array, offset: Shape) -> Array:
-    return kernel[..., *(slice(i, i + 1) for i in offset)]
 
 
 def _expand_convolution(geometry: ConvGeometry, position: int, x: Array, w: Array) -> ProductExpansion:
