@@ -145,11 +145,23 @@ def _get_model_tag(value: object) -> str | None:
     return "graph" if isinstance(value, dict) else "nodes" if isinstance(value, list) else None
 
 
+_Tensors = dict[Name, OperandTensor]
+_Candidate = dict[Name, GradientTensor] | None
+
+
+class CheckTensors(StrictModel):
+    """The tensors of a request alone: what changes from one check of a model to the next."""
+
+    tensors: _Tensors
+    weights: _Tensors
+    candidate: _Candidate = None
+
+
 class CheckRequest(StrictModel, Generic[NodeT]):
     """A model with its tensors and weights, and the gradients to check."""
 
-    tensors: dict[Name, OperandTensor] = Field(description="Inputs, targets and masks, by name.")
-    weights: dict[Name, OperandTensor] = Field(description="Trained tensors, by name; may be empty.")
+    tensors: _Tensors = Field(description="Inputs, targets and masks, by name.")
+    weights: _Tensors = Field(description="Trained tensors, by name; may be empty.")
     model: Annotated[
         Annotated[str, Tag("preset")]
         | Annotated[GraphSpec[NodeT], Tag("graph")]
@@ -168,7 +180,7 @@ class CheckRequest(StrictModel, Generic[NodeT]):
     with_respect_to: list[Name] | None = Field(
         default=None, description="Weights, float tensors or nodes; every weight if left out."
     )
-    candidate: dict[Name, GradientTensor] | None = Field(
+    candidate: _Candidate = Field(
         default=None,
         description="The client's own gradients, by name; each is judged in place of the two of the service.",
     )

@@ -14,11 +14,28 @@ from service.checks.graph.cost_estimate import (
 )
 from service.checks.graph.problem import ParsedCheckRequest, Problem
 from service.checks.graph.suggestions import locate_size_field, suggest_reductions
+from service.numerics.core.bounded_cache import BoundedCache
 from service.numerics.model.graph import InvalidModelError, ModelError
+
+_MAX_KEPT_PLANS, _MAX_KEPT_NODES = 8, 512
+_JOINT_PLANS: BoundedCache[CheckPlan] = BoundedCache(_MAX_KEPT_PLANS)
 
 
 def plan_within_limits(problem: Problem, limits: Limits) -> CheckPlan:
-    """Plan the differences of a check, and refuse one that exceeds a limit."""
+    """Plan the differences of a check, and refuse one that exceeds a limit.
+
+    The plan of joint directions is two numbers, and kept: it takes longer to find out again that the check fits.
+    """
+    if not problem.is_joint or len(problem.graph.nodes) > _MAX_KEPT_NODES:
+        return _plan_within_limits(problem, limits)
+    request = problem.request
+    candidates = tuple((name, tensor.array.shape) for name, tensor in problem.candidate.items())
+    shown = tuple(request.include), request.encoding, candidates
+    key = problem.graph, problem.dtype.name, problem.names, problem.projection_count, shown, limits
+    return _JOINT_PLANS.get_or_make(key, lambda: _plan_within_limits(problem, limits))
+
+
+def _plan_within_limits(problem: Problem, limits: Limits) -> CheckPlan:
     check_model_size(problem, limits)
     check_longest_call(problem, limits)
     plan, estimate = estimate_check(problem, limits)

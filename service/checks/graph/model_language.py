@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, cast, get_type_hints
 
 import numpy as np
 import orjson
-from pydantic import BaseModel, Field, TypeAdapter, create_model
+from pydantic import Field, TypeAdapter, create_model
 
 from schemas.bugs import BugsRequest
 from schemas.check import CheckRequest, NodeBase
@@ -21,6 +21,7 @@ from schemas.problem_details import InvalidRequestError, PlacedError, error_at, 
 from schemas.report import ModelsAnswer, OpEntry, OpOutput, OpsAnswer
 from schemas.tensor import Tensor
 from service.checks.common.request_validation import validate_request
+from service.checks.graph.request_cache import find_valid_request, keep_valid_request, make_fields_key
 from service.checks.graph.text_form import expand_model_text, write_graph_text
 from service.numerics.core.bounded_cache import BoundedCache
 from service.numerics.core.precision import DTYPES, ComputeDtype
@@ -77,12 +78,18 @@ def parse_bugs_request(body: object) -> BugsRequest[NodeBase]:
     return _validate_model_request(body, BugsRequestSchema)
 
 
-def _validate_model_request(body: object, schema: type[BaseModel]) -> Any:
+def _validate_model_request(body: object, schema: type[CheckRequest[Any]]) -> Any:
     """Validate a request with a model in any of its forms."""
     body = expand_model_text(body)
+    key = make_fields_key(body)
+    known_request = find_valid_request(cast("dict[str, Any]", body), key, schema)
+    if known_request is not None:
+        return known_request
     model: object = cast("dict[str, Any]", body).get("model") if isinstance(body, dict) else None
     if not isinstance(model, TextNodes):
-        return validate_request(cast("object", body), schema)
+        request = validate_request(cast("object", body), schema)
+        keep_valid_request(request, key)
+        return request
     try:
         request = validate_request(cast("object", body), schema)
     except InvalidRequestError as error:
@@ -404,7 +411,14 @@ def write_cached_text(graph: Graph) -> str:
 
 
 def graph_to_dict(graph: Graph) -> list[dict[str, Any]]:
-    """Write a graph as in a request, every default spelled out."""
+    """Write a graph as in a request, every default spelled out; the nodes of a small graph are kept."""
+    if len(graph.nodes) > _MAX_CACHED_NODES:
+        return _write_nodes(graph)
+    # A caller may change its copies.
+    return [{**node, "inputs": node["inputs"].copy()} for node in _write_nodes_once(graph)]
+
+
+def _write_nodes(graph: Graph) -> list[dict[str, Any]]:
     return [
         {
             "name": node.name,
@@ -414,6 +428,9 @@ def graph_to_dict(graph: Graph) -> list[dict[str, Any]]:
         }
         for node in graph.listed_nodes
     ]
+
+
+_write_nodes_once = lru_cache(_MAX_CACHED_MODELS)(_write_nodes)
 
 
 def _encode_inputs(node: Node) -> list[str | float] | dict[str, str | float]:

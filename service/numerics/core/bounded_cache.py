@@ -30,8 +30,16 @@ class BoundedCache(Generic[ValueT]):
 
     def get_or_make(self, key: Hashable, make: Callable[[], ValueT]) -> ValueT:
         """Return the value of a key, made if it is not there; what `make` raises is not kept."""
-        found = self._values.pop(key, _MISSING)
-        value = make() if found is _MISSING else found
+        value = self._values.pop(key, _MISSING)
+        return self.put(key, make() if value is _MISSING else value)
+
+    def find(self, key: Hashable) -> ValueT | None:
+        """Return the value of a key; None if it is not there."""
+        value = self._values.pop(key, _MISSING)
+        return None if value is _MISSING else self.put(key, value)
+
+    def put(self, key: Hashable, value: ValueT) -> ValueT:
+        """Keep a value, drop the one that was used the longest ago if there are too many, and return it."""
         # The last used one comes last; each operation of a dict is one step for other threads.
         self._values[key] = value
         while len(self._values) > self._max_entries:

@@ -13,6 +13,9 @@ FEW_EQUAL = 4
 _SMALL_SIZE = 64
 """Numbers up to which a set of Python is faster than calls of NumPy."""
 
+_SORTED_SIZE = 2**12
+"""Numbers up to which sorting them is faster than hashing them."""
+
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """2^64 over the golden ratio: the high bits of a product depend on all bits of a number.
 
@@ -48,6 +51,10 @@ def find_longest_repeat(array: Array) -> int:
     if array.size <= _SMALL_SIZE:
         numbers: list[float] = array.ravel().tolist()
         if len(numbers) - len(set(numbers)) < FEW_EQUAL:
+            return FEW_EQUAL
+    elif array.size <= _SORTED_SIZE:
+        in_order = np.sort(array, axis=None)
+        if not (in_order[FEW_EQUAL:] == in_order[:-FEW_EQUAL]).any():
             return FEW_EQUAL
     candidates = _find_candidates(array.ravel())
     ordered = np.sort(candidates[(candidates != 0) & np.isfinite(candidates)])

@@ -585,6 +585,10 @@ class Graph:
 
     def count_node_elements(self) -> int:
         """Count the elements of all nodes and steps, without a look at their ops."""
+        return self._node_element_count
+
+    @cached_attribute
+    def _node_element_count(self) -> int:
         return sum(count_elements(self.shapes[node.name]) for node in iterate_interruptibly(self.nodes))
 
     def estimate_cost(self, nodes: Iterable[Node] | None = None) -> ComputeCost:

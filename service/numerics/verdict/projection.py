@@ -17,7 +17,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from service.numerics.core.batching import Array, Shape
+from service.numerics.core.batching import Array, Shape, count_elements
+from service.numerics.core.bounded_cache import BoundedCache
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.vector_norms import euclidean_norm
 
@@ -31,6 +32,10 @@ _UNIT_ROUNDOFF = 2.0**-53
 _PAIRWISE_SUM_ROUNDINGS = 20
 """Roundings that a product goes through in NumPy's pairwise sum of 128 numbers by eight accumulators."""
 
+_MAX_KEPT_DIRECTIONS, _MAX_KEPT_ELEMENTS, _MAX_KEPT_NAME_LENGTH = 64, 2**12, 200
+_KEPT_DIRECTIONS: BoundedCache[Array] = BoundedCache(_MAX_KEPT_DIRECTIONS)
+"""Joint directions of small tensors, two megabytes at most."""
+
 
 def sample_directions(count: int, shape: Shape, seed: int, name: str) -> Array:
     """Draw directions of a tensor, (count, *shape), from its name and the seed alone."""
@@ -40,10 +45,21 @@ def sample_directions(count: int, shape: Shape, seed: int, name: str) -> Array:
 def sample_joint_direction(line: int, shape: Shape, seed: int, name: str) -> Array:
     """Draw the part of a tensor in one joint direction, of its shape, from the line, its name and the seed alone.
 
-    The numbers are Gaussian to 24 bits, which takes half the time of 53 and changes (1) by nothing that counts.
+    The numbers are Gaussian to 24 bits, which takes half the time of 53 and changes (1) by nothing that counts. Those
+    of small tensors are kept: to seed a generator takes longer than to draw them.
     """
+    if count_elements(shape) > _MAX_KEPT_ELEMENTS or len(name) > _MAX_KEPT_NAME_LENGTH:
+        return _draw_joint_direction(line, shape, seed, name)
+    return _KEPT_DIRECTIONS.get_or_make(
+        (line, shape, seed, name), lambda: _draw_joint_direction(line, shape, seed, name)
+    )
+
+
+def _draw_joint_direction(line: int, shape: Shape, seed: int, name: str) -> Array:
     generator = np.random.Generator(np.random.SFC64([seed, 0xD2, line, *name.encode()]))
-    return generator.standard_normal(shape, dtype=np.float32).astype(np.float64)
+    direction = generator.standard_normal(shape, dtype=np.float32).astype(np.float64)
+    direction.flags.writeable = False
+    return direction
 
 
 def bound_sum_rounding(count: int) -> float:
@@ -115,7 +131,7 @@ def evaluate_gaussian_probability(limit: float) -> float:
 
 
 def compute_norm_detection_limit(
-    slack: Array,
+    slack: Array | Sequence[float],
     gradient_norm: float,
     coarseness: float = 0.0,
     evaluate_probability: Callable[[float], float] = evaluate_gaussian_probability,
@@ -147,7 +163,8 @@ def compute_norm_detection_limit(
     evaluate_probability
         Returns the probability that d . e is within a part of |e|, at most; by default that of Gaussian directions.
     """
-    known_slacks: list[float] = [number for number in slack.tolist() if math.isfinite(number)]
+    slacks: Sequence[float] = slack.tolist() if isinstance(slack, np.ndarray) else slack
+    known_slacks = [number for number in slacks if math.isfinite(number)]
     if not (0 < gradient_norm < np.inf and known_slacks):
         return NormDetectionLimit(np.inf, 1.0)
     is_plain = not coarseness and evaluate_probability is evaluate_gaussian_probability

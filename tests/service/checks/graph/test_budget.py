@@ -70,3 +70,15 @@ def test_as_many_dimensions_as_are_taken_can_be_computed(node):
     request = make_wide_request(node) | {"candidate": {"w": make_wide_request(node)["weights"]["w"]}}
     for part in ({}, {"sample": 1}, {"projections": 2}, {"method": "central"}):
         assert check(request | {"finite_difference": part})["verdicts"]["w"]["elements"]["total"] == 2
+
+
+def test_kept_plan_of_joint_directions_holds_for_its_limits_alone(example):
+    problem = make_problem(example | {"finite_difference": {"projections": 1}})
+    plan = budget.plan_within_limits(problem, Limits())
+    assert budget.plan_within_limits(problem, Limits()) is plan
+    assert (
+        "operations"
+        in get_refusal(budget.plan_within_limits, problem, Limits(work=1000))["/finite_difference/projections"]
+    )
+    more = make_problem(example | {"finite_difference": {"projections": 2}})
+    assert budget.plan_within_limits(more, Limits()).first_level_evaluations == 2 * plan.first_level_evaluations

@@ -21,3 +21,13 @@ def test_what_a_maker_raises_is_not_kept():
     with pytest.raises(ZeroDivisionError):
         cache.get_or_make("a", lambda: 1 / 0)
     assert cache.get_or_make("a", lambda: 2.0) == 2.0
+
+
+def test_a_value_that_is_put_is_found_until_others_drop_it():
+    cache: BoundedCache[str] = BoundedCache(2)
+    assert cache.find("a") is None
+    assert cache.put("a", "first") == "first"
+    cache.put("b", "second")
+    assert cache.find("a") == "first"
+    cache.put("c", "third")
+    assert (cache.find("a"), cache.find("b"), len(cache)) == ("first", None, 2)

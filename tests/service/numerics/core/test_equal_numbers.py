@@ -43,3 +43,14 @@ def test_one_repeat_among_many_numbers_is_found(size: int) -> None:
         assert find_longest_repeat(numbers) == max(equal, FEW_EQUAL)
         assert find_longest_repeat(numbers.reshape(-1, 5).T) == max(equal, FEW_EQUAL)
         assert (find_equal_numbers(numbers) is None) == (equal <= FEW_EQUAL)
+
+
+@pytest.mark.parametrize("size", [65, 600, 4096, 4097])
+def test_sorted_and_hashed_numbers_have_the_same_longest_repeat(size: int) -> None:
+    generator = np.random.default_rng(size)
+    for equal in (1, 4, 5, 9):
+        numbers = generator.normal(size=size)
+        numbers[:40] = [0.0, -0.0, np.inf, -np.inf, np.nan] * 8
+        numbers[40 : 40 + equal] = 0.75
+        generator.shuffle(numbers)
+        assert find_longest_repeat(numbers) == max(FEW_EQUAL, equal)

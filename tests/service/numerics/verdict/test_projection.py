@@ -17,6 +17,20 @@ def test_directions_follow_from_seed_and_name_alone():
     assert projection.sample_directions(2, (), 0, "é").shape == (2,)
 
 
+def test_joint_directions_follow_from_line_seed_and_name_and_nobody_changes_them():
+    one = projection.sample_joint_direction(0, (2, 4), 7, "w1")
+    assert np.array_equal(one, projection.sample_joint_direction(0, (2, 4), 7, "w1"))
+    for line, seed, name in ((1, 7, "w1"), (0, 8, "w1"), (0, 7, "w2")):
+        assert not np.array_equal(one, projection.sample_joint_direction(line, (2, 4), seed, name))
+    assert projection.sample_joint_direction(0, (4, 2), 7, "w1").shape == (4, 2)
+    generator = np.random.Generator(np.random.SFC64([7, 0xD2, 0, *b"w1"]))
+    assert np.array_equal(one, generator.standard_normal((2, 4), dtype=np.float32))
+    with pytest.raises(ValueError, match="read-only"):
+        one[0, 0] = 0
+    large = projection.sample_joint_direction(0, (2**13,), 7, "w1")
+    assert large is not projection.sample_joint_direction(0, (2**13,), 7, "w1"), "large ones are not kept"
+
+
 def test_directions_are_standard_gaussian():
     many = projection.sample_directions(1, (200_000,), 0, "w")
     assert abs(many.mean()) < 0.01
