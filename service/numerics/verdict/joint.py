@@ -137,7 +137,10 @@ class LineJudge:
                 + 2 * (self._scales * self._bound_product_errors()).sum(axis=0)
                 + _SUM_ROUNDING * ((len(gradients) + 4) * share_sums + np.abs(self._values))
             )
-            self._references = base_products + residuals / self._scales
+            self._references: list[list[float]] = (base_products + residuals / self._scales).tolist()
+            # Lists of a few numbers are compared faster than arrays.
+            self._allowed_by_tensor: list[list[float]] = (self._allowed / self._scales).tolist()
+            self._bounds_by_tensor: list[list[float]] = (self._bounds / self._scales).tolist()
 
     def find_passing(self) -> dict[str, GradientVerdict]:
         """Return the verdicts of the tensors that pass; the others have to be told apart."""
@@ -188,10 +191,7 @@ class LineJudge:
         gradients, norm = self._gradients[name], float(self._norms[position])
         if gradients.precision.name != DECIDED_PRECISION:
             return None
-        allowed_errors = self._allowed / self._scales[position]
-        # Lists of a few numbers are compared faster than arrays.
-        allowed: list[float] = allowed_errors.tolist()
-        references: list[float] = self._references[position].tolist()
+        allowed, references = self._allowed_by_tensor[position], self._references[position]
         largest_error = gradients.precision.detectable_error
         if not all(error <= largest_error * norm / 2 for error in allowed):
             return None
@@ -204,11 +204,11 @@ class LineJudge:
             for product, reference, error in zip(products, references, allowed, strict=True)
         ):
             return None
-        limit = _find_detection_limit(allowed_errors, norm)
+        limit = _find_detection_limit(allowed, norm)
         if not limit.relative_l2 <= largest_error:
             return None
         text = describe_detection_limit(limit, len(self._lines), is_joint=len(self._gradients) > 1)
-        entries = zip(references, (self._bounds / self._scales[position]).tolist(), allowed, strict=True)
+        entries = zip(references, self._bounds_by_tensor[position], allowed, strict=True)
         total = gradients.element_count
         return GradientVerdict(
             outcome=Outcome.PASS,
@@ -235,8 +235,8 @@ class LineJudge:
         return (self._scales * np.array(products)).sum(axis=0)
 
 
-def _find_detection_limit(allowed: Array, norm: float) -> NormDetectionLimit:
-    limit = compute_norm_detection_limit(2 * allowed, norm)
+def _find_detection_limit(allowed: Sequence[float], norm: float) -> NormDetectionLimit:
+    limit = compute_norm_detection_limit([2 * error for error in allowed], norm)
     if not limit.relative_l2 < _MAX_OWN_ERROR:
         return NormDetectionLimit(np.inf, 1.0)
     return NormDetectionLimit(limit.relative_l2 / (1 - limit.relative_l2), limit.probability)

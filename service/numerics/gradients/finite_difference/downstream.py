@@ -81,6 +81,11 @@ class DownstreamGraph:
             if operand in self._moving_names and not (is_blind and operand == self.name)
         ]
 
+    @cached_attribute
+    def moving_positions(self) -> dict[str, list[int]]:
+        """Return the positions of the operands that move, by name of the node."""
+        return {node.name: self._find_moving_positions(node) for node in self.nodes}
+
     @property
     def moves_exactly(self) -> bool:
         """Return whether moves need not be represented at the point.
@@ -147,7 +152,7 @@ class DownstreamGraph:
                     node.op.compute_linear_response(
                         position, responses[str(node.operands[position])], *self.point.get_operand_arrays(node)
                     )
-                    for position in self._find_moving_positions(node)
+                    for position in self.moving_positions[node.name]
                 )
                 responses[node.name] = sum(other_responses, start=first_response)
         return responses

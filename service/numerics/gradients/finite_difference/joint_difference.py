@@ -101,8 +101,9 @@ def can_move_jointly(graph: Graph, point: LinePoint, seed: int) -> bool:
         Seed of the moves that look for another piece.
     """
     arrays = (*point.values.values(), *point.gradients.values())
-    if not all(is_finite(array) for array in iterate_interruptibly(arrays) if array.dtype.kind == "f"):
-        return False
+    for array in iterate_interruptibly(arrays):
+        if array.dtype.kind == "f" and not is_finite(array):
+            return False
     return not has_pieces_nearby(graph, point.values, np.random.default_rng([seed, 0xFD]))
 
 

@@ -100,8 +100,8 @@ def _outline(graph: Graph, names: tuple[str, ...], held_names: tuple[str, ...]) 
     unmoved: NamedArrays = {}
     move_name = next(iter(model.move_names.values()))
     downstream = DownstreamGraph(BasePoint(held_graph, unmoved), move_name)
-    # It follows from the structure alone, and is kept with it.
-    _ = downstream.widest_array
+    # They follow from the structure alone, and are kept with it.
+    _ = downstream.widest_array, downstream.moving_positions, model.graph.names_with_gradient
     return _Outline(model, move_name, downstream)
 
 
