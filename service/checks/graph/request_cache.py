@@ -36,7 +36,7 @@ def make_fields_key(body: object) -> bytes | None:
         return None
     fields = {name: value for name, value in cast("dict[Any, Any]", body).items() if name not in _TENSOR_FIELDS}
     model = fields.get("model")
-    nodes = cast("Any", model.get("nodes") if isinstance(model, dict) else model)
+    nodes = cast("dict[str, Any]", model).get("nodes") if isinstance(model, dict) else model
     if isinstance(nodes, list) and len(cast("list[Any]", nodes)) > _MAX_NODES:
         return None
     try:
