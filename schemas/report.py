@@ -308,6 +308,13 @@ class OpOutput(TypedDict):
     of: Annotated[str, Field(description="Kind of values: float, index (integers) or bool.")]
 
 
+class OpBugEntry(TypedDict):
+    """A bug of the backward pass of an op."""
+
+    name: str
+    explanation: Annotated[str, Field(description="A clause for what was done.")]
+
+
 class OpEntry(TypedDict):
     """An op of the model language."""
 
@@ -323,6 +330,10 @@ class OpEntry(TypedDict):
         Field(description="Places inside the op at which programs round: the casts of a recipe name them node.place."),
     ]
     backward: Annotated[str, Field(description="The derivation.")]
+    bugs: Annotated[
+        list[OpBugEntry],
+        Field(description="Bugs of its backward pass that a check names, in all its forms, such as those of a tensor."),
+    ]
 
 
 class OpsAnswer(TypedDict):

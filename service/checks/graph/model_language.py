@@ -30,7 +30,7 @@ from service.numerics.model.graph import Graph, InvalidModelError, ModelError, N
 from service.numerics.model.presets import PRESETS, Preset
 from service.numerics.ops import OP_REGISTRY, Op
 from service.numerics.ops.composite import SeveralOutputsOp
-from service.numerics.ops.op import Slot
+from service.numerics.ops.op import OP_FORMS, Slot
 
 
 def _build_node_type(op: type[Op]) -> type[NodeBase]:
@@ -470,7 +470,14 @@ def _build_op_entry(op: type[Op]) -> OpEntry:
         },
         "inner_casts": list(op.inner_casts),
         "backward": inspect.getdoc(op) or "",
+        "bugs": [{"name": name, "explanation": text} for name, text in _list_bugs(op)],
     }
+
+
+def _list_bugs(op: type[Op]) -> list[tuple[str, str]]:
+    """Return the name and the explanation of each bug of all forms of an op, once."""
+    forms = (op, *(form for (name, _), form in OP_FORMS.items() if name == op.name))
+    return [*dict.fromkeys((bug.bug_name, bug.explanation) for form in forms for bug in form.bugs.values())]
 
 
 def _list_op_outputs(op: type[Op]) -> list[OpOutput]:

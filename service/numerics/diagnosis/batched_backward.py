@@ -6,7 +6,7 @@ Each override is a tile of one reverse sweep.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,6 +21,14 @@ _MAX_BATCH_ELEMENTS = 2**20
 _MAX_BATCH_SIZE = 128
 _BACKWARD_WORK_RATIO = 3
 """Work of a reverse sweep in forward passes."""
+
+
+class Screen(Protocol):
+    """A test of overrides by themselves."""
+
+    def may_match(self, override: BackwardOverride) -> bool:
+        """Return whether an override may have made a candidate."""
+        ...
 
 
 class AffordableOverrides:
@@ -39,6 +47,8 @@ class AffordableOverrides:
         Overrides, the likeliest first.
     max_work
         Multiply-adds that all of them together may take.
+    screen
+        Test that leaves out overrides before any sweep; none by default.
 
     Attributes
     ----------
@@ -48,8 +58,14 @@ class AffordableOverrides:
         True once the work did not suffice for all overrides.
     """
 
-    def __init__(self, graph: Graph, backward_overrides: Iterable[BackwardOverride], max_work: int) -> None:
-        self._backward_overrides, self._max_work = backward_overrides, max_work
+    def __init__(
+        self,
+        graph: Graph,
+        backward_overrides: Iterable[BackwardOverride],
+        max_work: int,
+        screen: Screen | None = None,
+    ) -> None:
+        self._backward_overrides, self._max_work, self._screen = backward_overrides, max_work, screen
         cost = graph.estimate_cost()
         self._work_per_batch = _BACKWARD_WORK_RATIO * WORK_PER_CALL * cost.calls
         self._work_per_override = _BACKWARD_WORK_RATIO * cost.work + cost.largest_array
@@ -62,13 +78,22 @@ class AffordableOverrides:
 
     def __iter__(self) -> Iterator[BackwardOverride]:
         """Yield the overrides until their work exceeds the maximum."""
-        for number, override in enumerate(self._backward_overrides):
-            work = self._work_per_override + sum(self._work_by_node[name] for name in override.wrong_backward_by_node)
+        number = 0
+        for override in iterate_interruptibly(self._backward_overrides):
+            own_work = sum(self._work_by_node[name] for name in override.wrong_backward_by_node)
+            if self._screen is not None and not self._screen.may_match(override):
+                self.work_done += own_work
+                if self.work_done > self._max_work:
+                    self.is_incomplete = True
+                    return
+                continue
+            work = self._work_per_override + own_work
             work += self._work_per_batch if number % self._batch_size == 0 else 0
             if number and self.work_done + work > self._max_work:
                 self.is_incomplete = True
                 return
             self.work_done += work
+            number += 1
             yield override
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar, TypeVar
 from service.numerics.core.batching import Array
 from service.numerics.diagnosis.context import DiagnosisContext
 from service.numerics.diagnosis.matching import BugHypothesis
-from service.numerics.ops.op import Gradients
+from service.numerics.ops.op import Gradients, OpBug
 
 WrongBackward = Callable[..., Gradients]
 
@@ -81,12 +81,15 @@ class BackwardOverride:
     describe_share
         Returns a noun phrase for the share that is lost, if the override loses one share of a sum: the share may have
         come with a factor instead.
+    op_bug
+        The bug of the op of each node; None for another bug.
     """
 
     bug_name: str
     wrong_backward_by_node: Mapping[str, WrongBackward]
     describe_bug: Callable[[], str]
     describe_share: Callable[[], str] | None = None
+    op_bug: OpBug | None = None
 
 
 class BackwardBug(BugBase):

@@ -3,7 +3,7 @@
 Every explanation in the catalogue, or `unknown`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from service.numerics.diagnosis.bugs import BACKWARD_BUGS, GRADIENT_BUGS, backwa
 from service.numerics.diagnosis.context import DiagnosisContext
 from service.numerics.diagnosis.explanation import BugEvidence, BugExplanation, explain_matches
 from service.numerics.diagnosis.matching import BugHypothesis, CandidateMatcher, HypothesisMatch
+from service.numerics.diagnosis.screening import OverrideScreen
 
 UNKNOWN_BUG = "unknown"
 _MIN_DIAGNOSIS_WORK = 2**29
@@ -49,8 +50,9 @@ def diagnose_gradients(
     }
     matches: dict[str, list[HypothesisMatch]] = {name: [] for name in wrong_elements if name in matchers}
     suspects = [name for name in matches if context.candidates[name].shape == context.get_right_gradient(name).shape]
+    screen = OverrideScreen(context, suspects, _list_comparable(context, matchers))
     overrides = AffordableOverrides(
-        context.graph, iterate_backward_overrides(context, suspects), max(work, _MIN_DIAGNOSIS_WORK)
+        context.graph, iterate_backward_overrides(context, suspects), max(work, _MIN_DIAGNOSIS_WORK), screen
     )
     note = ""
     try:
@@ -84,7 +86,7 @@ def _iterate_matches(
     for name in names:
         for match in _match_gradient_bugs(context, name, matchers[name]):
             yield name, match
-    comparable = [name for name in matchers if context.candidates[name].shape == context.get_right_gradient(name).shape]
+    comparable = _list_comparable(context, matchers)
     judged_right = [name for name in comparable if name not in names]
     for overrides, gradients in iterate_overridden_gradients(
         context.graph, context.values, backward_overrides, comparable
@@ -93,6 +95,11 @@ def _iterate_matches(
         for name in suspects:
             for match in batch.iterate_matches(name):
                 yield name, match
+
+
+def _list_comparable(context: DiagnosisContext, names: Iterable[str]) -> list[str]:
+    """List the names whose candidates have the right shape."""
+    return [name for name in names if context.candidates[name].shape == context.get_right_gradient(name).shape]
 
 
 def _match_gradient_bugs(context: DiagnosisContext, name: str, matcher: CandidateMatcher) -> Iterator[HypothesisMatch]:
@@ -150,6 +157,7 @@ def iterate_backward_overrides(context: DiagnosisContext, names: Sequence[str]) 
     for bug in BACKWARD_BUGS.values():
         yield from bug.iterate_overrides(context, names)
     yield from backward_paths.iterate_op_bugs(context, names, is_generated=True)
+    yield from backward_paths.iterate_composite_bugs(context, names)
 
 
 def _append_incomplete_note(accepted: list[BugExplanation], incomplete_note: str) -> list[BugExplanation]:

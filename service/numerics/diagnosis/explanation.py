@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.numerics.diagnosis.matching import HypothesisMatch, is_beyond_chance
+from service.numerics.ops.backward_form import GENERATED_BUGS
 
 _MAX_ACTIONS_LISTED = 4
 """Actions that an explanation lists; it counts the others."""
@@ -81,7 +82,14 @@ def explain_matches(
         groups.setdefault(match.hypothesis.bug_name, []).append(match)
     negligible = _CANDIDATE_ROUNDINGS * unit_roundoff
     chosen_groups = [chosen for group in groups.values() if (chosen := _choose_matches(group, evidence, negligible))]
-    chosen_groups.sort(key=lambda chosen: (*_rank_match(chosen[0], evidence), -evidence.sum_digits(chosen[0])))
+    chosen_groups.sort(
+        key=lambda chosen: (
+            *_rank_match(chosen[0], evidence),
+            # A name of its own tells more than an edit of a formula.
+            chosen[0].hypothesis.bug_name in GENERATED_BUGS,
+            -evidence.sum_digits(chosen[0]),
+        )
+    )
     return [
         _make_explanation(chosen, groups[chosen[0].hypothesis.bug_name])
         for chosen in _keep_equally_good(chosen_groups, negligible)

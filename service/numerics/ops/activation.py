@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Gt
@@ -11,6 +11,7 @@ from scipy.special import erf, erfc
 from service.numerics.core.batching import Array
 from service.numerics.ops import analytic_continuation
 from service.numerics.ops.elementwise import Cancellation, PiecewiseUnary, UnaryOp
+from service.numerics.ops.formula_op import Quantities, UnaryFormula, declare_function_form
 from service.numerics.ops.multipliers import Multiplier, declare_factor
 from service.numerics.ops.op import Gradients, OpExample, declare_bug, declare_bug_named, register_op
 from service.numerics.ops.rounding_errors import Rounding
@@ -33,7 +34,7 @@ class CurvedActivation(UnaryOp):
 
 
 @register_op("tanh")
-class Tanh(CurvedActivation):
+class Tanh(UnaryFormula, CurvedActivation):
     """Hyperbolic tangent: t = tanh(x), element by element.
 
     With g = dL/dt, all of shape (...):
@@ -42,6 +43,13 @@ class Tanh(CurvedActivation):
     """
 
     supports_complex_step = True
+    quantities: ClassVar[Quantities] = {"t": lambda op, x, y: y}
+    backward_form = declare_function_form(
+        "g * (1 - t * t)",
+        "1 - t * t",
+        declared=["g * (1 - t)"],
+        alternatives={"input": {"g * t * (1 - t)": "the derivative t (1 - t) of a sigmoid was used"}},
+    )
 
     def forward(self, input: Array) -> Array:
         return np.tanh(input)
@@ -91,7 +99,7 @@ def compute_sigmoid_derivative(x: Array) -> Array:
 
 
 @register_op("sigmoid")
-class Sigmoid(CurvedActivation):
+class Sigmoid(UnaryFormula, CurvedActivation):
     """Logistic function: s = 1 / (1 + exp(-x)), element by element.
 
     With g = dL/ds, e = exp(-abs(x)), all of shape (...):
@@ -102,6 +110,13 @@ class Sigmoid(CurvedActivation):
 
     numpy_calls = 7
     supports_complex_step = True
+    quantities: ClassVar[Quantities] = {"s": lambda op, x, y: y}
+    backward_form = declare_function_form(
+        "g * s * (1 - s)",
+        "s * (1 - s)",
+        declared=["g * s"],
+        alternatives={"input": {"g * (1 - s * s)": "the derivative 1 - s^2 of a tanh was used"}},
+    )
 
     def forward(self, input: Array) -> Array:
         return sigmoid(input)
@@ -128,11 +143,20 @@ class Sigmoid(CurvedActivation):
 
 
 @register_op("silu")
-class Silu(CurvedActivation):
+class Silu(UnaryFormula, CurvedActivation):
     """Sigmoid linear unit: y = x s with s = sigmoid(x), dL/dx = g s (1 + x (1 - s))."""
 
     numpy_calls = 8
     supports_complex_step = True
+    quantities: ClassVar[Quantities] = {"s": lambda op, x, y: sigmoid(x)}
+    backward_form = declare_function_form(
+        "g * s * (1 + x * (1 - s))",
+        "s * (1 + x * (1 - s))",
+        declared=["g * s"],
+        spellings={"input": ["g * (s + x * s * (1 - s))", "g * (y + s * (1 - y))"]},
+        identities={"y": "x * s"},
+        look_alikes={"x": {"y": "the output y stood for x"}, "y": {"x": "the input x stood for y"}},
+    )
 
     def compute_library_function_factor(self, x: Array) -> Array:
         return 1 + np.abs(x)
@@ -160,7 +184,7 @@ class Silu(CurvedActivation):
 
 
 @register_op("gelu")
-class Gelu(CurvedActivation):
+class Gelu(UnaryFormula, CurvedActivation):
     """Gaussian error linear unit: y = x Phi(x), or its approximation by tanh.
 
     Phi is the normal distribution function. approximate "none":
@@ -177,6 +201,33 @@ class Gelu(CurvedActivation):
     supports_complex_step = True
     supports_extended_precision = False
     examples = (OpExample(((3, 4),)), OpExample(((3, 4),), {"approximate": "tanh"}), OpExample(((),)))
+    quantities: ClassVar[Quantities] = {
+        "Phi": lambda op, x, y: (1 + op._compute_tanh_or_erf_parts(x)[0]) / 2,
+        "phi": lambda op, x, y: op._compute_density(x),
+        "t": lambda op, x, y: op._compute_tanh_or_erf_parts(x)[0],
+        "phi_without_constant": lambda op, x, y: op._compute_density(x) / op._constants[0],
+        "phi_of_whole_square": lambda op, x, y: np.exp(-np.square(x)) / math.sqrt(2 * math.pi),
+        "phi_without_inner_derivative": lambda op, x, y: op._compute_density(x, 0.0, 1 / _SQRT_2_OVER_PI),
+        "phi_with_1_for_3": lambda op, x, y: op._compute_density(x, 1.0),
+        "phi_with_2_for_3": lambda op, x, y: op._compute_density(x, 2.0),
+    }
+    backward_form = declare_function_form(
+        "g * (Phi + x * phi)",
+        "Phi + x * phi",
+        declared=["g * Phi"],
+        look_alikes={
+            "Phi": {"phi": "the density phi stood for Phi", "t": "t, or erf(x / sqrt 2), stood for Phi = (1 + t) / 2"},
+            "phi": {
+                "Phi": "Phi stood for its derivative phi",
+                "phi_without_constant": "the constant factor of phi was left out",
+                "phi_of_whole_square": "exp(-x^2) stood for exp(-x^2 / 2) in phi",
+                "phi_without_inner_derivative": "the derivative v' of the argument was left out of phi",
+                "phi_with_1_for_3": "the factor 3 of the cube's derivative was left out",
+                "phi_with_2_for_3": "the cube's derivative was taken as 2 x^2",
+            },
+            "x": {"y": "the output y stood for x"},
+        },
+    )
     # PyTorch's vectorised gelu is off by up to 9 unit roundoffs of the textbook's form, that by tanh by less than 3.
     library_rounding_terms = 24
 
@@ -205,6 +256,19 @@ class Gelu(CurvedActivation):
             return np.tanh(v), x / 2 * (4 * e / np.square(1 + e)) * argument_derivative
         density = np.exp(-np.square(x) / 2) / math.sqrt(2 * math.pi)
         return erf(x * _SQRT_HALF), x * density
+
+    @property
+    def _constants(self) -> tuple[float]:
+        """Return the constant factor of the density."""
+        return (_SQRT_2_OVER_PI if self.approximate == "tanh" else 1 / math.sqrt(2 * math.pi),)
+
+    def _compute_density(self, x: Array, cube_factor: float = 3.0, scale: float = 1.0) -> Array:
+        """Return phi; by tanh (1 - t^2) v' / 2, the derivative of the cube with another factor, times a scale."""
+        if self.approximate == "none":
+            return np.exp(-np.square(x) / 2) / math.sqrt(2 * math.pi)
+        e = np.exp(-2 * np.abs(self._compute_tanh_argument(x)))
+        argument_derivative = _SQRT_2_OVER_PI * (1 + cube_factor * _GELU_CUBIC_COEFFICIENT * np.square(x))
+        return scale / 2 * (4 * e / np.square(1 + e)) * argument_derivative
 
     def evaluate_derivative(self, x: Array, y: Array) -> Array:
         t, half_derivative = self._compute_tanh_or_erf_parts(x)
@@ -279,7 +343,7 @@ class Relu(PiecewiseUnary):
 
 
 @register_op("leaky_relu")
-class LeakyRelu(PiecewiseUnary):
+class LeakyRelu(UnaryFormula, PiecewiseUnary):
     """Leaky rectified linear unit: y = x where x > 0, else a x.
 
     a = negative_slope. dL/dx = g, or a g.
@@ -287,6 +351,24 @@ class LeakyRelu(PiecewiseUnary):
 
     numpy_calls = 3
     negative_slope: float = 0.01
+
+    quantities: ClassVar[Quantities] = {
+        "d": lambda op, x, y: op.evaluate_derivative(x, y),
+        "d_exchanged": lambda op, x, y: np.where(x > 0, op.negative_slope, 1),
+        "d_absolute": lambda op, x, y: np.where(x > 0, 1, -op.negative_slope),
+    }
+    # The slope is a multiplier of the gradient below 0.
+    backward_form = declare_function_form(
+        "g * d",
+        "d",
+        look_alikes={
+            "d": {
+                "d_exchanged": "the slopes above and below 0 were exchanged",
+                "d_absolute": "the slope below 0 had the wrong sign",
+            }
+        },
+        multipliers=("d",),
+    )
 
     def select_branch(self, input: Array) -> Array:
         return input > 0
@@ -319,7 +401,7 @@ class LeakyRelu(PiecewiseUnary):
 
 
 @register_op("elu")
-class Elu(PiecewiseUnary, CurvedActivation):
+class Elu(UnaryFormula, PiecewiseUnary, CurvedActivation):
     """Exponential linear unit: y = x where x > 0, else a (exp(x) - 1).
 
     a = alpha. dL/dx = g, or g a exp(x).
@@ -328,6 +410,25 @@ class Elu(PiecewiseUnary, CurvedActivation):
     numpy_calls = 4
     alpha: float = 1.0
 
+    quantities: ClassVar[Quantities] = {
+        "d": lambda op, x, y: op.evaluate_derivative(x, y),
+        "d_exchanged": lambda op, x, y: np.where(x > 0, op.alpha * np.exp(x), 1),
+        "d_of_one_piece": lambda op, x, y: op.alpha * np.exp(x),
+        "d_of_value": lambda op, x, y: np.where(x > 0, 1, y),
+        "d_of_value_plus_1": lambda op, x, y: np.where(x > 0, 1, y + 1),
+    }
+    backward_form = declare_function_form(
+        "g * d",
+        "d",
+        look_alikes={
+            "d": {
+                "d_exchanged": "the pieces above and below 0 were exchanged",
+                "d_of_one_piece": "a exp(x) was used above 0 too",
+                "d_of_value": "the output y stood for y + a below 0",
+                "d_of_value_plus_1": "y + 1 stood for y + a below 0",
+            }
+        },
+    )
     examples = (OpExample(((3, 4),)), OpExample(((5,),), {"alpha": 0.7}))
 
     def select_branch(self, input: Array) -> Array:
@@ -363,7 +464,7 @@ class Elu(PiecewiseUnary, CurvedActivation):
 
 
 @register_op("softplus")
-class Softplus(PiecewiseUnary, CurvedActivation):
+class Softplus(UnaryFormula, PiecewiseUnary, CurvedActivation):
     """Soft rectifier: y = log(1 + exp(b x)) / b where b x <= threshold, else x.
 
     b = beta. dL/dx = g sigmoid(b x), or g.
@@ -372,6 +473,27 @@ class Softplus(PiecewiseUnary, CurvedActivation):
     numpy_calls = 11
     beta: Annotated[float, Gt(0)] = 1.0
     threshold: float = 20.0
+
+    quantities: ClassVar[Quantities] = {
+        "s": lambda op, x, y: op.evaluate_derivative(x, y),
+        "s_without_b": lambda op, x, y: sigmoid(x),
+        "s_of_minus": lambda op, x, y: sigmoid(-op.beta * x),
+    }
+    backward_form = declare_function_form(
+        "g * s",
+        "s",
+        look_alikes={
+            "s": {
+                "s_without_b": "beta was left out of the argument of sigmoid",
+                "s_of_minus": "1 - sigmoid(b x) stood for sigmoid(b x)",
+            }
+        },
+        alternatives={
+            "input": {
+                "g * s * (1 - s)": "the derivative s (1 - s) of sigmoid was used",
+            }
+        },
+    )
 
     examples = (
         OpExample(((3, 4),)),

@@ -21,7 +21,10 @@ from service.numerics.core.batching import (
 )
 from service.numerics.core.sparsity import take_elementwise_min, take_min_over_axes
 from service.numerics.ops import analytic_continuation
+from service.numerics.ops.backward_form import BackwardForm
 from service.numerics.ops.composite import CompositeOp, Expansion
+from service.numerics.ops.formula import Scope
+from service.numerics.ops.formula_op import FormulaBugs
 from service.numerics.ops.multipliers import Multiplier, declare_factor
 from service.numerics.ops.op import (
     ComputeCost,
@@ -46,7 +49,7 @@ _SOFTMAX_CALLS = 8
 
 
 @register_op("scaled_dot_product_attention")
-class ScaledDotProductAttention(Op):
+class ScaledDotProductAttention(FormulaBugs):
     """Attention: y = P v, P = softmax over the last axis of S = s q k^T + M.
 
     q is (..., L, E), k (..., S, E) and v (..., S, V). The factor s is `scale`, 1 / sqrt(E) by default. M is a mask of
@@ -79,6 +82,72 @@ class ScaledDotProductAttention(Op):
         OpExample(((2, 1, 3, 4), (2, 1, 5, 4), (2, 1, 5, 2), (3, 5)), {"scale": 0.3}),
         OpExample(((1, 2, 3, 2), (1, 2, 4, 2), (1, 2, 4, 3), (2, 1, 4)), bool_slots=("attn_mask",)),
     )
+    # In the formulas dS = dL/dS and dP = dL/dP.
+    backward_form = BackwardForm(
+        {
+            "query": "s * (dS @ k)",
+            "key": "s * (T(dS) @ q)",
+            "value": "T(P) @ g",
+            "attn_mask": "to_mask(dS)",
+        },
+        definitions={"dS": "P * (dP - sum(P * dP))"},
+        look_alikes={
+            "k": {"q": "q stood for k"},
+            "q": {"k": "k stood for q"},
+            "sum": {
+                "mean": "the mean over the keys stood for the sum",
+                "sum_over_queries": "the sum was taken over the queries",
+            },
+        },
+        stand_ins={
+            "P": {
+                "P_without_scale": "the scores were not multiplied by s when P was computed again",
+                "P_over_queries": "the softmax was taken over the queries",
+            },
+            "dP": {"dP_of_output": "the output stood for v in dP = g v^T"},
+        },
+        alternatives={
+            "value": {"P @ g": "P was not transposed"},
+            "query": {"s * (T(dS) @ k)": "dS was transposed"},
+            "key": {"s * (dS @ q)": "dS was not transposed"},
+        },
+        layouts=("to_mask",),
+        multipliers=("s",),
+        published={
+            "dS:reduction_missing:sum(P dP)": (
+                "softmax_jacobian_diagonal_only",
+                "only the diagonal p (1 - p) of the Jacobian of softmax was used",
+            ),
+            "dS:term_missing:sum(P dP)": (
+                "softmax_jacobian_diagonal_only",
+                "only the first part of the Jacobian of softmax, diag(p) - p p^T, was used",
+            ),
+        },
+    )
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        query, key, value, mask = inputs
+        scope = Scope().add_quantities(
+            g=lambda: gradient,
+            q=lambda: query,
+            k=lambda: key,
+            s=lambda: self._get_score_scale(query),
+            P=lambda: self._compute_softmax(self._compute_masked_scores(query, key, mask)),
+            P_without_scale=lambda: self._compute_softmax(
+                dataclasses.replace(self, scale=1.0)._compute_masked_scores(query, key, mask)
+            ),
+            P_over_queries=lambda: np.swapaxes(
+                self._compute_softmax(np.swapaxes(self._compute_masked_scores(query, key, mask), -1, -2)), -1, -2
+            ),
+            dP=lambda: gradient @ np.swapaxes(value, -1, -2),
+            dP_of_output=lambda: gradient @ np.swapaxes(output, -1, -2),
+        )
+        return scope.add_functions(
+            sum=lambda array: array.sum(axis=-1, keepdims=True),
+            mean=lambda array: array.mean(axis=-1, keepdims=True),
+            sum_over_queries=lambda array: array.sum(axis=-2, keepdims=True),
+            to_mask=lambda array: sum_broadcast_axes(array, mask.shape[1:]),
+        )
 
     def infer_output_shape(self, query: Shape, key: Shape, value: Shape, attn_mask: Shape | None) -> Shape:
         if self.dropout_p:
@@ -273,26 +342,6 @@ class ScaledDotProductAttention(Op):
         self, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Sequence[Multiplier]:
         return [declare_factor(float(self._get_score_scale(query)), positions=(0, 1))]
-
-    @declare_bug("only the diagonal p (1 - p) of the Jacobian of softmax was used")
-    def softmax_jacobian_diagonal_only(
-        self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
-    ) -> Gradients:
-        p = self._compute_softmax(self._compute_masked_scores(query, key, attn_mask))
-        by_product = p * (1 - p) * (gradient @ np.swapaxes(value, -1, -2)) * self._get_score_scale(query)
-        correct_gradients = self.backward(gradient, output, query, key, value, attn_mask)
-        return by_product @ key, np.swapaxes(by_product, -1, -2) @ query, *correct_gradients[2:]
-
-    @declare_bug_named(
-        "softmax_jacobian_diagonal_only", "only the first part of the Jacobian of softmax, diag(p) - p p^T, was used"
-    )
-    def skip_mean_subtraction(
-        self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
-    ) -> Gradients:
-        p = self._compute_softmax(self._compute_masked_scores(query, key, attn_mask))
-        by_product = p * (gradient @ np.swapaxes(value, -1, -2)) * self._get_score_scale(query)
-        correct_gradients = self.backward(gradient, output, query, key, value, attn_mask)
-        return by_product @ key, np.swapaxes(by_product, -1, -2) @ query, *correct_gradients[2:]
 
     @declare_bug_named("detached", "the weights of the values were treated as constants")
     def hold_weights_constant(

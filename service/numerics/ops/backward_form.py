@@ -1,52 +1,28 @@
 """Backward passes as formulas, from which the bugs that people make are generated.
 
-A formula such as ``r * (h - mean(h) - z * mean(h * z))`` is a sum of terms, each a product of factors, with reductions
-as functions. The backward pass evaluates it as it stands, and there is no second one. Most wrong backward passes are
-an edit of it. So each term is left out, doubled and turned in sign. Each factor is left out, squared, inverted and
-replaced by the quantities that are easily taken for it. Each reduction is left out or replaced by another.
+Most wrong backward passes are an edit of the right formula. So each term is left out, doubled and turned in sign. Each
+factor is left out, squared, inverted and replaced by the quantities that are easily taken for it. Each reduction is
+left out or replaced by another. An edit that makes the right formula, or another edit, in another order is left out.
 """
 
-import ast
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Any, ClassVar
 
-import numpy as np
-
-from service.numerics.core.batching import Array
 from service.numerics.core.cached_attribute import cached_attribute
-from service.numerics.ops.op import Gradients, Op, OpBug
-
-
-class Scope(dict[str, Callable[..., Array]]):
-    """The names in the formulas of a node at a point.
-
-    Quantities are functions of nothing, and are computed once, when they are first needed. They may use one another.
-    Reductions are functions of one array.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._values: dict[str, Array] = {}
-
-    def compute(self, name: str) -> Array:
-        """Return a quantity."""
-        if name not in self._values:
-            self._values[name] = self[name]()
-        return self._values[name]
-
-    def add_quantities(self, **quantities: Callable[[], Array]) -> "Scope":
-        """Add quantities, and return the scope."""
-        self.update(quantities)
-        return self
-
-    def add_functions(self, **functions: Callable[[Array], Array]) -> "Scope":
-        """Add reductions and layouts, and return the scope."""
-        self.update(functions)
-        return self
-
+from service.numerics.ops.formula import (
+    ONES,
+    Expression,
+    MatrixProduct,
+    Product,
+    Quantity,
+    Reduction,
+    Total,
+    iterate_names,
+    normalise,
+    parse_formula,
+)
 
 GENERATED_BUGS: Mapping[str, str] = MappingProxyType(
     {
@@ -65,100 +41,10 @@ GENERATED_BUGS: Mapping[str, str] = MappingProxyType(
 """Names on the wire of generated bugs without a name of their own, with their meaning."""
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """A named array, or a number."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """A named function of one expression, linear in it."""
-
-    function: str
-    argument: "Expression"
-
-
-@dataclass(frozen=True)
-class Product:
-    """Factors, each with True for a divisor."""
-
-    factors: tuple[tuple["Expression", bool], ...]
-
-
-@dataclass(frozen=True)
-class Total:
-    """Terms of a sum, each with True for a negative one."""
-
-    terms: tuple[tuple["Expression", bool], ...]
-
-
-Expression = Quantity | Reduction | Product | Total
-_ONES = "ones"
-"""Function that gives ones in the shape of its argument."""
-
-
-def parse_formula(text: str) -> Expression:
-    """Parse a formula of names, numbers, `+ - * /`, parentheses and functions of one argument."""
-    return _convert(ast.parse(text, mode="eval").body)
-
-
-def _convert(node: ast.expr) -> Expression:
-    match node:
-        case ast.Name(id=name):
-            return Quantity(name)
-        case ast.Constant(value=int() | float() as number):
-            return Quantity(str(number))
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return Total(((_convert(operand), True),))
-        case ast.Call(func=ast.Name(id=function), args=[argument], keywords=[]):
-            return Reduction(function, _convert(argument))
-        case ast.BinOp(left=left, op=ast.Mult() | ast.Div() as operation, right=right):
-            first = _convert(left)
-            factors = first.factors if isinstance(first, Product) else ((first, False),)
-            return Product((*factors, (_convert(right), isinstance(operation, ast.Div))))
-        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() as operation, right=right):
-            first = _convert(left)
-            terms = first.terms if isinstance(first, Total) else ((first, False),)
-            return Total((*terms, (_convert(right), isinstance(operation, ast.Sub))))
-        case _:
-            raise ValueError(f"a formula has no {ast.unparse(node)!r}")
-
-
-def iterate_names(expression: Expression) -> Iterator[str]:
-    """Yield the quantities and functions of an expression."""
-    match expression:
-        case Quantity(name):
-            yield name
-        case Reduction(function, argument):
-            yield function
-            yield from iterate_names(argument)
-        case Product(parts) | Total(parts):
-            for part, _ in parts:
-                yield from iterate_names(part)
-
-
-def evaluate(expression: Expression, scope: Scope) -> Array | float:
-    """Return the value of an expression."""
-    match expression:
-        case Quantity(name):
-            return scope.compute(name) if name in scope else float(name)
-        case Reduction(function, argument):
-            value = np.asarray(evaluate(argument, scope))
-            return np.ones_like(value) if function == _ONES else scope[function](value)
-        case Product(factors):
-            (first, is_divisor), *others = factors
-            product = 1 / evaluate(first, scope) if is_divisor else evaluate(first, scope)
-            for factor, is_divisor in others:
-                product = product / evaluate(factor, scope) if is_divisor else product * evaluate(factor, scope)
-            return product
-        case Total(terms):
-            (first, is_negative), *others = terms
-            total = -evaluate(first, scope) if is_negative else evaluate(first, scope)
-            for term, is_negative in others:
-                total = total - evaluate(term, scope) if is_negative else total + evaluate(term, scope)
-            return total
+TRANSPOSE = "T"
+"""Function that exchanges the last two axes. It is never edited."""
+EVERY_SLOT = "every"
+"""Place of a wrong quantity that stands in several gradients at once."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +60,7 @@ class Variant:
     clause
         A clause that describes the edit: "the term mean(h) was left out".
     formula
-        The wrong formula.
+        The wrong formula, of a slot or of a definition; None for a name that stands for another in all of them.
     stand_ins
         Names that stand for others wherever these are used, in quantities too.
     """
@@ -182,7 +68,7 @@ class Variant:
     kind: str
     part: str
     clause: str
-    formula: Expression
+    formula: Expression | None
     stand_ins: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -194,6 +80,14 @@ class BackwardForm:
     ----------
     gradients
         Formula of the gradient of each slot, by name of the slot.
+    definitions
+        Formulas of names in `gradients`, by name. An edit of one changes all gradients that use it.
+    spellings
+        Other right formulas of the gradient of a slot, by slot, whose edits are made as well.
+    identities
+        Formulas that a name is equal to, by name. They tell which edits of several spellings are equal.
+    declared
+        Wrong formulas, by slot, for which the op declares bugs by hand.
     look_alikes
         Names that are easily taken for a quantity or a reduction, each with a clause: "eps was left out".
     stand_ins
@@ -204,19 +98,26 @@ class BackwardForm:
         Functions that only arrange elements, or sum over the axes of a broadcast. They are not edited.
     upstream
         Quantities that hold the incoming gradient. They are not squared or inverted.
+    multipliers
+        Numbers that the op declares as multipliers of the gradient. They are edited there, and not here.
     published
         Name on the wire and clause of variants that have a name of their own, by key: "input:term_missing:mean(h)".
         The first variant of a name has the name as its key in `Op.bugs`.
     omitted
-        Keys of variants that equal another one, or the right gradient, at every point.
+        Keys of variants that equal another one, another bug of the op, or the right gradient, at every point.
     """
 
     gradients: Mapping[str, str]
+    definitions: Mapping[str, str] = field(default_factory=dict[str, str])
+    spellings: Mapping[str, Collection[str]] = field(default_factory=dict[str, Collection[str]])
+    identities: Mapping[str, str] = field(default_factory=dict[str, str])
+    declared: Mapping[str, Collection[str]] = field(default_factory=dict[str, Collection[str]])
     look_alikes: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     stand_ins: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     alternatives: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     layouts: Collection[str] = ()
     upstream: Collection[str] = ("g",)
+    multipliers: Collection[str] = ()
     published: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     omitted: Collection[str] = ()
 
@@ -225,8 +126,24 @@ class BackwardForm:
         """Return the formula of each slot."""
         return {slot: parse_formula(text) for slot, text in self.gradients.items()}
 
+    @cached_attribute
+    def definition_formulas(self) -> dict[str, Expression]:
+        """Return the formula of each name that is defined by one."""
+        return {name: parse_formula(text) for name, text in self.definitions.items()}
+
+    def list_slots_with(self, name: str) -> list[str]:
+        """Return the slots whose gradients use a quantity, a reduction or a definition."""
+        return [slot for slot, formula in self.formulas.items() if name in self._list_names(formula)]
+
+    def _list_names(self, formula: Expression) -> set[str]:
+        names = set(iterate_names(formula))
+        for name, definition in self.definition_formulas.items():
+            if name in names:
+                names |= self._list_names(definition)
+        return names
+
     def list_variants(self) -> dict[str, tuple[str, Variant]]:
-        """Return the wrong formulas, each with its slot, by key.
+        """Return the wrong formulas, each with its slot, its definition or `EVERY_SLOT`, by key.
 
         Raises
         ------
@@ -234,24 +151,48 @@ class BackwardForm:
             If a name or an omission belongs to no variant.
         """
         variants: dict[str, tuple[str, Variant]] = {}
-        for slot, formula in self.formulas.items():
-            for variant in (*self._edit(formula, lambda edited: edited), *self._iterate_whole_variants(slot, formula)):
-                key = f"{slot}:{variant.kind}:{variant.part}"
-                while key in variants:
-                    key += " again"
-                variants[key] = slot, variant
+        for place, variant in self._iterate_variants():
+            key = f"{place}:{variant.kind}:{variant.part}"
+            while key in variants:
+                key += " again"
+            variants[key] = place, variant
         if unknown := {*self.published, *self.omitted} - variants.keys():
             raise ValueError(f"no variant has the key {sorted(unknown)}; there are {sorted(variants)}")
         return {key: variant for key, variant in variants.items() if key not in self.omitted}
 
-    def _iterate_whole_variants(self, slot: str, formula: Expression) -> Iterator[Variant]:
-        """Yield the variants that are no edit of one place: other formulas, and other quantities everywhere."""
-        for text, clause in self.alternatives.get(slot, {}).items():
-            yield Variant("wrong_formula", text, clause, parse_formula(text))
-        used_names = set(iterate_names(formula))
+    def _iterate_variants(self) -> Iterator[tuple[str, Variant]]:
+        for place, formula in (*self.formulas.items(), *self.definition_formulas.items()):
+            spellings = [parse_formula(text) for text in self.spellings.get(place, ())]
+            known = {"", *map(self._normalise, (formula, *map(parse_formula, self.declared.get(place, ()))))}
+            for spelling in (formula, *spellings):
+                for variant in self._edit(spelling, lambda edited: edited):
+                    assert variant.formula is not None
+                    text = self._normalise(variant.formula)
+                    if text not in known:
+                        known.add(text)
+                        yield place, variant
+            for text, clause in self.alternatives.get(place, {}).items():
+                yield place, Variant("wrong_formula", text, clause, parse_formula(text))
         for name, others in self.stand_ins.items():
-            for other, clause in others.items() if name in used_names else ():
-                yield Variant("wrong_factor", f"{other} for every {name}", clause, formula, {name: other})
+            slots = self.list_slots_with(name)
+            for other, clause in others.items() if slots else ():
+                place = slots[0] if len(slots) == 1 else EVERY_SLOT
+                yield place, Variant("wrong_factor", f"{other} for every {name}", clause, None, {name: other})
+
+    def _normalise(self, formula: Expression) -> str:
+        return normalise(formula, self._identity_formulas)
+
+    @cached_attribute
+    def _identity_formulas(self) -> dict[str, Expression]:
+        return {name: parse_formula(text) for name, text in self.identities.items()}
+
+    def describe_place(self, place: str) -> str:
+        """Describe a slot or a definition with its formula, as the end of a clause; nothing for every slot."""
+        if place in self.formulas:
+            return f" in dL/d{place} = {self.write(self.formulas[place])}"
+        if place in self.definitions:
+            return f" in {place} = {self.write(self.definition_formulas[place])}"
+        return ""
 
     def write(self, expression: Expression) -> str:
         """Write an expression as in a text, without the functions that only arrange elements."""
@@ -260,20 +201,29 @@ class BackwardForm:
                 return name
             case Reduction(function, argument):
                 text = self.write(argument)
+                if function == TRANSPOSE:
+                    return f"{text}^T" if isinstance(argument, Quantity) else f"({text})^T"
                 return text if function in self.layouts else f"{function}({text})"
+            case MatrixProduct(left, right):
+                return f"{self._write_factor(left)} @ {self._write_factor(right)}"
             case Product(factors):
                 (first, is_divisor), *others = factors
                 text = ("1 / " if is_divisor else "") + self._write_factor(first)
                 return text + "".join(
-                    (" / " if divides else " ") + self._write_factor(part) for part, divides in others
+                    (" / " if divides else " ") + self._write_factor(part, divides) for part, divides in others
                 )
             case Total(terms):
                 (first, is_negative), *others = terms
-                text = ("-" if is_negative else "") + self.write(first)
+                text = f"-{self._write_factor(first)}" if is_negative else self.write(first)
                 return text + "".join((" - " if minus else " + ") + self.write(part) for part, minus in others)
 
-    def _write_factor(self, factor: Expression) -> str:
-        return f"({self.write(factor)})" if isinstance(factor, Total) else self.write(factor)
+    def _write_factor(self, factor: Expression, is_divisor: bool = False) -> str:
+        """Write a factor, in parentheses where it needs them."""
+        inner = factor
+        while isinstance(inner, Reduction) and inner.function in self.layouts:
+            inner = inner.argument
+        needs_parentheses = isinstance(inner, Total) or (is_divisor and isinstance(inner, Product))
+        return f"({self.write(factor)})" if needs_parentheses else self.write(factor)
 
     def _edit(self, expression: Expression, rebuild: Callable[[Expression], Expression]) -> Iterator[Variant]:
         """Yield each edit of an expression, as one of the formula that `rebuild` puts it into."""
@@ -281,7 +231,7 @@ class BackwardForm:
             case Quantity(name):
                 yield from self._replace(name, "wrong_factor", rebuild, Quantity)
             case Reduction(function, argument):
-                if function not in self.layouts:
+                if function not in self.layouts and function != TRANSPOSE:
                     text = self.write(expression)
                     yield Variant(
                         "reduction_missing", text, f"{self.write(argument)} stood for {text}", rebuild(argument)
@@ -289,8 +239,16 @@ class BackwardForm:
                     make_other = partial(_make_reduction, argument)
                     yield from self._replace(function, "wrong_reduction", rebuild, make_other, f" in {text}")
                 yield from self._edit(argument, lambda changed: rebuild(Reduction(function, changed)))
+            case MatrixProduct(left, right):
+                yield from self._edit(left, lambda changed: rebuild(MatrixProduct(changed, right)))
+                yield from self._edit(right, lambda changed: rebuild(MatrixProduct(left, changed)))
             case Product(factors):
                 yield from self._edit_parts(factors, Product, rebuild, self._edit_factor)
+            case Total(((term, True),)):
+                yield Variant(
+                    "term_sign", self.write(term), f"the sign of {self.write(term)} was left out", rebuild(term)
+                )
+                yield from self._edit(term, lambda changed: rebuild(Total(((changed, True),))))
             case Total(terms):
                 yield from self._edit_parts(terms, Total, rebuild, self._edit_term)
 
@@ -331,7 +289,9 @@ class BackwardForm:
     def _edit_factor(
         self, factor: Expression, is_divisor: bool
     ) -> Iterator[tuple[str, str, list[tuple[Expression, bool]]]]:
-        yield "factor_missing", "the factor {} was left out", [(Reduction(_ONES, factor), False)]
+        if isinstance(factor, Quantity) and (factor.is_number or factor.name in self.multipliers):
+            return
+        yield "factor_missing", "the factor {} was left out", [(Reduction(ONES, factor), False)]
         if isinstance(factor, Quantity) and factor.name not in self.upstream:
             yield "factor_squared", "the factor {} was applied twice", [(factor, is_divisor), (factor, is_divisor)]
             yield "factor_inverted", "the factor {} was inverted", [(factor, not is_divisor)]
@@ -339,75 +299,3 @@ class BackwardForm:
 
 def _make_reduction(argument: Expression, function: str) -> Expression:
     return Reduction(function, argument)
-
-
-class FormulaOp(Op):
-    """An op whose backward pass is a `BackwardForm`.
-
-    A subclass declares `backward_form` and defines the names in it by `make_scope`.
-    """
-
-    backward_form: ClassVar[BackwardForm]
-
-    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
-        """Return the quantities and the functions of the formulas, by name."""
-        raise NotImplementedError(f"{type(self).__name__} defines no names")
-
-    def backward(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """Return the gradients by the formulas; see `Op`."""
-        scope = self.make_scope(gradient, output, *inputs)
-        return self.evaluate_formulas(self.backward_form.formulas, scope, inputs)
-
-    def evaluate_formulas(
-        self, formulas: Mapping[str, Expression], scope: Scope, inputs: Sequence[Array | None]
-    ) -> Gradients:
-        """Return the gradient of each slot by its formula, None for an input that is left out."""
-        return tuple(
-            None if array is None or slot.name not in formulas else np.asarray(evaluate(formulas[slot.name], scope))
-            for slot, array in zip(self.slots, inputs, strict=True)
-        )
-
-    @classmethod
-    def generate_bugs(cls) -> dict[str, OpBug]:
-        """Return the bugs that are edits of the formulas, by key."""
-        form = cls.backward_form
-        formulas = form.formulas
-        positions = {slot.name: position for position, slot in enumerate(cls.slots)}
-        bugs: dict[str, OpBug] = {}
-        main_keys = {name: key for key, (name, _) in list(form.published.items())[::-1]}
-        for key, (slot, variant) in form.list_variants().items():
-            place = f" in dL/d{slot} = {form.write(formulas[slot])}"
-            bug_name, clause = form.published.get(key, (variant.kind, variant.clause + place))
-            bugs[bug_name if main_keys.get(bug_name) == key else key] = OpBug(
-                bug_name,
-                partial(_run_variant, formulas | {slot: variant.formula}, slot, variant.stand_ins),
-                clause,
-                partial(_has_operand, positions[slot]),
-                is_generated=key not in form.published,
-            )
-        return bugs
-
-
-def _has_operand(position: int, shapes: tuple[Any, ...]) -> bool:
-    return shapes[1 + position] is not None
-
-
-def _run_variant(
-    formulas: Mapping[str, Expression],
-    slot: str,
-    stand_ins: Mapping[str, str],
-    op: FormulaOp,
-    gradient: Array,
-    output: Array,
-    *inputs: Any,
-) -> Gradients:
-    """Return the gradients, that of one slot by a wrong formula, or with other quantities."""
-    scope = op.make_scope(gradient, output, *inputs)
-    with np.errstate(all="ignore"):
-        if not stand_ins:
-            return op.evaluate_formulas(formulas, scope, inputs)
-        right = op.evaluate_formulas(formulas, scope, inputs)
-        wrong_scope = op.make_scope(gradient, output, *inputs)
-        wrong_scope.update({name: wrong_scope[other] for name, other in stand_ins.items()})
-        wrong = op.evaluate_formulas({slot: formulas[slot]}, wrong_scope, inputs)
-        return tuple(right[position] if result is None else result for position, result in enumerate(wrong))

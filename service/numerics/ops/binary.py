@@ -6,7 +6,7 @@ The gradient of a broadcast operand is summed over the axes along which it was b
 from abc import abstractmethod
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from service.numerics.core.batching import (
     sum_broadcast_axes,
 )
 from service.numerics.core.sparsity import drop_missing, take_elementwise_min
+from service.numerics.ops.backward_form import BackwardForm
+from service.numerics.ops.formula_op import BroadcastFormula, Quantities
 from service.numerics.ops.multipliers import Multiplier, declare_factor, declare_scalar_multiplier
 from service.numerics.ops.op import (
     DependencyLabels,
@@ -178,7 +180,7 @@ class Add(BinaryOp):
 
 
 @register_op("sub")
-class Sub(BinaryOp):
+class Sub(BroadcastFormula, BinaryOp):
     """Difference of two tensors: y = a - c b, c a number (alpha).
 
     dL/da = g, dL/db = -c g, summed over broadcast axes.
@@ -190,6 +192,13 @@ class Sub(BinaryOp):
     supports_complex_step = True
     linear_in = _JOINTLY_LINEAR
 
+    quantities: ClassVar[Quantities] = {"c": lambda op, a, b, y: op.alpha}
+    backward_form = BackwardForm(
+        {"input": "to_a(g)", "other": "to_b(-(c * g))"},
+        declared={"other": ["to_b(c * g)"]},
+        layouts=("to_a", "to_b"),
+        multipliers=("c",),
+    )
     examples = (*_BROADCAST_EXAMPLES, OpExample(((3,), (3,)), {"alpha": 0.5}))
 
     def evaluate_function(self, a: Array, b: Array) -> Array:
@@ -214,7 +223,7 @@ class Sub(BinaryOp):
 
 
 @register_op("mul")
-class Mul(BinaryOp):
+class Mul(BroadcastFormula, BinaryOp):
     """Product of two tensors, element by element: y = a b, with broadcasting.
 
     With g = dL/dy of the broadcast shape:
@@ -225,6 +234,15 @@ class Mul(BinaryOp):
     multiplying_slots = MappingProxyType({"input": "factor", "other": "factor"})
     supports_complex_step = True
     linear_in = MappingProxyType({"input": (), "other": ()})
+    backward_form = BackwardForm(
+        {"input": "to_a(g * b)", "other": "to_b(g * a)"},
+        look_alikes={
+            "a": {"b": "b was multiplied by itself", "y": "the product y stood for a"},
+            "b": {"a": "a was multiplied by itself", "y": "the product y stood for b"},
+        },
+        identities={"y": "a * b"},
+        layouts=("to_a", "to_b"),
+    )
 
     def expand_products(self, position: int, input: Array, other: Array) -> ProductExpansion:
         operands = align_ranks(input, other)
@@ -285,7 +303,7 @@ def _is_partially_broadcast(factor: Shape, output: Shape) -> bool:
 
 
 @register_op("div")
-class Div(BinaryOp):
+class Div(BroadcastFormula, BinaryOp):
     """Quotient of two tensors, element by element: y = a / b.
 
     dL/da = sum g / b, dL/db = sum -g y / b, over the axes along which each was broadcast. With `rounding_mode` the
@@ -299,6 +317,16 @@ class Div(BinaryOp):
     supports_complex_step = True
     linear_in = MappingProxyType({"input": ()})
 
+    backward_form = BackwardForm(
+        {"input": "to_a(g / b)", "other": "to_b(-(g * a / (b * b)))"},
+        look_alikes={
+            "a": {"y": "the quotient y stood for a"},
+            "b": {"a": "the dividend a stood for b", "y": "the quotient y stood for b"},
+        },
+        identities={"y": "a / b"},
+        declared={"other": ["to_b(g * a / (b * b))"]},
+        layouts=("to_a", "to_b"),
+    )
     examples = (
         OpExample(((3, 4), (3, 4)), low=0.3, high=2),
         OpExample(((2, 3, 4), (4,)), low=-2, high=-0.3),

@@ -1,5 +1,6 @@
 """Losses of classes: the right one of C, as labels or as probabilities."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -8,6 +9,9 @@ from annotated_types import Ge, Le
 
 from service.numerics.core.batching import Array, Shape, count_elements
 from service.numerics.core.sparsity import take_elementwise_min, take_min_over_axes, take_min_over_elements
+from service.numerics.ops.backward_form import BackwardForm
+from service.numerics.ops.formula import Scope
+from service.numerics.ops.formula_op import FormulaBugs
 from service.numerics.ops.loss import LossOp, LossReduction
 from service.numerics.ops.multipliers import Multiplier
 from service.numerics.ops.op import (
@@ -32,7 +36,7 @@ from service.numerics.ops.softmax import (
 _LABEL_REQUIREMENT = "labels from 0 to {last}, or ignore_index ({ignored})"
 
 
-class ClassLoss(LossOp):
+class ClassLoss(FormulaBugs, LossOp):
     """A loss -sum_c q_c a_c of each sample, with log-probabilities a.
 
     The classes lie along axis 1 of a or, if it is 1-D, axis 0. Labels y make q_c = w_c [c = y] of the samples that are
@@ -40,6 +44,38 @@ class ClassLoss(LossOp):
     """
 
     ignore_index: int
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        input, target, weight = inputs
+        axis = self._get_batched_class_axis(input)
+        has_labels = target.ndim != input.ndim
+
+        def spread(weights: Array) -> Array:
+            return np.expand_dims(weights, axis)
+
+        losses_shape = tuple(length for position, length in enumerate(input.shape) if position != axis)
+        samples = np.ones(losses_shape, input.dtype)
+        scope = Scope()
+        return scope.add_quantities(
+            k=lambda: spread(self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs)),
+            k_with_ignored=lambda: spread(self._weigh_all_samples(gradient, samples, *inputs)),
+            k_by_all_samples=lambda: self._divide_by_all_samples(scope.compute("k"), samples, *inputs),
+            w=lambda: self._get_class_weight(input, weight),
+            e=lambda: self._make_one_hot(input, target) if has_labels else target,
+        )
+
+    def _weigh_all_samples(self, gradient: Array, samples: Array, *inputs: Any) -> Array:
+        """Return the gradient of the losses as if no label was ignored, with the right divisor."""
+        return super()._compute_sample_weights(gradient, samples, *inputs)
+
+    def _divide_by_all_samples(self, weights: Array, samples: Array, *inputs: Any) -> Array:
+        """Return the gradients of the losses, of a mean that counts ignored samples too."""
+        if self.reduction != "mean":
+            return weights
+        divisor = self._cast_divisor(self.compute_reduction_divisor(samples, *inputs), samples)
+        if not isinstance(divisor, int):
+            divisor = divisor.reshape(-1, *(1,) * (weights.ndim - 1))
+        return weights * divisor / count_elements(samples.shape[1:])
 
     def _compute_sample_weights(self, gradient: Array, losses: Array, *inputs: Any) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -174,6 +210,26 @@ class NllLoss(ClassLoss):
     ignore_index: int = -100
 
     supports_complex_step = True
+    # In the formula k = g c is the gradient of the loss of a sample, and e = [c = y].
+    backward_form = BackwardForm(
+        {"input": "-(k * w * e)"},
+        look_alikes={
+            "k": {
+                "k_by_all_samples": "the mean was divided by the number of all samples",
+            },
+            "e": {"e_of_next_class": "the gradient went to the class behind the label"},
+        },
+        declared={"input": ["k * w * e", "-(k * e)"]},
+        # The square of a 1 is a 1.
+        omitted=("input:factor_squared:e", "input:factor_inverted:e"),
+        upstream=("k",),
+    )
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        scope = super().make_scope(gradient, output, *inputs)
+        axis = self._get_batched_class_axis(inputs[0])
+        return scope.add_quantities(e_of_next_class=lambda: np.roll(scope.compute("e"), 1, axis))
+
     inputs = ("input", "target:index", "weight?")
     examples = (
         OpExample(((3, 4), (3,), None), index_limits={"target": 4}),
@@ -277,6 +333,65 @@ class CrossEntropy(ClassLoss):
 
     inner_casts = ("log_p",)
     supports_complex_step = True
+    # In the formula k = g / D, or g, is the gradient of the loss of a sample, and e the target without smoothing.
+    backward_form = BackwardForm(
+        {"input": "k * (Q * p - q)"},
+        look_alikes={
+            "k": {
+                "k_by_all_samples": "the mean was divided by the number of all samples",
+            },
+            "Q": {"w": "the weight of each class stood for the sum Q of its sample"},
+            "p": {
+                "l": "log p stood for p",
+                "x": "the logits stood for p = softmax(x)",
+                "p_along_another_axis": "the softmax was computed along another axis",
+                "p_not_normalised": "exp(x), not divided by the sum, stood for p",
+            },
+            "q": {
+                "e": "label smoothing was left out",
+                "q_over_others": "the smoothing was shared among C - 1 classes, without that of the label",
+                "q_unscaled": "the target was not multiplied by 1 - e, e = label_smoothing",
+            },
+        },
+        alternatives={
+            "input": {
+                "k_with_ignored * (Q_with_ignored * p - q)": "ignored samples had a gradient, p",
+                "k_with_ignored * (Q_with_ignored * p - q_with_ignored)": (
+                    "ignored samples had a gradient, as if their label counted"
+                ),
+            }
+        },
+        declared={"input": ["k * Q * p"]},
+        upstream=("k",),
+    )
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        input, target, weight = inputs
+        axis, other_axis = self._get_batched_class_axis(input), 1 if input.ndim > 2 else input.ndim - 1
+        other_axis = other_axis if other_axis != axis else input.ndim - 1
+        classes, smoothing = input.shape[axis], self.label_smoothing
+        has_labels = self._is_target_labels(input, target)
+        is_ignored = np.expand_dims(target == self.ignore_index, axis) if has_labels else np.zeros((1,), np.bool_)
+        scope = super().make_scope(gradient, output, *inputs)
+        value = scope.compute
+        return scope.add_quantities(
+            x=lambda: input,
+            p=lambda: softmax(input, axis),
+            p_along_another_axis=lambda: softmax(input, other_axis),
+            p_not_normalised=lambda: np.exp(input),
+            l=lambda: log_softmax(input, axis),
+            q=lambda: self._compute_class_coefficients(input, target, weight),
+            Q=lambda: value("q").sum(axis=axis, keepdims=True),
+            Q_with_ignored=lambda: np.where(is_ignored, 1, value("Q")),
+            q_with_ignored=lambda: np.where(
+                is_ignored, dataclasses.replace(self, ignore_index=-1)._make_one_hot(input, target), value("q")
+            ),
+            q_over_others=lambda: (
+                value("w") * np.where(value("e") > 0, (1 - smoothing) * value("e"), smoothing / max(1, classes - 1))
+            ),
+            q_unscaled=lambda: value("w") * (value("e") + smoothing / classes),
+        )
+
     inputs = ("input", "target:index|float", "weight?")
     examples = (
         OpExample(((3, 4), (3,), None), index_limits={"target": 4}),

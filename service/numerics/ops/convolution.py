@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from service.numerics.core.batching import Array
 from service.numerics.ops.axis_numbers import spread_over_axes
+from service.numerics.ops.backward_form import BackwardForm
 from service.numerics.ops.conv_geometry import crop_last_axes, pad_last_axes
-from service.numerics.ops.op import Gradients, Op, declare_bug, declare_bug_named
+from service.numerics.ops.formula import Scope
+from service.numerics.ops.formula_op import FormulaBugs
+from service.numerics.ops.op import Gradients, declare_bug, declare_bug_named
 
 
 def shift_by_one(x: Array, axes: tuple[int, ...], step: int) -> Array:
@@ -41,7 +44,12 @@ def _make_off_by_one_bug(kernel_axes: slice, step: int) -> Callable[..., Gradien
     return read_one_element_further
 
 
-class Convolution(Op):
+def _fit(kernel: Array, weight: Array) -> Array:
+    """Return a kernel, or the weight where the kernel has another shape."""
+    return kernel if kernel.shape == weight.shape else weight
+
+
+class Convolution(FormulaBugs):
     """Sums of products of an input with a kernel, and a bias."""
 
     multiplying_slots = MappingProxyType({"input": "factor", "weight": "factor"})
@@ -50,6 +58,52 @@ class Convolution(Op):
     supports_complex_step = True
     linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
     kernel_axes: ClassVar[tuple[int, ...]] = (-2, -1)
+    backward_form = BackwardForm(
+        {"input": "to_input(g)", "weight": "to_weight(g)"},
+        alternatives={
+            "input": {
+                "to_input_flipped(g)": "the kernel was read backwards on the way to the input alone",
+                "to_input_exchanged(g)": "the channels of the weight were exchanged on the way to the input",
+            },
+            "weight": {
+                "to_weight_flipped(g)": "the gradient of the kernel was written backwards",
+                "to_weight_exchanged(g)": "the channels were exchanged in the gradient of the weight",
+            },
+        },
+        layouts=("to_input", "to_weight"),
+        published={
+            "input:wrong_formula:to_input_flipped(g)": (
+                "kernel_flipped",
+                "the kernel was read backwards on the way to the input alone",
+            ),
+            "weight:wrong_formula:to_weight_flipped(g)": (
+                "kernel_flipped",
+                "the gradient of the kernel was written backwards",
+            ),
+        },
+    )
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        input, weight, bias = inputs
+
+        def differentiate(array: Array, kernel: Array, position: int) -> Array:
+            wanted = [number == position for number in range(3)]
+            result = self.backward_for(wanted, array, output, input, kernel, bias)[position]
+            assert result is not None
+            return result
+
+        def exchange_channels(kernel: Array) -> Array:
+            return np.swapaxes(kernel, 1, 2) if kernel.ndim > len(self.kernel_axes) + 1 else kernel
+
+        scope = Scope().add_quantities(g=lambda: gradient)
+        return scope.add_functions(
+            to_input=lambda array: differentiate(array, weight, 0),
+            to_input_flipped=lambda array: differentiate(array, np.flip(weight, self.kernel_axes), 0),
+            to_input_exchanged=lambda array: differentiate(array, _fit(exchange_channels(weight), weight), 0),
+            to_weight=lambda array: differentiate(array, weight, 1),
+            to_weight_flipped=lambda array: np.flip(differentiate(array, weight, 1), self.kernel_axes),
+            to_weight_exchanged=lambda array: exchange_channels(differentiate(array, weight, 1)),
+        )
 
     @property
     def axis_count(self) -> int:

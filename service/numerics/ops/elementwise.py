@@ -12,6 +12,7 @@ from scipy.special import erf
 from service.numerics.core.batching import Array, Shape
 from service.numerics.core.sparsity import drop_missing, take_elementwise_min
 from service.numerics.ops import analytic_continuation
+from service.numerics.ops.formula_op import Quantities, UnaryFormula, declare_function_form
 from service.numerics.ops.multipliers import Multiplier, declare_factor
 from service.numerics.ops.op import (
     DependencyLabels,
@@ -180,10 +181,12 @@ class Neg(UnaryOp):
 
 
 @register_op("exp")
-class Exp(UnaryOp):
+class Exp(UnaryFormula, UnaryOp):
     """Exponential: y = exp(x), dL/dx = g y."""
 
     supports_complex_step = True
+
+    backward_form = declare_function_form("g * y", "y")
 
     def forward(self, input: Array) -> Array:
         return np.exp(input)
@@ -200,13 +203,16 @@ class Exp(UnaryOp):
 
 
 @register_op("expm1")
-class Expm1(UnaryOp):
+class Expm1(UnaryFormula, UnaryOp):
     """Exponential less 1, without cancellation near 0: y = exp(x) - 1.
 
     dL/dx = g exp(x).
     """
 
     supports_complex_step = True
+
+    quantities: ClassVar[Quantities] = {"e": lambda op, x, y: y + 1}
+    backward_form = declare_function_form("g * e", "e", look_alikes={"e": {"x": "the input x stood for e = exp(x)"}})
 
     def forward(self, input: Array) -> Array:
         return np.expm1(input)
@@ -227,11 +233,15 @@ class Expm1(UnaryOp):
 
 
 @register_op("log")
-class Log(UnaryOp):
+class Log(UnaryFormula, UnaryOp):
     """Natural logarithm: y = log(x), dL/dx = g / x."""
 
     supports_complex_step = True
     examples = _POSITIVE_EXAMPLES
+
+    backward_form = declare_function_form(
+        "g / x", "1 / x", declared=["g * x"], look_alikes={"x": {"y": "the output y = log(x) stood for x"}}
+    )
 
     def forward(self, input: Array) -> Array:
         return np.log(input)
@@ -248,7 +258,7 @@ class Log(UnaryOp):
 
 
 @register_op("log1p")
-class Log1p(UnaryOp):
+class Log1p(UnaryFormula, UnaryOp):
     """Logarithm of 1 + x, without cancellation near 0: y = log(1 + x).
 
     dL/dx = g / (1 + x).
@@ -256,6 +266,13 @@ class Log1p(UnaryOp):
 
     supports_complex_step = True
     examples = (OpExample(((3, 4),), low=-0.9, high=3), OpExample(((),), low=0.5, high=2))
+
+    backward_form = declare_function_form(
+        "g / (1 + x)",
+        "1 / (1 + x)",
+        declared=["g / x"],
+        look_alikes={"x": {"y": "the output y = log(1 + x) stood for x"}},
+    )
 
     def forward(self, input: Array) -> Array:
         return analytic_continuation.log1p(input)
@@ -272,11 +289,13 @@ class Log1p(UnaryOp):
 
 
 @register_op("sqrt")
-class Sqrt(UnaryOp):
+class Sqrt(UnaryFormula, UnaryOp):
     """Square root: y = sqrt(x), dL/dx = g / (2 y)."""
 
     supports_complex_step = True
     examples = _POSITIVE_EXAMPLES
+
+    backward_form = declare_function_form("g / (2 * y)", "1 / (2 * y)")
 
     def forward(self, input: Array) -> Array:
         return np.sqrt(input)
@@ -296,11 +315,18 @@ class Sqrt(UnaryOp):
 
 
 @register_op("rsqrt")
-class Rsqrt(UnaryOp):
+class Rsqrt(UnaryFormula, UnaryOp):
     """Inverse square root: y = 1 / sqrt(x), dL/dx = -g y^3 / 2."""
 
     supports_complex_step = True
     examples = _POSITIVE_EXAMPLES
+
+    backward_form = declare_function_form(
+        "-(g * y * y * y / 2)",
+        "-(y * y * y / 2)",
+        declared=["g * y * y * y / 2"],
+        stand_ins={"y": {"x": "x stood for y = 1 / sqrt(x)"}},
+    )
 
     def forward(self, input: Array) -> Array:
         return 1 / np.sqrt(input)
@@ -320,10 +346,13 @@ class Rsqrt(UnaryOp):
 
 
 @register_op("sin")
-class Sin(UnaryOp):
+class Sin(UnaryFormula, UnaryOp):
     """Sine: y = sin(x), dL/dx = g cos(x)."""
 
     supports_complex_step = True
+
+    quantities: ClassVar[Quantities] = {"c": lambda op, x, y: np.cos(x)}
+    backward_form = declare_function_form("g * c", "c", look_alikes={"c": {"y": "sin(x) stood for c = cos(x)"}})
 
     def get_sensitive_argument(self, input: Array) -> SensitiveArgument:
         return SensitiveArgument(input)
@@ -343,10 +372,15 @@ class Sin(UnaryOp):
 
 
 @register_op("cos")
-class Cos(UnaryOp):
+class Cos(UnaryFormula, UnaryOp):
     """Cosine: y = cos(x), dL/dx = -g sin(x)."""
 
     supports_complex_step = True
+
+    quantities: ClassVar[Quantities] = {"s": lambda op, x, y: np.sin(x)}
+    backward_form = declare_function_form(
+        "-(g * s)", "-s", declared=["g * s"], look_alikes={"s": {"y": "cos(x) stood for s = sin(x)"}}
+    )
 
     def get_sensitive_argument(self, input: Array) -> SensitiveArgument:
         return SensitiveArgument(input)

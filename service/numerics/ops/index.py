@@ -10,6 +10,9 @@ import numpy as np
 
 from service.numerics.core.batching import Array, Shape, count_elements
 from service.numerics.ops.axes import normalize_axis
+from service.numerics.ops.backward_form import BackwardForm
+from service.numerics.ops.formula import Scope
+from service.numerics.ops.formula_op import FormulaBugs
 from service.numerics.ops.op import (
     DependencyLabels,
     Gradients,
@@ -224,7 +227,7 @@ class Gather(SelectionOp):
 
 
 @register_op("embedding")
-class Embedding(SelectionOp):
+class Embedding(FormulaBugs, SelectionOp):
     """Rows of a weight W (V, D) by index: y[...] = W[i[...]].
 
     dL/dW[v] = sum of g[...] over the places where i is v.
@@ -236,7 +239,41 @@ class Embedding(SelectionOp):
         OpExample(((7,), (5, 3)), index_limits={"input": 5}),
         OpExample(((2, 3), (4, 2)), index_limits={"input": 4}),
         OpExample(((), (4, 2)), index_limits={"input": 4}),
+        OpExample(((6,), (2, 3)), index_limits={"input": 2}),
     )
+    # `add` adds each row of g to the row of its index.
+    backward_form = BackwardForm(
+        {"weight": "add(g)"},
+        alternatives={
+            "weight": {
+                "add_behind(g)": "each gradient went to the row behind that of its index",
+                "add_before(g)": "each gradient went to the row before that of its index",
+                "average(g)": "the mean of the gradients of a row was taken for their sum",
+                "add_without_first(g)": "the gradient of row 0 was left out, as that of padding",
+            }
+        },
+        layouts=("add",),
+    )
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        index, weight = inputs
+        rows = weight.shape[1]
+        counts = np.maximum(np.bincount(index[0].ravel(), minlength=rows), 1)[:, None]
+
+        def add(array: Array, move: int = 0) -> Array:
+            total = np.zeros(array.shape[:1] + weight.shape[1:], dtype=array.dtype)
+            places: Any = (slice(None), (index[0] + move) % rows)
+            np.add.at(total, places, array)
+            return total
+
+        scope = Scope().add_quantities(g=lambda: gradient)
+        return scope.add_functions(
+            add=add,
+            add_behind=lambda array: add(array, 1),
+            add_before=lambda array: add(array, -1),
+            average=lambda array: add(array) / counts,
+            add_without_first=lambda array: add(array) * (np.arange(rows) > 0)[:, None],
+        )
 
     def infer_output_shape(self, input: Shape, weight: Shape) -> Shape:
         if len(weight) != 2:

@@ -15,11 +15,13 @@ from service.numerics.core.batching import (
     sum_broadcast_axes,
 )
 from service.numerics.core.sparsity import drop_missing, take_elementwise_min, take_min_over_axes
+from service.numerics.ops.backward_form import BackwardForm
+from service.numerics.ops.formula import Scope
+from service.numerics.ops.formula_op import FormulaBugs
 from service.numerics.ops.op import (
     ComputeCost,
     DependencyLabels,
     Gradients,
-    Op,
     OpExample,
     ProductExpansion,
     Rounding,
@@ -46,7 +48,7 @@ def _expand_matrix_product(position: int, a: Array, b: Array, element_numbers: A
 
 
 @register_op("linear")
-class Linear(Op):
+class Linear(FormulaBugs):
     """Product with a weight along the last axis, and a bias: y = x W^T + b.
 
     With g = dL/dy and n over the leading axes of x:
@@ -68,6 +70,30 @@ class Linear(Op):
         OpExample(((4,), (4,), ())),
         OpExample(((3, 4), (4,), ())),
     )
+
+    backward_form = BackwardForm(
+        {"input": "to_input(g @ W)", "weight": "to_weight(T(g) @ x)", "bias": "to_bias(sum(g))"},
+        look_alikes={"x": {"y": "the output y stood for the input x"}},
+        layouts=("to_input", "to_weight", "to_bias"),
+        # A bias of another shape has a bug of its own.
+        omitted=("bias:reduction_missing:sum(g)",),
+    )
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        input, weight, bias = inputs
+        x, w = self._flatten_to_matrices(input, weight)
+        scope = Scope().add_quantities(
+            g=lambda: gradient.reshape(gradient.shape[0], x.shape[1], w.shape[1]),
+            W=lambda: w,
+            x=lambda: x,
+            y=lambda: output.reshape(output.shape[0], x.shape[1], w.shape[1]),
+        )
+        return scope.add_functions(
+            sum=lambda array: array.sum(axis=1),
+            to_input=lambda array: array.reshape(array.shape[:1] + input.shape[1:]),
+            to_weight=lambda array: array.reshape(array.shape[:1] + weight.shape[1:]),
+            to_bias=lambda array: array.reshape(array.shape[:1] + bias.shape[1:]),
+        )
 
     def infer_output_shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
         if not input or len(weight) not in (1, 2) or weight[-1] != input[-1]:
@@ -184,7 +210,7 @@ class Linear(Op):
 
 
 @register_op("matmul")
-class Matmul(Op):
+class Matmul(FormulaBugs):
     """Product of matrices: y = a b, with leading axes broadcast.
 
     A 1-D operand is a row on the left, and a column on the right. With g = dL/dy, and sums over the leading axes along
@@ -200,11 +226,35 @@ class Matmul(Op):
     examples = (
         OpExample(((3, 4), (4, 5))),
         OpExample(((2, 3), (3, 3))),
+        OpExample(((3, 3), (3, 3))),
         OpExample(((2, 1, 3, 4), (5, 4, 2))),
         OpExample(((4,), (4,))),
         OpExample(((4,), (2, 4, 3))),
         OpExample(((2, 3, 4), (4,))),
     )
+
+    backward_form = BackwardForm(
+        {"input": "to_a(g @ T(b))", "other": "to_b(T(a) @ g)"},
+        look_alikes={
+            "a": {"b": "b stood for a", "y": "the product y stood for a"},
+            "b": {"a": "a stood for b", "y": "the product y stood for b"},
+        },
+        layouts=("to_a", "to_b"),
+    )
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        input, other = inputs
+        a, b = self._broadcast_to_matrices(input, other)
+        shape = (*np.broadcast_shapes(a.shape[1:-2], b.shape[1:-2]), a.shape[-2], b.shape[-1])
+        scope = Scope().add_quantities(
+            g=lambda: gradient.reshape(gradient.shape[:1] + shape),
+            a=lambda: a,
+            b=lambda: b,
+            y=lambda: output.reshape(output.shape[:1] + shape),
+        )
+        return scope.add_functions(
+            to_a=lambda array: _sum_to_operand(array, a, input), to_b=lambda array: _sum_to_operand(array, b, other)
+        )
 
     def infer_output_shape(self, input: Shape, other: Shape) -> Shape:
         if not input or not other or input[-1] != other[0 if len(other) == 1 else -2]:
@@ -288,6 +338,12 @@ class Matmul(Op):
 
     def torch_forward(self, torch: Any, input: Any, other: Any) -> Any:
         return torch.matmul(input, other)
+
+
+def _sum_to_operand(array: Array, matrices: Array, operand: Array) -> Array:
+    """Return gradients of matrices summed over broadcast axes, in the shape of the operand."""
+    total = sum_broadcast_axes(array, matrices.shape[1:])
+    return total.reshape(total.shape[:1] + operand.shape[1:])
 
 
 def _is_square(array: Array) -> bool:

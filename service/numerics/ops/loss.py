@@ -9,6 +9,9 @@ from annotated_types import Ge, Gt
 
 from service.numerics.core.batching import Array, Shape, align_rank, count_elements
 from service.numerics.core.sparsity import drop_missing, take_elementwise_min, take_min_over_elements
+from service.numerics.ops.backward_form import BackwardForm
+from service.numerics.ops.formula import Scope
+from service.numerics.ops.formula_op import FormulaBugs
 from service.numerics.ops.multipliers import Multiplier, declare_count_multipliers, declare_division, declare_factor
 from service.numerics.ops.op import (
     DependencyLabels,
@@ -219,6 +222,23 @@ class ElementPairLoss(LossOp):
         return by_input, -by_target
 
 
+class PairFormula(FormulaBugs, LossOp):
+    """A loss of pairs with formulas in the input a, the target y, d = a - y and w = g c, the gradient of a sample."""
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        a, y = inputs
+        return Scope().add_quantities(
+            w=lambda: self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs),
+            a=lambda: a,
+            y=lambda: y,
+            d=lambda: a - y,
+            s=lambda: np.sign(a - y),
+        )
+
+
+_SLOPE_OF_ABSOLUTE = "the derivative sign(a - y) of the absolute error was used"
+
+
 class SquaredDifferenceLoss(ElementPairLoss):
     """A loss of squared differences, which are their own magnitudes."""
 
@@ -231,7 +251,7 @@ class SquaredDifferenceLoss(ElementPairLoss):
 
 
 @register_op("half_squared_error")
-class HalfSquaredError(SquaredDifferenceLoss):
+class HalfSquaredError(PairFormula, SquaredDifferenceLoss):
     """Half squared error: 0.5 (a - y)^2 for each element, then none, sum or mean.
 
     With g = dL/d(output), a and y of shape (...) and N elements, c = 1 (none, sum) or 1/N (mean):
@@ -240,6 +260,13 @@ class HalfSquaredError(SquaredDifferenceLoss):
 
     numpy_calls = 4
     reduction: LossReduction = "mean"
+
+    backward_form = BackwardForm(
+        {"input": "w * (a - y)", "target": "-(w * (a - y))"},
+        alternatives={"input": {"w * s": _SLOPE_OF_ABSOLUTE, "w * d * d": "the square was not differentiated"}},
+        declared={"target": ["w * (a - y)"]},
+        upstream=("w",),
+    )
 
     supports_complex_step = True
 
@@ -258,7 +285,7 @@ class HalfSquaredError(SquaredDifferenceLoss):
 
 
 @register_op("mse_loss")
-class MseLoss(SquaredDifferenceLoss):
+class MseLoss(PairFormula, SquaredDifferenceLoss):
     """Squared error: (a - y)^2 for each element, then none, sum or mean.
 
     With g = dL/d(output), N elements, c = 1 (none, sum) or 1/N (mean):
@@ -267,6 +294,19 @@ class MseLoss(SquaredDifferenceLoss):
 
     numpy_calls = 3
     reduction: LossReduction = "mean"
+
+    backward_form = BackwardForm(
+        {"input": "2 * w * (a - y)", "target": "-(2 * w * (a - y))"},
+        alternatives={
+            "input": {
+                "w * s": _SLOPE_OF_ABSOLUTE,
+                "2 * w * s": "sign(a - y) stood for a - y",
+                "w * d * d": "the square was not differentiated",
+            }
+        },
+        declared={"target": ["2 * w * (a - y)"]},
+        upstream=("w",),
+    )
 
     supports_complex_step = True
 
@@ -328,7 +368,7 @@ class AbsoluteDifferenceLoss(PiecewiseLoss, ElementPairLoss):
 
 
 @register_op("l1_loss")
-class L1Loss(AbsoluteDifferenceLoss):
+class L1Loss(PairFormula, AbsoluteDifferenceLoss):
     """Absolute error: abs(a - y) for each element, then none, sum or mean.
 
     With g = dL/d(output), N elements, c = 1 (none, sum) or 1/N (mean):
@@ -337,6 +377,21 @@ class L1Loss(AbsoluteDifferenceLoss):
 
     numpy_calls = 8
     reduction: LossReduction = "mean"
+
+    backward_form = BackwardForm(
+        {"input": "w * s", "target": "-(w * s)"},
+        look_alikes={"s": {"d": "a - y stood for its sign"}},
+        alternatives={
+            "input": {
+                "w": "the sign of a - y was left out",
+                "2 * w * d": "the derivative of the squared error was used",
+            }
+        },
+        declared={"target": ["w * s"]},
+        upstream=("w",),
+        # It is its own reciprocal, and 0 at 0.
+        multipliers=("s",),
+    )
 
     @declare_bug_named(
         "to_both", "the gradient went to both operands with one sign where they are equal", shows_only_at_ties=True
@@ -362,7 +417,7 @@ class L1Loss(AbsoluteDifferenceLoss):
 
 
 @register_op("smooth_l1_loss")
-class SmoothL1Loss(AbsoluteDifferenceLoss):
+class SmoothL1Loss(PairFormula, AbsoluteDifferenceLoss):
     """Absolute error, quadratic below a width b = beta, then none, sum or mean.
 
     With d = a - y the loss is d^2 / (2 b) where abs(d) < b, else abs(d) - b / 2. With g = dL/d(output), N elements, c =
@@ -373,6 +428,32 @@ class SmoothL1Loss(AbsoluteDifferenceLoss):
     numpy_calls = 14
     reduction: LossReduction = "mean"
     beta: Annotated[float, Ge(0)] = 1.0
+
+    backward_form = BackwardForm(
+        {"input": "w * k", "target": "-(w * k)"},
+        look_alikes={
+            "k": {
+                "d": "a - y was used everywhere, and not bounded",
+                "s": "sign(a - y) was used everywhere",
+                "k_unbounded": "the slope (a - y) / b was used everywhere",
+                "k_of_width_1": "the slope (a - y) / b was used up to a width of 1",
+                "k_exchanged": "the slopes inside and outside of the width were exchanged",
+            }
+        },
+        declared={"target": ["w * k"]},
+        upstream=("w",),
+    )
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        scope = super().make_scope(gradient, output, *inputs)
+        value = scope.compute
+        width = self.beta or 1.0
+        return scope.add_quantities(
+            k=lambda: np.where(np.abs(value("d")) < self.beta, value("d") / width, value("s")),
+            k_unbounded=lambda: value("d") / width,
+            k_of_width_1=lambda: np.where(np.abs(value("d")) < 1, value("d") / width, value("s")),
+            k_exchanged=lambda: np.where(np.abs(value("d")) < self.beta, value("s"), value("d") / width),
+        )
 
     examples = (*REDUCTION_EXAMPLES, OpExample(((7,), (7,)), {"beta": 0.4}), OpExample(((4,), (4,)), {"beta": 0}))
 
@@ -408,7 +489,7 @@ class SmoothL1Loss(AbsoluteDifferenceLoss):
 
 
 @register_op("huber_loss")
-class HuberLoss(AbsoluteDifferenceLoss):
+class HuberLoss(PairFormula, AbsoluteDifferenceLoss):
     """Huber's loss, quadratic below a width delta, then none, sum or mean.
 
     With d = a - y the loss is d^2 / 2 where abs(d) < delta, else delta (abs(d) - delta / 2). With g = dL/d(output), N
@@ -419,6 +500,31 @@ class HuberLoss(AbsoluteDifferenceLoss):
     numpy_calls = 14
     reduction: LossReduction = "mean"
     delta: Annotated[float, Gt(0)] = 1.0
+
+    backward_form = BackwardForm(
+        {"input": "w * k", "target": "-(w * k)"},
+        look_alikes={
+            "k": {
+                "d": "a - y was used everywhere, and not bounded by delta",
+                "s": "sign(a - y) was used everywhere",
+                "k_of_sign": "delta sign(a - y) was used everywhere",
+                "k_of_width_1": "a - y was bounded at a width of 1 instead of delta",
+                "k_exchanged": "the slopes inside and outside of delta were exchanged",
+            }
+        },
+        declared={"target": ["w * k"]},
+        upstream=("w",),
+    )
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        scope = super().make_scope(gradient, output, *inputs)
+        value = scope.compute
+        return scope.add_quantities(
+            k=lambda: np.where(np.abs(value("d")) < self.delta, value("d"), self.delta * value("s")),
+            k_of_sign=lambda: self.delta * value("s"),
+            k_of_width_1=lambda: np.where(np.abs(value("d")) < 1, value("d"), value("s")),
+            k_exchanged=lambda: np.where(np.abs(value("d")) < self.delta, self.delta * value("s"), value("d")),
+        )
 
     examples = (*REDUCTION_EXAMPLES, OpExample(((7,), (7,)), {"delta": 0.4}))
 

@@ -15,7 +15,9 @@ from annotated_types import Ge, Len
 
 from service.numerics.core.batching import Array, Shape, align_rank, count_elements, sum_broadcast_axes
 from service.numerics.core.sparsity import drop_missing, take_elementwise_min, take_min_over_axes
-from service.numerics.ops.backward_form import BackwardForm, FormulaOp, Scope
+from service.numerics.ops.backward_form import BackwardForm
+from service.numerics.ops.formula import Scope
+from service.numerics.ops.formula_op import FormulaOp
 from service.numerics.ops.op import (
     DependencyLabels,
     Gradients,

@@ -6,7 +6,7 @@ rounding allowance and its tests. An op is a frozen dataclass. Its fields are it
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 from types import FunctionType, MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, cast, dataclass_transform, get_origin
@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, cast, 
 import numpy as np
 
 from service.numerics.core.batching import Array, Shape, add_batch_axis, count_elements, flat_indices
+from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.sparsity import drop_missing, take_elementwise_min, take_min_over_elements
 from service.numerics.ops.multipliers import Multiplier, MultiplierKind
 from service.numerics.ops.rounding_errors import ErrorModel, Rounding
@@ -583,6 +584,9 @@ class OpBug(NamedTuple):
         True if the bug shows at ties alone.
     is_generated
         True if the bug follows from the formula of the backward pass, and has no name of its own.
+    change
+        The wrong pass beside the right results: `change(op, right, gradient, output, *inputs)`; None for a pass that
+        stands alone.
     """
 
     bug_name: str
@@ -592,6 +596,7 @@ class OpBug(NamedTuple):
     is_declared_as_multiplier: bool = False
     shows_only_at_ties: bool = False
     is_generated: bool = False
+    change: Callable[..., Gradients] | None = None
 
 
 def declare_bug(explanation: str) -> Callable[[BackwardMethod], BackwardMethod]:
@@ -642,6 +647,26 @@ def _collect_bugs(cls: type[Op]) -> Mapping[str, OpBug]:
     )
 
 
+class _OpBugs(Mapping[str, OpBug]):
+    """The bugs of an op, by key, collected when they are first needed: there are thousands."""
+
+    def __init__(self, op: type[Op]) -> None:
+        self._op = op
+
+    @cached_attribute
+    def _bugs(self) -> dict[str, OpBug]:
+        return {**_collect_bugs(self._op), **self._op.generate_bugs()}
+
+    def __getitem__(self, key: str) -> OpBug:
+        return self._bugs[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._bugs)
+
+    def __len__(self) -> int:
+        return len(self._bugs)
+
+
 def _take_absolute_or_none(array: Array | None) -> Array | None:
     return None if array is None else np.abs(array)
 
@@ -678,7 +703,7 @@ def _complete_op_class(cls: type[Op], name: str) -> Any:
     """
     cls.name = name
     cls.slots = tuple(map(Slot.parse, cls.inputs))
-    cls.bugs = MappingProxyType({**_collect_bugs(cls), **cls.generate_bugs()})
+    cls.bugs = _OpBugs(cls)
     if any(slot.variadic for slot in cls.slots[:-1]):
         raise ValueError(f"{name}: only the last slot may take several tensors")
     return dataclass(frozen=True, kw_only=True)(cls) if _has_attributes(cls) else cls

@@ -1,14 +1,16 @@
 """Powers, with a number or a tensor as exponent."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from service.numerics.core.batching import Array, Shape
 from service.numerics.ops import analytic_continuation
+from service.numerics.ops.backward_form import BackwardForm
 from service.numerics.ops.binary import BinaryOp, align_ranks
 from service.numerics.ops.elementwise import UnaryOp
+from service.numerics.ops.formula_op import BroadcastFormula, Quantities, UnaryFormula, declare_function_form
 from service.numerics.ops.multipliers import Multiplier, declare_factor
 from service.numerics.ops.op import (
     Gradients,
@@ -24,7 +26,7 @@ from service.numerics.ops.pointwise import sum_to_operands
 
 
 @register_form("pow", "number")
-class PowerByNumber(UnaryOp):
+class PowerByNumber(UnaryFormula, UnaryOp):
     """Power with a constant exponent p: y = x^p.
 
     dL/dx = g p x^(p-1), and 0 for p = 0.
@@ -33,6 +35,22 @@ class PowerByNumber(UnaryOp):
     exponent: float | None = None
 
     supports_complex_step = True
+    quantities: ClassVar[Quantities] = {
+        "p": lambda op, x, y: op._power,
+        "q": lambda op, x, y: op._raise_in_float64(x, op._power - 1),
+        "q_reduced_twice": lambda op, x, y: op._raise_in_float64(x, op._power - 2),
+    }
+    backward_form = declare_function_form(
+        "g * p * q",
+        "p * q",
+        look_alikes={
+            "q": {
+                "q_reduced_twice": "the exponent of q = x^(p - 1) was reduced once more",
+            }
+        },
+        alternatives={"input": {"g * (p - 1) * q": "p - 1 stood for the factor p"}},
+        multipliers=("p",),
+    )
 
     @property
     def _power(self) -> float:
@@ -117,7 +135,7 @@ class Pow(PowerByNumber):
 
 
 @register_form("pow", "tensor")
-class PowerByTensor(BinaryOp):
+class PowerByTensor(BroadcastFormula, BinaryOp):
     """Power of two tensors: y = a^b, dL/da = g b a^(b-1), dL/db = g y log(a).
 
     As in PyTorch dL/da is 0 where b = 0, and dL/db where a = 0 and b >= 0.
@@ -125,6 +143,21 @@ class PowerByTensor(BinaryOp):
 
     inputs = ("input", "exponent")
     numpy_calls = 2
+    quantities: ClassVar[Quantities] = {
+        "q": lambda op, a, b, y: analytic_continuation.raise_to_powers(a, b - 1),
+        "l": lambda op, a, b, y: np.log(a),
+        "log_b": lambda op, a, b, y: np.log(b),
+    }
+    backward_form = BackwardForm(
+        {"input": "to_a(g * b * q)", "exponent": "to_b(g * y * l)"},
+        declared={"exponent": ["to_b(g * y)"]},
+        look_alikes={
+            "b": {"a": "the base a stood for the factor b"},
+            "y": {"a": "the base a stood for y = a^b", "q": "q = a^(b - 1) stood for y = a^b"},
+            "l": {"log_b": "the logarithm of the exponent stood for that of the base"},
+        },
+        layouts=("to_a", "to_b"),
+    )
     supports_complex_step = True
     examples = (
         OpExample(((3, 4), (3, 4)), low=0.3, high=2.5),

@@ -15,7 +15,10 @@ from service.numerics.core.batching import (
 )
 from service.numerics.ops import analytic_continuation
 from service.numerics.ops.activation import compute_sigmoid_derivative, sigmoid
-from service.numerics.ops.loss import ElementPairLoss, LossOp, LossReduction, reduce_by_torch
+from service.numerics.ops.backward_form import BackwardForm
+from service.numerics.ops.formula import Scope
+from service.numerics.ops.formula_op import FormulaBugs
+from service.numerics.ops.loss import ElementPairLoss, LossOp, LossReduction, PairFormula, reduce_by_torch
 from service.numerics.ops.op import Gradients, OpExample, ShapeError, declare_bug, declare_bug_named, register_op
 from service.numerics.ops.rounding_errors import ErrorModel
 
@@ -52,7 +55,7 @@ _UNKNOWN_MAGNITUDE = 2.0**60
 
 
 @register_op("binary_cross_entropy")
-class BinaryCrossEntropy(WeightedLoss):
+class BinaryCrossEntropy(FormulaBugs, WeightedLoss):
     """Binary cross entropy of probabilities p, then none, sum or mean.
 
     The loss of an element is -w (y log p + (1 - y) log(1 - p)), logarithms not below -100. With g = dL/d(output), N
@@ -64,6 +67,35 @@ class BinaryCrossEntropy(WeightedLoss):
 
     numpy_calls = 12
     reduction: LossReduction = "mean"
+
+    # In the formulas u = c g w is the gradient of the loss of one element, without its weight v.
+    backward_form = BackwardForm(
+        {"input": "v * u * d", "target": "v * u * (m - l)"},
+        definitions={"d": "(p - y) / (p * (1 - p))"},
+        spellings={"d": ["(1 - y) / (1 - p) - y / p"]},
+        declared={"d": ["1 / (1 - p)"], "input": ["u * (p - y)"]},
+        # Edits of the second spelling that equal one of the first.
+        omitted=(
+            "d:term_missing:1 again",
+            "d:term_doubled:1 again",
+            "d:term_sign:1 again",
+            "d:wrong_factor:y for p again again",
+            "d:wrong_factor:y for p again again again",
+        ),
+        look_alikes={"p": {"y": "the target y stood for p"}},
+        upstream=("u",),
+    )
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        p, y, weight = inputs
+        return Scope().add_quantities(
+            u=lambda: self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs),
+            v=lambda: _multiply_by_weight(weight, np.ones_like(p)),
+            p=lambda: p,
+            y=lambda: y,
+            l=lambda: self._compute_clamped_logarithms(p)[0],
+            m=lambda: self._compute_clamped_logarithms(p)[1],
+        )
 
     inputs = ("input", "target", "weight?")
 
@@ -152,7 +184,7 @@ class BinaryCrossEntropy(WeightedLoss):
 
 
 @register_op("binary_cross_entropy_with_logits")
-class BinaryCrossEntropyWithLogits(WeightedLoss):
+class BinaryCrossEntropyWithLogits(FormulaBugs, WeightedLoss):
     """Binary cross entropy of logits z, then none, sum or mean.
 
     The loss of an element is l = -w (v y log s + (1 - y) log(1 - s)) with s = sigmoid(z), v = pos_weight, computed
@@ -166,6 +198,33 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
 
     numpy_calls = 15
     reduction: LossReduction = "mean"
+
+    # In the formulas u = g c, s = sigmoid(z), and v y is the target times pos_weight.
+    backward_form = BackwardForm(
+        {"input": "w * u * (q * s - v * y)"},
+        look_alikes={
+            "s": {"z": "the logit z stood for s = sigmoid(z)", "s_of_minus": "sigmoid(-z) stood for sigmoid(z)"},
+            "q": {"v": "v stood for q = 1 + (v - 1) y"},
+        },
+        alternatives={
+            "input": {"w * u * (q * s - v * y) * s * (1 - s)": "the derivative of sigmoid was applied again"}
+        },
+        declared={"input": ["w * u * q * s"]},
+        upstream=("u",),
+    )
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        z, y, weight, pos_weight = inputs
+        return Scope().add_quantities(
+            u=lambda: self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs),
+            w=lambda: _multiply_by_weight(weight, np.ones_like(z)),
+            v=lambda: _multiply_by_weight(pos_weight, np.ones_like(z)),
+            q=lambda: self._log_sigmoid_factor(y, pos_weight),
+            y=lambda: y,
+            z=lambda: z,
+            s=lambda: sigmoid(z),
+            s_of_minus=lambda: sigmoid(-z),
+        )
 
     supports_complex_step = True
     inputs = ("input", "target", "weight?", "pos_weight?")
@@ -340,7 +399,7 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
 
 
 @register_op("kl_div")
-class KlDiv(ElementPairLoss):
+class KlDiv(PairFormula, ElementPairLoss):
     """Kullback-Leibler divergence, then none, sum, mean or batchmean.
 
     The loss of an element is p (log p - x), p = target or, if `log_target`, its exponential. With g = dL/d(output), N
@@ -352,6 +411,28 @@ class KlDiv(ElementPairLoss):
     numpy_calls = 10
     reduction: Literal["none", "sum", "mean", "batchmean"] = "mean"
     log_target: bool = False
+
+    # In the formulas w = g c, l = log p and e = exp(x); q is p for a logarithm as target, else 1.
+    backward_form = BackwardForm(
+        {"input": "-(w * p)", "target": "w * q * (l - x + 1)"},
+        look_alikes={"p": {"e": "exp(x) stood for p", "y": "the target, a logarithm, stood for p"}},
+        alternatives={"input": {"w * (e - p)": "the softmax in front of the logarithm was differentiated again"}},
+        upstream=("w",),
+    )
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        x, target = inputs
+        return (
+            super()
+            .make_scope(gradient, output, *inputs)
+            .add_quantities(
+                x=lambda: x,
+                e=lambda: np.exp(x),
+                p=lambda: self._get_target_and_logarithm(target)[0],
+                q=lambda: self._get_target_and_logarithm(target)[0] if self.log_target else np.ones_like(target),
+                l=lambda: self._get_target_and_logarithm(target)[1],
+            )
+        )
 
     supports_complex_step = True
     examples = (

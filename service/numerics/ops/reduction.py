@@ -19,7 +19,10 @@ from service.numerics.ops.axes import (
     restore_reduced_axes,
     shift_past_batch_axis,
 )
+from service.numerics.ops.backward_form import BackwardForm
 from service.numerics.ops.correction import choose_correction
+from service.numerics.ops.formula import Scope
+from service.numerics.ops.formula_op import FormulaBugs
 from service.numerics.ops.multipliers import Multiplier, declare_count_multipliers, declare_division, declare_factor
 from service.numerics.ops.op import (
     DependencyLabels,
@@ -144,6 +147,37 @@ class ReductionOp(Op):
         return normalize_axes(self.dim, torch_input.ndim)
 
 
+class ReductionFormula(FormulaBugs, ReductionOp):
+    """A reduction with a formula in g, spread over the reduced axes, the input x and the N elements of each group."""
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        (input,) = inputs
+        return Scope().add_quantities(
+            g=lambda: np.broadcast_to(self._restore_axes(gradient, input), gradient.shape[:1] + input.shape[1:]),
+            x=lambda: input,
+            y=lambda: self._restore_axes(output, input),
+            N=lambda: float(self._count_reduced(input)),
+            N_less_1=lambda: float(self._count_reduced(input) - 1),
+            N_of_all=lambda: float(count_elements(input.shape[1:])),
+            N_of_others=lambda: float(count_elements(input.shape[1:]) / max(1, self._count_reduced(input))),
+            m=lambda: self._average(input, self._get_batched_axes(input)),
+            m_of_all=lambda: self._average(input, tuple(range(1, input.ndim))),
+            e=lambda: np.exp(input),
+            p=lambda: np.exp(input - self._restore_axes(output, input)),
+        )
+
+    @staticmethod
+    def _average(input: Array, axes: tuple[int, ...]) -> Array:
+        return input.mean(axis=axes, keepdims=True)
+
+
+_LOOK_ALIKES_OF_N = {
+    "N_less_1": "N - 1 stood for N",
+    "N_of_all": "the number of all elements stood for that of a group, N",
+    "N_of_others": "the number of groups stood for the elements of a group, N",
+}
+
+
 def _flatten_batch_elements(values: DependencyLabels) -> Array:
     (of_input,) = values
     assert of_input is not None
@@ -151,7 +185,7 @@ def _flatten_batch_elements(values: DependencyLabels) -> Array:
 
 
 @register_op("sum")
-class Sum(ReductionOp):
+class Sum(ReductionFormula):
     """Sum: y = sum x.
 
     Each element enters once, so dL/dx = g, spread over the summed axes.
@@ -163,6 +197,9 @@ class Sum(ReductionOp):
 
     supports_complex_step = True
     ends_in_sum = True
+    backward_form = BackwardForm(
+        {"input": "g"}, alternatives={"input": {"g * x": "the gradient was multiplied by the input"}}
+    )
 
     linear_in = MappingProxyType({"input": ()})
 
@@ -199,7 +236,7 @@ class Sum(ReductionOp):
 
 
 @register_op("mean")
-class Mean(ReductionOp):
+class Mean(ReductionFormula):
     """Mean: y = sum x / N, dL/dx = g / N, spread over the summed axes."""
 
     dim: AxisSelection = None
@@ -208,6 +245,12 @@ class Mean(ReductionOp):
 
     supports_complex_step = True
     ends_in_sum = True
+    backward_form = BackwardForm(
+        {"input": "g / N"},
+        look_alikes={"N": _LOOK_ALIKES_OF_N},
+        alternatives={"input": {"g * x / N": "the gradient was multiplied by the input"}},
+        multipliers=("N",),
+    )
 
     linear_in = MappingProxyType({"input": ()})
 
@@ -249,7 +292,7 @@ class Mean(ReductionOp):
 
 
 @register_op("var")
-class Var(ReductionOp):
+class Var(ReductionFormula):
     """Variance: y = sum (x - m)^2 / (N - correction), m the mean.
 
     dL/dx = g 2 (x - m) / (N - correction). The mean's own derivative drops out, since sum (x - m) = 0. `unbiased` is
@@ -264,11 +307,19 @@ class Var(ReductionOp):
     unbiased: bool | None = None
 
     supports_complex_step = True
+    backward_form = BackwardForm(
+        {"input": "g * 2 * (x - m) / (N - c)"},
+        look_alikes={"m": {"m_of_all": "the mean of all elements was subtracted"}, "N": _LOOK_ALIKES_OF_N},
+        declared={"input": ["g * 2 * x / (N - c)"]},
+    )
     examples = (
         OpExample(((3, 4),)),
         OpExample(((2, 3, 4),), {"dim": 1, "correction": 0}),
         OpExample(((2, 3, 4),), {"dim": [0, -1], "keepdim": True}),
     )
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        return super().make_scope(gradient, output, *inputs).add_quantities(c=lambda: np.float64(self._correction))
 
     @property
     def _correction(self) -> float:
@@ -405,7 +456,7 @@ _LEAST_KEPT_ERROR = 2.0**-18 * 2.0**-53
 
 
 @register_op("logsumexp")
-class LogSumExp(ReductionOp):
+class LogSumExp(ReductionFormula):
     """Logarithm of a sum of exponentials: y = log sum exp(x).
 
     It is computed as m + log sum exp(x - m), m the largest element. dL/dx = g exp(x - y).
@@ -416,6 +467,11 @@ class LogSumExp(ReductionOp):
     keepdim: bool = False
 
     supports_complex_step = True
+    backward_form = BackwardForm(
+        {"input": "g * p"},
+        declared={"input": ["g * e"]},
+        look_alikes={"p": {"x": "the input x stood for p = exp(x - y)"}},
+    )
     examples = (
         OpExample(((3, 4),), {"dim": 1}),
         OpExample(((2, 3, 4),), {"dim": [0, -1], "keepdim": True}),

@@ -2,16 +2,20 @@
 
 from typing import Annotated, Any
 
+import numpy as np
 from annotated_types import Ge, Len
 
-from service.numerics.core.batching import Shape
+from service.numerics.core.batching import Array, Shape, align_rank, sum_broadcast_axes
 from service.numerics.ops.axis_numbers import Positive
+from service.numerics.ops.backward_form import BackwardForm
 from service.numerics.ops.composite import CompositeOp, Expansion
+from service.numerics.ops.formula import Scope
+from service.numerics.ops.formula_op import FormulaBugs
 from service.numerics.ops.op import OpExample, ShapeError, register_op
 
 
 @register_op("add_rms_norm")
-class AddRmsNorm(CompositeOp):
+class AddRmsNorm(FormulaBugs, CompositeOp):
     """RMS normalisation of a sum: y = (w + o) z, z = h / sqrt(mean(h^2) + eps), h = input + residual.
 
     The mean goes over the trailing axes of `normalized_shape`. o = weight_offset is 1 in models that learn a weight
@@ -32,6 +36,68 @@ class AddRmsNorm(CompositeOp):
         OpExample(((2, 2, 3), None, (2, 3)), {"normalized_shape": [2, 3], "eps": 1e-3}),
         OpExample(((2, 3), (2, 3), None), {"normalized_shape": 3}),
     )
+
+    # A residual or a weight that is left out stands for 0 or 1.
+    backward_form = BackwardForm(
+        {"input": "dh", "residual": "dh", "weight": "to_weight(g * z)"},
+        definitions={"dh": "r * (q - z * mean(q * z))"},
+        look_alikes={
+            "z": {"h": "h stood for z = h r"},
+            "q": {"g": "the weight was left out of one q", "q_without_offset": "weight_offset was left out of one q"},
+            "mean": {"sum": "the sum over the group stood for its mean"},
+        },
+        stand_ins={
+            "q": {
+                "q_without_offset": "weight_offset was left out: w stood for w + o",
+                "g": "the weight was left out",
+            },
+            "z": {
+                "z_of_input": "the residual was left out of h when z was computed again",
+                "z_of_other_mean": "the residual was left out of mean(h^2)",
+            },
+            "r": {
+                "r_of_input": "the residual was left out of h when r was computed again",
+                "r_without_eps": "eps was left out of r",
+            },
+        },
+        alternatives={
+            "dh": {
+                "r * (q - z * mean(q * z)) + g": "the gradient of h was added a second time, as if h was an output too",
+            }
+        },
+        layouts=("to_weight",),
+        # q z is a product of both.
+        omitted=("dh:wrong_factor:h for z again",),
+        upstream=("g", "q"),
+    )
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        input, residual, weight = inputs
+        axes = tuple(range(input.ndim - len(self._trailing_shape), input.ndim))
+        offset = self.weight_offset
+
+        def compute_reciprocal(h: Array, eps: float = self.eps) -> Array:
+            return 1 / np.sqrt(np.square(h).mean(axis=axes, keepdims=True) + eps)
+
+        scope = Scope()
+        value = scope.compute
+        scope.add_quantities(
+            g=lambda: gradient,
+            h=lambda: input if residual is None else input + residual,
+            r=lambda: compute_reciprocal(value("h")),
+            r_of_input=lambda: compute_reciprocal(input),
+            r_without_eps=lambda: compute_reciprocal(value("h"), 0.0),
+            z=lambda: value("h") * value("r"),
+            z_of_input=lambda: input * value("r"),
+            z_of_other_mean=lambda: value("h") * value("r_of_input"),
+            q=lambda: gradient if weight is None else gradient * (align_rank(weight, input.ndim - 1) + offset),
+            q_without_offset=lambda: gradient if weight is None else gradient * align_rank(weight, input.ndim - 1),
+        )
+        return scope.add_functions(
+            mean=lambda array: array.mean(axis=axes, keepdims=True),
+            sum=lambda array: array.sum(axis=axes, keepdims=True),
+            to_weight=lambda array: sum_broadcast_axes(array, weight.shape[1:]),
+        )
 
     @property
     def _trailing_shape(self) -> Shape:

@@ -2,15 +2,19 @@
 
 from typing import Annotated, Any
 
+import numpy as np
 from annotated_types import Ge
 
-from service.numerics.core.batching import Shape, is_broadcastable
+from service.numerics.core.batching import Array, Shape, align_rank, is_broadcastable, sum_broadcast_axes
+from service.numerics.ops.backward_form import BackwardForm
 from service.numerics.ops.composite import CompositeOp, Expansion
+from service.numerics.ops.formula import Scope
+from service.numerics.ops.formula_op import FormulaBugs
 from service.numerics.ops.op import OpExample, ShapeError, register_op
 
 
 @register_op("rotary_embedding")
-class RotaryEmbedding(CompositeOp):
+class RotaryEmbedding(FormulaBugs, CompositeOp):
     """Rotation of pairs of elements along the last axis: y = x c + r(x) s, c = cos and s = sin of the angles.
 
     The first R = `rotary_dim` elements of each row are rotated, and the others copied. A pair (u, v) becomes
@@ -32,6 +36,79 @@ class RotaryEmbedding(CompositeOp):
         OpExample(((2, 6), (2, 2), (2, 2)), {"rotary_dim": 4}),
         OpExample(((2, 5), (1, 1), (1, 1)), {"interleaved": True}),
     )
+
+    # In the formulas c and s have an element for each of x: 1 and 0 where nothing is rotated. u is r^T.
+    backward_form = BackwardForm(
+        {"input": "g * c + u(g * s)", "cos": "to_pairs(g * x)", "sin": "to_pairs(g * rx)"},
+        look_alikes={
+            "c": {"s": "the sine stood for the cosine"},
+            "s": {"c": "the cosine stood for the sine"},
+            "x": {"y": "the output y stood for x"},
+            "rx": {
+                "x": "x stood for r(x)",
+                "ry": "r(y) stood for r(x)",
+                "rx_of_other_layout": "pairs of the other layout",
+            },
+        },
+        alternatives={
+            "input": {
+                "g * c_of_other_layout + u_of_other_layout(g * s_of_other_layout)": (
+                    "the pairs were those of the other layout"
+                ),
+                "g * c + u_of_other_layout(g * s)": "the pairs of r^T were those of the other layout",
+            }
+        },
+        layouts=("to_pairs", "u", "u_of_other_layout"),
+    )
+
+    def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
+        x, cos, sin = inputs
+        length = self._find_rotated_length(x.shape[1:], cos.shape[1:], sin.shape[1:])
+
+        def spread(angles: Array, rest: float, interleaved: bool) -> Array:
+            repeats = length // angles.shape[-1]
+            parts = np.repeat(angles, repeats, -1) if interleaved else np.concatenate([angles] * repeats, -1)
+            end = np.full((*parts.shape[:-1], x.shape[-1] - length), rest)
+            return align_rank(np.concatenate([parts, end], -1), x.ndim - 1)
+
+        def turn(array: Array, interleaved: bool, sign: float = 1.0) -> Array:
+            """Return (-v, u) in the place of each pair (u, v), times a sign, and 0 for elements that are copied."""
+            turned = np.zeros_like(array)
+            half = length // 2
+            first, second = (
+                (slice(0, length, 2), slice(1, length, 2)) if interleaved else (slice(0, half), slice(half, length))
+            )
+            turned[..., first], turned[..., second] = -sign * array[..., second], sign * array[..., first]
+            return turned
+
+        def sum_pairs(array: Array) -> Array:
+            pairs = array[..., :length]
+            if cos.shape[-1] != length:
+                shape = (*pairs.shape[:-1], *((length // 2, 2) if self.interleaved else (2, length // 2)))
+                pairs = pairs.reshape(shape).sum(axis=-1 if self.interleaved else -2)
+            return sum_broadcast_axes(pairs, cos.shape[1:])
+
+        here, other = self.interleaved, not self.interleaved
+        return (
+            Scope()
+            .add_quantities(
+                g=lambda: gradient,
+                x=lambda: x,
+                y=lambda: output,
+                c=lambda: spread(cos, 1.0, here),
+                s=lambda: spread(sin, 0.0, here),
+                c_of_other_layout=lambda: spread(cos, 1.0, other),
+                s_of_other_layout=lambda: spread(sin, 0.0, other),
+                rx=lambda: turn(x, here),
+                ry=lambda: turn(output, here),
+                rx_of_other_layout=lambda: turn(x, other),
+            )
+            .add_functions(
+                u=lambda array: turn(array, here, -1.0),
+                u_of_other_layout=lambda array: turn(array, other, -1.0),
+                to_pairs=sum_pairs,
+            )
+        )
 
     def expand(self, step: Expansion, input: str, cos: str, sin: str) -> str:
         shape, angles = step.get_shape(input), step.get_shape(cos)

@@ -10,13 +10,13 @@ from service.numerics.core.batching import Array
 from service.numerics.ops import analytic_continuation
 from service.numerics.ops.activation import CurvedActivation, compute_sigmoid_derivative, sigmoid
 from service.numerics.ops.elementwise import Cancellation, PiecewiseUnary
+from service.numerics.ops.formula import Scope
 from service.numerics.ops.multipliers import Multiplier, declare_factor
 from service.numerics.ops.op import (
     DtypeName,
     Gradients,
     OpExample,
     declare_bug,
-    declare_bug_named,
     register_op,
 )
 from service.numerics.ops.pointwise import SingleConstantUnary
@@ -242,8 +242,8 @@ class Softmin(Softmax):
     def forward(self, input: Array) -> Array:
         return super().forward(-input)
 
-    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return super().backward(-gradient, output, input)
+    def make_scope(self, gradient: Array, output: Array, input: Array) -> Scope:
+        return super().make_scope(-gradient, output, -input)
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
         return super().forward_with_errors(errors, -inputs[0])
@@ -254,16 +254,6 @@ class Softmin(Softmax):
     @declare_bug("the sign of the argument was left out, as in softmax")
     def sign_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return self.backward(-gradient, output, input)
-
-    @declare_bug("only the diagonal p (1 - p) of the Jacobian was used")
-    def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (-gradient * output * (1 - output),)
-
-    @declare_bug_named(
-        "softmax_jacobian_diagonal_only", "only the first part of the Jacobian, diag(p) - p p^T, was used"
-    )
-    def skip_mean_subtraction(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (-gradient * output,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.softmin(input, self.dim)

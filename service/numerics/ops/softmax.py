@@ -9,7 +9,9 @@ from service.numerics.core.batching import Array, Shape
 from service.numerics.core.sparsity import take_min_over_axes
 from service.numerics.ops import analytic_continuation
 from service.numerics.ops.axes import normalize_axis
-from service.numerics.ops.backward_form import BackwardForm, FormulaOp, Scope
+from service.numerics.ops.backward_form import BackwardForm
+from service.numerics.ops.formula import Scope
+from service.numerics.ops.formula_op import FormulaOp
 from service.numerics.ops.op import (
     DependencyLabels,
     DtypeName,

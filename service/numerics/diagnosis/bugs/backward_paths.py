@@ -3,7 +3,7 @@
 Wrong derivatives at a node, cut paths, lost or repeated shares.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -12,11 +12,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from service.numerics.core.batching import Array, Shape
+from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.diagnosis.bug import BackwardBug, BackwardOverride, WrongBackward, register_backward_bug
 from service.numerics.diagnosis.bugs import batch_samples, truncated_backpropagation
 from service.numerics.diagnosis.context import DiagnosisContext
 from service.numerics.model.graph import Node
-from service.numerics.ops.op import Gradients, OpBug
+from service.numerics.ops.composite import CompositeOp
+from service.numerics.ops.formula_op import FormulaBugs
+from service.numerics.ops.op import Gradients, Op, OpBug
 
 _MAX_USES = 64
 """Uses of one tensor that are tried as the only one; each takes an override of all others."""
@@ -58,6 +61,84 @@ def iterate_op_bugs(
                 )
 
 
+def iterate_composite_bugs(context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+    """Yield each generated bug of each composite op that states formulas of its own.
+
+    The steps stand in the place of such a node. So the change of an operand's gradient is added at the first step that
+    reads the operand.
+
+    Parameters
+    ----------
+    context
+        The model and the candidates.
+    names
+        Names of the gradients.
+    """
+    steps_by_node: dict[str, list[Node]] = {}
+    for step in context.graph.list_downstream_nodes(names):
+        if step.name in context.graph.composite_names:
+            steps_by_node.setdefault(context.graph.composite_names[step.name], []).append(step)
+    for node in context.graph.ordered_nodes if steps_by_node else ():
+        if node.name not in steps_by_node or not isinstance(node.op, FormulaBugs):
+            continue
+        if not isinstance(node.op, CompositeOp) or type(node.op).select_form is not Op.select_form:
+            continue
+        shapes = _list_output_and_input_shapes(context, node)
+        for op_bug in node.op.bugs.values():
+            if op_bug.applies(shapes):
+                wrong_steps = _add_changes_at_steps(context, node, steps_by_node[node.name], op_bug)
+                clause = partial(
+                    "at {} {}".format, f"{context.format_name(node.name)} ({node.op.name})", op_bug.explanation
+                )
+                yield BackwardOverride(op_bug.bug_name, wrong_steps, clause)
+
+
+def _add_changes_at_steps(
+    context: DiagnosisContext, node: Node, steps: Sequence[Node], op_bug: OpBug
+) -> dict[str, WrongBackward]:
+    """Return passes of steps that add the change by a bug of a composite node to the gradients of its operands."""
+    change = _CompositeChange(context, node, op_bug)
+    positions: dict[str, dict[int, int]] = {}
+    for slot_position, operand in enumerate(node.operands):
+        reading = [(step, step.operands.index(operand)) for step in steps if operand in step.operands]
+        if isinstance(operand, str) and reading:
+            step, position = reading[0]
+            positions.setdefault(step.name, {})[slot_position] = position
+    return {name: partial(_add_change, change, at) for name, at in positions.items()}
+
+
+class _CompositeChange:
+    """The change of the gradients of a composite node's operands by a bug, computed when it is first needed."""
+
+    def __init__(self, context: DiagnosisContext, node: Node, op_bug: OpBug) -> None:
+        self._context, self._node, self._op_bug = context, node, op_bug
+
+    @cached_attribute
+    def changes(self) -> tuple[Array | None, ...]:
+        """Return the change for each operand, (1, ...); None for no gradient."""
+        context, node = self._context, self._node
+        op = node.op.resolve_shape_defaults(*context.graph.get_operand_shapes(node))
+        assert isinstance(op, FormulaBugs)
+        inputs = context.graph.get_operand_arrays(node, context.values)
+        arrays = (context.gradients[node.name], context.values[node.name], *inputs)
+        right = op.evaluate_right_formulas(*arrays)
+        assert self._op_bug.change is not None
+        wrong = self._op_bug.change(op, right, *arrays)
+        return tuple(
+            None if before is None or after is None else after - before
+            for before, after in zip(right, wrong, strict=True)
+        )
+
+
+def _add_change(change: _CompositeChange, at: Mapping[int, int], right: Gradients, *arrays: Any) -> Gradients:
+    results = list(right)
+    for slot_position, position in at.items():
+        difference, result = change.changes[slot_position], results[position]
+        if difference is not None and result is not None:
+            results[position] = result + difference
+    return tuple(results)
+
+
 def _list_output_and_input_shapes(context: DiagnosisContext, node: Node) -> tuple[Shape | None, ...]:
     """List the shapes of the output and of the inputs of a node.
 
@@ -72,12 +153,15 @@ def _list_output_and_input_shapes(context: DiagnosisContext, node: Node) -> tupl
 
 def _make_op_bug_override(op_bug: OpBug, nodes: Sequence[Node], text: Callable[[], str]) -> BackwardOverride:
     return BackwardOverride(
-        op_bug.bug_name, {node.name: partial(_run_backward_with_op_bug, op_bug, node) for node in nodes}, text
+        op_bug.bug_name,
+        {node.name: partial(_run_backward_with_op_bug, op_bug, node) for node in nodes},
+        text,
+        op_bug=op_bug,
     )
 
 
 def _run_backward_with_op_bug(op_bug: OpBug, node: Node, right: Gradients, *arrays: Any) -> Gradients:
-    return op_bug.backward(node.op, *arrays)
+    return op_bug.backward(node.op, *arrays) if op_bug.change is None else op_bug.change(node.op, right, *arrays)
 
 
 def _describe_op_bug_at(context: DiagnosisContext, node: Node, op_bug: OpBug) -> str:

@@ -8,19 +8,16 @@ import pytest
 
 from service.numerics.core.batching import Array
 from service.numerics.ops import OP_REGISTRY
-from service.numerics.ops.backward_form import (
-    GENERATED_BUGS,
-    BackwardForm,
-    FormulaOp,
-    Scope,
-    evaluate,
-    iterate_names,
-    parse_formula,
-)
-from service.numerics.ops.op import BackwardPass, Op
+from service.numerics.ops.backward_form import GENERATED_BUGS, BackwardForm
+from service.numerics.ops.composite import CompositeOp
+from service.numerics.ops.formula import Scope, evaluate, iterate_names, normalise, parse_formula
+from service.numerics.ops.formula_op import FormulaBugs, FormulaChange, iterate_changes
+from service.numerics.ops.op import OP_FORMS, BackwardPass, Gradients, Op
 from tests.op_graphs import build_op_graph
 
-FORMULA_OPS = {name: op for name, op in OP_REGISTRY.items() if issubclass(op, FormulaOp)}
+OPS_AND_FORMS = OP_REGISTRY | {f"{name}, {form}": op for (name, form), op in OP_FORMS.items() if "examples" in vars(op)}
+FORMULA_OPS = {name: op for name, op in OPS_AND_FORMS.items() if issubclass(op, FormulaBugs)}
+"""Ops that state formulas; a composite one evaluates them for its bugs alone."""
 
 
 def make_scope(**numbers: float) -> Scope:
@@ -61,7 +58,10 @@ def test_every_kind_of_edit_is_made() -> None:
     )
     variants = form.list_variants()
     assert {variant.kind for _, variant in variants.values()} == GENERATED_BUGS.keys()
-    texts = {key: form.write(variant.formula) for key, (_, variant) in variants.items()}
+    texts = {
+        key: "the same with other quantities" if variant.formula is None else form.write(variant.formula)
+        for key, (_, variant) in variants.items()
+    }
     assert texts == {
         "x:factor_missing:a": "ones(a) (g - mean(b g))",
         "x:factor_squared:a": "a a (g - mean(b g))",
@@ -81,7 +81,7 @@ def test_every_kind_of_edit_is_made() -> None:
         "x:wrong_factor:c for b": "a (g - mean(c g))",
         "x:factor_missing:g": "a (g - mean(b ones(g)))",
         "x:wrong_formula:fit(g)": "g",
-        "x:wrong_factor:c for every a": "a (g - mean(b g))",
+        "x:wrong_factor:c for every a": "the same with other quantities",
     }
 
 
@@ -92,18 +92,105 @@ def test_a_key_of_no_variant_is_refused(field: str) -> None:
         BackwardForm({"x": "a * b"}, **{field: values[field]}).list_variants()
 
 
-def run_at_examples(op: type[Op], backward: BackwardPass) -> list[Array]:
-    """Gradients of all inputs of each example, one after the other."""
-    results: list[Array] = []
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("a * b / c", "b / c * a"),
+        ("a - b + a", "2 * a - b"),
+        ("s * (1 + x * (1 - s))", "s + x * s - x * s * s"),
+        ("p / (p * (1 - p))", "1 / (1 - p)"),
+        ("mean(a * b) @ c", "mean(b * a) @ c"),
+        ("y * (1 - s)", "x * s - x * s * s"),
+    ],
+)
+def test_equal_formulas_have_one_normal_form(first: str, second: str) -> None:
+    identities = {"y": parse_formula("x * s")}
+    assert normalise(parse_formula(first), identities) == normalise(parse_formula(second), identities)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("a - b", "b - a"), ("a @ b", "b @ a"), ("a / (b + c)", "a / b + a / c")]
+)
+def test_other_formulas_have_another_normal_form(first: str, second: str) -> None:
+    assert normalise(parse_formula(first)) != normalise(parse_formula(second))
+
+
+def test_edits_that_are_equal_are_made_once() -> None:
+    form = BackwardForm({"x": "g * (1 - t * t)"}, spellings={"x": ["g - g * t * t"]}, declared={"x": ["g * (1 - t)"]})
+    texts = [form.write(variant.formula) for _, variant in form.list_variants().values() if variant.formula is not None]
+    assert sorted(texts) == sorted(set(texts))
+    assert "g (1 - ones(t) t)" not in texts
+
+
+def test_edit_of_a_definition_changes_every_gradient_that_uses_it() -> None:
+    form = BackwardForm({"x": "d * a", "y": "d * b", "z": "g"}, definitions={"d": "g * (a - b)"})
+    assert form.list_slots_with("d") == ["x", "y"]
+    kinds = {(place, variant.kind) for place, variant in form.list_variants().values()}
+    assert ("d", "term_missing") in kinds
+    assert form.describe_place("d") == " in d = g (a - b)"
+
+
+def list_points(op: type[Op]) -> list[tuple[Op, tuple[Any, ...]]]:
+    """The op of each example, with a gradient, an output and inputs."""
+    points: list[tuple[Op, tuple[Any, ...]]] = []
     for case in op.examples:
         graph, leaves = build_op_graph(op, case)
         values = graph.forward(leaves)
         upstream = np.random.default_rng(0).normal(size=values["output"].shape)
-        inputs = graph.get_operand_arrays(graph.nodes[0], values)
+        node = graph.listed_nodes[0] if issubclass(op, CompositeOp) else graph.nodes[0]
+        inputs = graph.get_operand_arrays(node, values)
+        resolved = node.op.resolve_shape_defaults(*graph.get_operand_shapes(node))
+        points.append((resolved, (upstream, values["output"], *inputs)))
+    return points
+
+
+def run_right_pass(op: Op, *arrays: Any) -> Gradients:
+    """The backward pass, through the steps of a composite op."""
+    assert isinstance(op, FormulaBugs)
+    return op.evaluate_right_formulas(*arrays) if isinstance(op, CompositeOp) else op.backward(*arrays)
+
+
+def run_at_examples(op: type[Op], backward: BackwardPass) -> list[Array]:
+    """Gradients of all inputs of each example, one after the other."""
+    results: list[Array] = []
+    for form, arrays in list_points(op):
         with np.errstate(all="ignore"):
-            gradients = backward(graph.nodes[0].op, upstream, values["output"], *inputs)
+            gradients = backward(form, *arrays)
         results.append(np.concatenate([np.ravel(gradient) for gradient in gradients if gradient is not None]))
     return results
+
+
+@pytest.mark.parametrize("op", FORMULA_OPS.values(), ids=FORMULA_OPS)
+def test_stated_formulas_are_the_backward_pass(op: type[FormulaBugs]) -> None:
+    for case in op.examples:
+        graph, leaves = build_op_graph(op, case)
+        values = graph.forward(leaves)
+        gradients = graph.backward(values)
+        node = graph.listed_nodes[0]
+        form = (node if issubclass(op, CompositeOp) else graph.nodes[0]).op
+        assert isinstance(form, FormulaBugs)
+        operands = node.operands[: len(form.slots)]
+        inputs = graph.get_operand_arrays(node, values)[: len(form.slots)]
+        for operand, result in zip(
+            operands, form.evaluate_right_formulas(gradients["output"], values["output"], *inputs), strict=True
+        ):
+            if result is not None and operand not in graph.leaf_kinds:
+                assert isinstance(operand, str)
+                np.testing.assert_allclose(result, gradients[operand], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("op", FORMULA_OPS.values(), ids=FORMULA_OPS)
+def test_many_changes_at_once_are_those_one_by_one(op: type[FormulaBugs]) -> None:
+    changes = [bug.change for bug in op.bugs.values() if isinstance(bug.change, FormulaChange)]
+    for form, arrays in list_points(op)[:2]:
+        assert isinstance(form, FormulaBugs)
+        right = run_right_pass(form, *arrays)
+        together = [*iterate_changes(changes, form, right, *arrays)]
+        for change, results in zip(changes, together, strict=True):
+            for one, other in zip(change(form, right, *arrays), results, strict=True):
+                assert (one is None) == (other is None)
+                if one is not None and other is not None:
+                    np.testing.assert_allclose(one, other, rtol=1e-13)
 
 
 def are_equal(first: list[Array], second: list[Array]) -> bool:
@@ -114,8 +201,9 @@ def are_equal(first: list[Array], second: list[Array]) -> bool:
 
 def find_equal_pairs(op: type[Op]) -> list[tuple[str, str]]:
     """Pairs of bugs, one of them generated, or of a bug and the right pass, that no example tells apart."""
-    passes = {"right": op.backward} | {key: bug.backward for key, bug in op.bugs.items()}
-    generated = {key for key, bug in op.bugs.items() if bug.is_generated}
+    bugs = type(list_points(op)[0][0]).bugs
+    passes = {"right": run_right_pass} | {key: bug.backward for key, bug in bugs.items()}
+    generated = {key for key, bug in bugs.items() if bug.is_generated}
     results = {key: run_at_examples(op, backward) for key, backward in passes.items()}
     return [
         (first, second)
@@ -140,14 +228,14 @@ def test_variants_that_are_equal_are_noticed() -> None:
 
 
 @pytest.mark.parametrize("op", FORMULA_OPS.values(), ids=FORMULA_OPS)
-def test_every_name_of_a_formula_is_defined(op: type[FormulaOp]) -> None:
-    graph, leaves = build_op_graph(op, op.examples[0])
-    values = graph.forward(leaves)
-    node = graph.nodes[0]
-    assert isinstance(node.op, FormulaOp)
-    scope = node.op.make_scope(values["output"], values["output"], *graph.get_operand_arrays(node, values))
-    form = op.backward_form
-    names = {name for formula in form.formulas.values() for name in iterate_names(formula)}
+def test_every_name_of_a_formula_is_defined(op: type[FormulaBugs]) -> None:
+    form_op, arrays = list_points(op)[0]
+    assert isinstance(form_op, FormulaBugs)
+    scope = form_op.complete_scope(*arrays)
+    form = form_op.backward_form
+    texts = [text for others in (*form.alternatives.values(), *form.spellings.values()) for text in others]
+    formulas = [*form.formulas.values(), *form.definition_formulas.values(), *map(parse_formula, texts)]
+    names = {name for formula in formulas for name in iterate_names(formula) if name[0].isalpha()}
     names |= {other for others in (*form.look_alikes.values(), *form.stand_ins.values()) for other in others}
     assert names <= scope.keys()
 
