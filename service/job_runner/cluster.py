@@ -4,8 +4,9 @@ import logging
 import pickle
 import threading
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -18,14 +19,32 @@ from service.numerics.gradients.finite_difference.inline_executor import InlineE
 ResultT = TypeVar("ResultT")
 
 _CONNECT_SECONDS = 5
+_ANSWER_SECONDS = 15
+"""Seconds within which a scheduler answers, however busy it is."""
 _POLL_SECONDS = 0.1
 """Seconds between two looks at the clock and for a cancellation, while a result is awaited."""
+_FETCH_SECONDS = 10.0
+"""Longest time in which a result is fetched at once; then a look at the clock, and another attempt."""
 _FEWEST_SHARED_CALLS = 2
+_MAX_LOSSES = 8
+"""Losses of a worker with the function of a map, after which the job begins anew."""
 _log = logging.getLogger("gradcheckd")
 
 
 class ClusterLostError(Exception):
-    """The scheduler, or all that it had of a job, is gone: the job begins anew."""
+    """The scheduler, or all that it had of a job, is gone: the job begins anew.
+
+    Parameters
+    ----------
+    reason
+        Reason, for the log.
+    has_ended_workers
+        True if workers ended with a part of the job, one after the other: the job may be the cause. False by default.
+    """
+
+    def __init__(self, reason: str, *, has_ended_workers: bool = False) -> None:
+        super().__init__(reason)
+        self.has_ended_workers = has_ended_workers
 
 
 class Cluster:
@@ -47,17 +66,27 @@ class Cluster:
         with self._lock:
             try:
                 self._connect()
+                # A scheduler that has stopped takes messages, and never answers.
+                client = self._client
+                identity = client.sync(client.scheduler.identity, n_workers=1, callback_timeout=_ANSWER_SECONDS)
             except (OSError, TimeoutError, TypeError, ValueError) as error:
                 # dask raises TypeError for an address of TLS without certificates.
                 _log.warning("no connection to the scheduler %s: %r", self._address, error)
                 return f"the scheduler {self._address} does not answer"
-            return None if self._client.scheduler_info(n_workers=1)["workers"] else "the cluster has no workers"
+            return None if identity["workers"] else "the cluster has no workers"
 
     @contextmanager
     def share_work(self) -> Generator["ClusterExecutor"]:
-        """Make the executor of one job within the block; at its end no worker computes for the job."""
-        with self._lock:
-            client = self._client
+        """Make the executor of one job within the block; at its end no worker computes for the job.
+
+        Raises
+        ------
+        ClusterLostError
+            There is no connection now.
+        """
+        client = self._client
+        if client is None or client.status != "running":
+            raise ClusterLostError("there is no connection to the scheduler")
         executor = ClusterExecutor(client)
         try:
             yield executor
@@ -86,8 +115,6 @@ class Cluster:
 class ClusterExecutor(InlineExecutor):
     """The calls of one job on a cluster.
 
-    The function of a map goes to the cluster once, and the results come back in order.
-
     Parameters
     ----------
     client
@@ -98,61 +125,115 @@ class ClusterExecutor(InlineExecutor):
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._futures: set[Any] = set()
+        self._maps: list[_ClusterMap] = []
 
     def map(
         self, fn: Callable[..., ResultT], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
     ) -> Iterator[ResultT]:
         """Hand all calls to the cluster at once, and return an iterator of their results, in order.
 
-        A single call is made here, on request: it would take longer to send.
+        A single call is made here, on request: it would take longer to send. Of several, `chunksize` go together.
         """
         arguments = list(zip(*iterables, strict=False))
         if len(arguments) < _FEWEST_SHARED_CALLS:
             return (fn(*values) for values in arguments)
-        with _report_loss():
-            pickled = _Pickled(uuid.uuid4().hex, pickle.dumps(fn, pickle.HIGHEST_PROTOCOL))
-            function = self._client.scatter(pickled, hash=False)
-            futures = [self._client.submit(_call, function, values, pure=False) for values in arguments]
-        self._futures.update(futures, [function])
-        return self._iterate_results(futures)
+        chunks = [arguments[start : start + chunksize] for start in range(0, len(arguments), chunksize)]
+        cluster_map = _ClusterMap(self._client, fn, chunks)
+        self._maps.append(cluster_map)
+        cluster_map.submit()
+        return cluster_map.iterate_results()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Withdraw all calls whose results nobody has taken."""
-        futures = list(self._futures)
-        self._futures.clear()
+        futures = [future for cluster_map in self._maps for future in cluster_map.list_futures()]
+        self._maps.clear()
         if futures and self._client.status == "running":
             self._client.cancel(futures, force=True)
 
-    def _iterate_results(self, futures: list[Any]) -> Iterator[Any]:
-        for future in futures:
-            result = self._await_result(future)
-            self._futures.discard(future)
-            future.release()
-            yield result
 
-    def _await_result(self, future: Any) -> Any:
+class _ClusterMap:
+    """The calls of one map.
+
+    The function goes to the cluster once, and the calls in chunks, each a task of dask with one result of bytes.
+
+    Parameters
+    ----------
+    client
+        Client of dask.
+    function
+        Function to call; it and its results can be pickled.
+    chunks
+        Arguments of the calls of each chunk.
+    """
+
+    def __init__(self, client: Any, function: Callable[..., Any], chunks: Sequence[Sequence[tuple[Any, ...]]]) -> None:
+        self._client, self._chunks = client, chunks
+        self._pickled = _Pickled(uuid.uuid4().hex, pickle.dumps(function, pickle.HIGHEST_PROTOCOL))
+        self._scattered: Any = None
+        self._futures: dict[int, Any] = {}
+        self._losses = 0
+
+    def submit(self) -> None:
+        """Hand the function and all chunks to the cluster."""
+        self._submit(range(len(self._chunks)))
+
+    def list_futures(self) -> list[Any]:
+        """Return the futures of what the cluster has."""
+        return [*self._futures.values(), *([] if self._scattered is None else [self._scattered])]
+
+    def iterate_results(self) -> Iterator[Any]:
+        """Yield the results of the calls, in order."""
+        for index in range(len(self._chunks)):
+            content = self._await_chunk(index)
+            self._futures.pop(index).release()
+            yield from pickle.loads(content)
+
+    def _submit(self, indices: Iterable[int]) -> None:
+        wanted = list(indices)
+        with _report_loss():
+            self._scattered = self._client.scatter(self._pickled, hash=False, timeout=_ANSWER_SECONDS)
+            chunks = [self._chunks[index] for index in wanted]
+            futures = self._client.map(_call_chunk, chunks, pickled=self._scattered, pure=False)
+        self._futures.update(zip(wanted, futures, strict=True))
+
+    def _await_chunk(self, index: int) -> bytes:
         while True:
             check_interrupt()
             if self._client.status != "running":
                 raise ClusterLostError("the connection to the scheduler is lost")
-            with _report_loss():
-                try:
-                    return future.result(timeout=_POLL_SECONDS)
-                except TimeoutError:
+            future = self._futures[index]
+            if future.cancelled():
+                self._submit_again()
+                continue
+            # A result is fetched only once it is there: a fetch that is broken off every time would never end.
+            # So is one whose worker ends in that moment: the next look sees it.
+            with suppress(TimeoutError, CancelledError):
+                if not future.done():
+                    future.exception(timeout=_POLL_SECONDS)
                     continue
+                with _report_loss(TimeoutError, CancelledError):
+                    return future.result(timeout=_FETCH_SECONDS)
+
+    def _submit_again(self) -> None:
+        self._losses += 1
+        if self._losses > _MAX_LOSSES:
+            raise ClusterLostError("workers of the cluster end again and again")
+        _log.warning("a worker of the cluster is gone, and its work goes to the others")
+        self._submit([index for index, future in self._futures.items() if future.cancelled()])
 
 
 @contextmanager
-def _report_loss() -> Generator[None]:
+def _report_loss(*expected: type[Exception]) -> Generator[None]:
+    """Report what a lost cluster raises within the block, other errors than those expected, as its loss."""
     from distributed import KilledWorker
-    from distributed.client import FutureCancelledError
 
     try:
         yield
-    except TimeoutError:
+    except expected:
         raise
-    except (OSError, KilledWorker, FutureCancelledError) as error:
+    except KilledWorker as error:
+        raise ClusterLostError(repr(error), has_ended_workers=True) from error
+    except (OSError, CancelledError) as error:
         raise ClusterLostError(repr(error)) from error
 
 
@@ -176,8 +257,12 @@ class _Pickled:
     content: bytes = field(compare=False)
 
 
-def _call(pickled: _Pickled, arguments: tuple[Any, ...]) -> Any:
-    """Make a call on a worker."""
+def _call_chunk(chunk: Sequence[tuple[Any, ...]], pickled: _Pickled) -> bytes:
+    """Make the calls of a chunk on a worker, one after the other; return their results, pickled.
+
+    One piece of bytes goes through dask faster than many small arrays, each of which would be a message of its own.
+    """
+    function = _load_function(pickled)
     # As in the service, whose results show what is not finite.
     with np.errstate(all="ignore"):
-        return _load_function(pickled)(*arguments)
+        return pickle.dumps([function(*arguments) for arguments in chunk], pickle.HIGHEST_PROTOCOL)

@@ -39,7 +39,7 @@ def cluster(local_cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def write_result(request: dict[str, Any]) -> bytes:
-    report: dict[str, Any] = dict(check(request, Limits()))
+    report: dict[str, Any] = dict(check(request, Limits(seconds=600.0)))
     return write_json({**report, "cost": report["cost"]["loss_evaluations"]})
 
 
@@ -63,6 +63,13 @@ def test_results_come_in_order(cluster):
     with cluster.share_work() as executor:
         assert list(executor.map(square, range(20))) == [number**2 for number in range(20)]
         assert list(executor.map(square, [3])) == [9]
+
+
+def test_calls_go_in_chunks_and_keep_their_order(cluster, local_cluster):
+    with cluster.share_work() as executor:
+        results = executor.map(square, range(20), chunksize=7)
+        assert list(results) == [number**2 for number in range(20)]
+        assert len(executor._maps[0]._chunks) == 3
 
 
 def raise_error(number: int) -> int:
@@ -101,6 +108,40 @@ def test_killed_worker_changes_nothing(cluster, local_cluster):
         first = next(results)
         os.kill(next(iter(local_cluster.workers.values())).pid, signal.SIGKILL)
         assert [first, *results] == [number**2 for number in range(10)]
+
+
+def test_worker_with_the_function_may_be_killed():
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as losing:
+        cluster = Cluster(losing.scheduler_address)
+        assert cluster.describe_absence() is None
+        with cluster.share_work() as executor:
+            results = executor.map(wait_and_square, range(12))
+            first = next(results)
+            (owners,) = cluster._client.who_has([executor._maps[0]._scattered]).values()
+            for worker in losing.workers.values():
+                if worker.worker_address in owners:
+                    os.kill(worker.pid, signal.SIGKILL)
+            assert [first, *results] == [number**2 for number in range(12)]
+        cluster.close()
+
+
+def end_process(number: int) -> None:
+    os._exit(1)
+
+
+def test_job_that_ends_its_workers_is_told_from_a_lost_cluster():
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as dying:
+        cluster = Cluster(dying.scheduler_address)
+        assert cluster.describe_absence() is None
+        with cluster.share_work() as executor, pytest.raises(ClusterLostError) as error:
+            list(executor.map(end_process, range(2)))
+        assert error.value.has_ended_workers
+        cluster.close()
+
+
+def test_cluster_without_a_connection_is_lost():
+    with pytest.raises(ClusterLostError), Cluster("tcp://127.0.0.1:9").share_work():
+        pass
 
 
 def test_absent_scheduler_is_an_obstacle():

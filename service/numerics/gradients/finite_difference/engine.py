@@ -7,6 +7,7 @@ narrower.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import reduce
@@ -47,6 +48,8 @@ _MAX_EXTENDED_ROUNDOFF = 1e-18
 """Largest unit roundoff of a true extended precision."""
 _MAX_EXTENDED_WORK = 2**25
 """Multiply-adds of a level in extended precision, which has no library of its own for products of matrices."""
+_SENT_WORK = 5 * 10**8
+"""Multiply-adds of the blocks that an executor sends together: some 100 ms, beside which a message takes little."""
 
 
 def differentiate_numerically(
@@ -270,10 +273,15 @@ class _DifferenceEngine:
             return None
         probe = self._get_probe(path.perturbation)
         probe = probe.with_extended_precision(self._extended_point) if level.uses_extended_precision else probe
-        return self._start_blocks(probe.make_step_table(level), list(probe.split_colours(colours)))
+        return self._start_blocks(path.perturbation, probe.make_step_table(level), list(probe.split_colours(colours)))
 
-    def _start_blocks(self, step_table: StepTable, blocks: Sequence[Array]) -> "_BlockMoves":
-        return _BlockMoves(step_table, blocks, self._executor.map(step_table.compute_columns, blocks))
+    def _start_blocks(
+        self, perturbation: Perturbation, step_table: StepTable, blocks: Sequence[Array]
+    ) -> "_BlockMoves":
+        """Hand blocks to the executor, which may send some together: each is computed by itself, and keeps its bits."""
+        sent_parts = max(1, perturbation.estimate_work(sum(map(len, blocks))) // _SENT_WORK)
+        length = math.ceil(len(blocks) / sent_parts)
+        return _BlockMoves(step_table, blocks, self._executor.map(step_table.compute_columns, blocks, chunksize=length))
 
     def _get_probe(self, perturbation: Perturbation) -> DifferenceProbe:
         if perturbation not in self._probes:
@@ -321,7 +329,7 @@ class _DifferenceEngine:
             step_table = probe.make_step_table(
                 self._plan.method.initial_levels[0], OneSidedMove(sign, self._ambiguous_branches)
             )
-            quotients = self._difference_by_perturbation(name, self._start_blocks(step_table, blocks))
+            quotients = self._difference_by_perturbation(name, self._start_blocks(perturbation, step_table, blocks))
             value, bound = self._plan.method.reduce_table(quotients.values, quotients.noise_floors)
             sides.append((value.reshape(difference.value.shape), bound.reshape(difference.value.shape)))
         return _merge_one_sided_derivatives(difference, *sides)
