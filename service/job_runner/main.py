@@ -7,15 +7,12 @@ import signal
 import socket
 import sys
 import threading
-from dataclasses import replace
 from types import FrameType
 
 from service import logs
-from service.checks.common.limits import Limits
 from service.checks.kinds import load_kinds
 from service.helper_processes.oom_score import raise_oom_score
-from service.helper_processes.usable_cores import count_usable_cores
-from service.http.middleware.request_limits import read_limits
+from service.http.middleware.request_limits import read_job_limits
 from service.job_runner.cluster import Cluster
 from service.job_runner.runner import Runner
 from service.jobs.database import JobDatabase
@@ -26,7 +23,7 @@ from service.settings import Settings
 _NICENESS = 5
 
 
-def run_runner(url: str, lock: str, service_pid: int, start_time: str) -> None:
+def run_runner(url: str, lock: str, service_pid: int, start_time: str, max_bytes: int) -> None:
     """Compute jobs until none has come for a while, a signal comes, or the service is gone.
 
     Parameters
@@ -37,6 +34,8 @@ def run_runner(url: str, lock: str, service_pid: int, start_time: str) -> None:
         Path of the lock, which this process holds.
     service_pid, start_time
         Process of the service, and its start.
+    max_bytes
+        Most bytes of all requests and results.
     """
     stopped = threading.Event()
 
@@ -59,21 +58,12 @@ def run_runner(url: str, lock: str, service_pid: int, start_time: str) -> None:
     database = JobDatabase(url, settings.job_ttl_seconds)
     cluster = Cluster(settings.scheduler) if settings.scheduler else None
     try:
-        Runner(JobQueue(database), _name_runner(lock), settings, read_job_limits(settings), cluster).run(goes_on)
+        limits = read_job_limits(settings)
+        Runner(JobQueue(database), _name_runner(lock), settings, limits, cluster, max_bytes).run(goes_on)
     finally:
         if cluster is not None:
             cluster.close()
         database.close()
-
-
-def read_job_limits(settings: Settings) -> Limits:
-    """Read the limits of a job from the settings: more work, time and processes than those of a request."""
-    return replace(
-        read_limits(settings),
-        work=settings.job_max_work,
-        seconds=settings.job_max_seconds,
-        processes=settings.job_processes or count_usable_cores(),
-    )
 
 
 def _configure_logging() -> None:

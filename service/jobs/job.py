@@ -73,6 +73,8 @@ class NewJob:
         Content type and bytes of the request.
     idempotency_key
         Name that the caller gave the request, so that a repetition makes no second job; None without one.
+    work
+        Multiply-adds, by estimate; None, the default, for a request that has not been read yet.
     """
 
     owner: str
@@ -80,17 +82,46 @@ class NewJob:
     media_type: str
     body: bytes
     idempotency_key: str | None = None
+    work: int | None = None
 
 
 @dataclass(frozen=True)
 class ClaimedJob:
-    """A job that a runner has taken: its request, and the number of this run."""
+    """A job that a runner has taken: its request, the number of this run, and the estimate of its work, or None."""
 
     id: str
     kind: str
     media_type: str
     body: bytes
     attempt: int
+    work: int | None = None
+
+
+@dataclass(frozen=True)
+class ClaimRules:
+    """Rules by which a runner takes jobs.
+
+    Attributes
+    ----------
+    short_work
+        Most multiply-adds of a short job, by estimate. Others are long.
+    long_jobs_per_owner
+        Most long jobs of one caller that a runner computes at once.
+    takes_long
+        True, the default, if it takes long jobs too.
+    """
+
+    short_work: int
+    long_jobs_per_owner: int
+    takes_long: bool = True
+
+    def is_long(self, job: ClaimedJob) -> bool:
+        """Tell whether a job is long; one without an estimate is."""
+        return job.work is None or job.work > self.short_work
+
+
+ANY_JOB = ClaimRules(short_work=0, long_jobs_per_owner=2**31 - 1)
+"""Rules of a runner that takes every job."""
 
 
 @dataclass(frozen=True)

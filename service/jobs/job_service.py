@@ -48,7 +48,7 @@ class JobService:
     ) -> None:
         self._database = JobDatabase(url, ttl_seconds)
         self.records = JobRecords(self._database, limits)
-        self._starter = RunnerStarter(url, choose_lock(url), service_pid)
+        self._starter = RunnerStarter(url, choose_lock(url), service_pid, limits.stored_bytes)
         self._on_counts = on_counts
         self._wakes, self._is_closed = threading.Event(), False
         self._thread = threading.Thread(target=self._watch, name="gradcheckd-jobs", daemon=True)

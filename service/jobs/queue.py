@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, insert, not_, or_, select, update
 
 from service.jobs.database import JobDatabase, count_rows
-from service.jobs.job import UNFINISHED, ClaimedJob, JobResult, JobStatus, StoredProgress
+from service.jobs.job import ANY_JOB, UNFINISHED, ClaimedJob, ClaimRules, JobResult, JobStatus, StoredProgress
 from service.jobs.tables import JOBS, RUNNERS, write_name
 
 MAX_CRASHES = 8
@@ -28,23 +28,34 @@ class JobQueue:
     def __init__(self, database: JobDatabase) -> None:
         self._database = database
 
-    def claim(self, runner: str, lease_seconds: float) -> ClaimedJob | None:
-        """Take a job for a runner, until its lease ends; None if no job waits.
+    def claim(self, runner: str, lease_seconds: float, rules: ClaimRules = ANY_JOB) -> ClaimedJob | None:
+        """Take a job for a runner, until its lease ends; None if no job may be taken.
 
-        Callers with fewer running jobs come first, then older jobs: many or large jobs of one caller hold up no other
-        one. A job whose lease has ended waits again, but not after too many runs.
+        Callers take turns: first those with fewer running jobs, then those whose last job began longer ago, then older
+        jobs. So neither many nor large jobs of one caller hold up those of another one. A job whose lease has ended
+        waits again, but not after too many runs.
         """
-        running = (
-            select(JOBS.c.owner, func.count().label("count"))
-            .where(JOBS.c.status == JobStatus.RUNNING)
+        is_running = JOBS.c.status == JobStatus.RUNNING
+        is_long = or_(JOBS.c.work.is_(None), JOBS.c.work > rules.short_work)
+        is_running_long_here = and_(is_running, JOBS.c.runner == runner, is_long)
+        owners = (
+            select(
+                JOBS.c.owner,
+                func.sum(case((is_running, 1), else_=0)).label("running"),
+                func.sum(case((is_running_long_here, 1), else_=0)).label("long_here"),
+                func.coalesce(func.max(JOBS.c.started), 0.0).label("last_start"),
+            )
             .group_by(JOBS.c.owner)
             .subquery()
         )
+        may_take = (
+            or_(not_(is_long), owners.c.long_here < rules.long_jobs_per_owner) if rules.takes_long else not_(is_long)
+        )
         candidate = (
             select(JOBS.c.id)
-            .outerjoin(running, running.c.owner == JOBS.c.owner)
-            .where(self._is_claimable())
-            .order_by(func.coalesce(running.c.count, 0), JOBS.c.created, JOBS.c.id)
+            .join(owners, owners.c.owner == JOBS.c.owner)
+            .where(self._is_claimable(), may_take)
+            .order_by(owners.c.running, owners.c.last_start, JOBS.c.created, JOBS.c.id)
             .limit(1)
             .with_for_update(skip_locked=True, of=JOBS)
             .scalar_subquery()
@@ -60,7 +71,7 @@ class JobQueue:
                 started=func.coalesce(JOBS.c.started, self._database.now()),
                 lease_ends=self._database.now() + lease_seconds,
             )
-            .returning(JOBS.c.id, JOBS.c.kind, JOBS.c.media_type, JOBS.c.body, JOBS.c.attempt)
+            .returning(JOBS.c.id, JOBS.c.kind, JOBS.c.media_type, JOBS.c.body, JOBS.c.attempt, JOBS.c.work)
         )
         with self._database.writer.begin() as connection:
             row = connection.execute(statement).first()
@@ -88,9 +99,17 @@ class JobQueue:
         values = {"status": JobStatus.FAILED, "problem": problem, "stored_bytes": len(problem)}
         return self._end_claimed(claimed, runner, values)
 
-    def release(self, claimed: ClaimedJob, runner: str) -> bool:
-        """Let a claimed job wait again; return False as for `renew`."""
-        return self._change_claimed(claimed, runner, _WAITING_VALUES)
+    def release(self, claimed: ClaimedJob, runner: str, *, is_crash: bool = False) -> bool:
+        """Let a claimed job wait again; return False as for `renew`.
+
+        Parameters
+        ----------
+        claimed, runner
+            Job, and its runner.
+        is_crash
+            True if processes ended with the job, which may be the cause; False by default.
+        """
+        return self._change_claimed(claimed, runner, {**_WAITING_VALUES, "crashes": JOBS.c.crashes + int(is_crash)})
 
     def release_all(self, runner: str) -> int:
         """Let the jobs of a runner that has ended without a word wait again; return their number."""
@@ -104,6 +123,11 @@ class JobQueue:
             and_(JOBS.c.status.in_(UNFINISHED), has_no_runner, JOBS.c.crashes >= MAX_CRASHES),
             {"status": JobStatus.FAILED, "problem": problem, "stored_bytes": len(problem), **self._end_values()},
         )
+
+    def count_stored_bytes(self) -> int:
+        """Count the bytes of all requests and results."""
+        with self._database.reader.connect() as connection:
+            return int(connection.execute(select(func.coalesce(func.sum(JOBS.c.stored_bytes), 0))).scalar_one())
 
     def delete_expired(self) -> int:
         """Delete the jobs that ended long ago; return their number."""

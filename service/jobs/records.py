@@ -95,6 +95,7 @@ class JobRecords:
                     digest=digest,
                     idempotency_key=new.idempotency_key,
                     stored_bytes=len(new.body),
+                    work=new.work,
                 )
                 return _read_job(connection.execute(accept.returning(*_VIEW)).mappings().one()), True
         except IntegrityError:
@@ -152,10 +153,13 @@ class JobRecords:
         return None if row is None else _read_job({**row, "status": JobStatus.DISMISSED})
 
     def find_obstacle(self) -> str | None:
-        """Return why no runner takes jobs; None if one takes them, or none was seen lately."""
-        query = select(RUNNERS.c.obstacle).where(RUNNERS.c.seen > self._database.now() - _RECENT_SECONDS)
+        """Return why no runner takes jobs, a clause; None if one takes them, or none has had the time to."""
+        recent = self._database.now() - _RECENT_SECONDS
+        waits = select(JOBS.c.id).where(JOBS.c.status == JobStatus.ACCEPTED, JOBS.c.created < recent).limit(1)
         with self._database.reader.connect() as connection:
-            obstacles = connection.execute(query).scalars().all()
+            obstacles = connection.execute(select(RUNNERS.c.obstacle).where(RUNNERS.c.seen > recent)).scalars().all()
+            if not obstacles and connection.execute(waits).first() is not None:
+                return f"no runner has looked for them for {_RECENT_SECONDS:g} s"
         return obstacles[0] if obstacles and None not in obstacles else None
 
     def count_jobs(self) -> JobCounts:

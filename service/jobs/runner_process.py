@@ -59,10 +59,12 @@ class RunnerStarter:
         Lock of the runner.
     service_pid
         Process that the runner serves: it ends with it.
+    max_bytes
+        Most bytes of all requests and results.
     """
 
-    def __init__(self, url: str, lock: Path, service_pid: int) -> None:
-        self._url, self._lock, self._service_pid = url, lock, service_pid
+    def __init__(self, url: str, lock: Path, service_pid: int, max_bytes: int) -> None:
+        self._url, self._lock, self._service_pid, self._max_bytes = url, lock, service_pid, max_bytes
         self._guard = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -86,7 +88,7 @@ class RunnerStarter:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         start_time = read_start_time(self._service_pid)
-        arguments = json.dumps([sys.path, self._url, str(self._lock), self._service_pid, start_time])
+        arguments = json.dumps([sys.path, self._url, str(self._lock), self._service_pid, start_time, self._max_bytes])
         _log.info("the runner of the jobs starts")
         return subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, arguments],

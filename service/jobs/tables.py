@@ -37,6 +37,7 @@ JOBS = Table(
     Column("digest", String(_DIGEST_LENGTH), nullable=False),
     Column("idempotency_key", String(MAX_IDEMPOTENCY_KEY_LENGTH)),
     Column("stored_bytes", BigInteger, nullable=False),
+    Column("work", BigInteger),
     Column("done", BigInteger, nullable=False, default=0),
     Column("total", BigInteger, nullable=False, default=0),
     Column("tensor", Text),
@@ -51,12 +52,13 @@ JOBS = Table(
     UniqueConstraint("owner", "idempotency_key", name="gradcheckd_jobs_idempotency"),
     Index("gradcheckd_jobs_queue", "status", "created"),
     Index("gradcheckd_jobs_owner", "owner", "created"),
+    Index("gradcheckd_jobs_turns", "owner", "status", "runner", "work", "started"),
 )
 """One row a job.
 
 Times are seconds since 1970. A row keeps the body of its request until the job ends, and from then on the result or the
 problem. `attempt` counts the runs: a runner whose lease was taken over cannot end the job of a later run. `crashes`
-counts the runs that ended with their runner.
+counts the runs that ended with their runner. `work` is the estimate of its multiply-adds; NULL without one.
 """
 
 

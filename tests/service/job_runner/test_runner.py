@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from service.checks.common.limits import Limits
 from service.job_runner import runner as runner_module
@@ -135,6 +136,65 @@ def test_jobs_wait_for_the_cluster(submit, records, run_until):
     run_until(lambda: not records.count_jobs().open_count, cluster=cluster)
     assert records.find_obstacle() is None
     assert records.get(identifier, "").status == JobStatus.SUCCESSFUL, "a small job needs no cluster"
+
+
+def test_runner_outlives_a_full_disk(submit, database, records, run_until, caplog):
+    """The result waits in memory, and is stored once there is room."""
+    identifier = submit()
+    limit = 0
+
+    def limit_pages(connection: Any, *_: Any) -> None:
+        # For the connection, and never below the pages that there are.
+        connection.execute(f"PRAGMA max_page_count = {limit or 2**30}")
+
+    event.listen(database.writer, "checkout", limit_pages)
+
+    def has_ended_after_a_while() -> bool:
+        nonlocal limit
+        if not limit:
+            limit = 1
+        elif "the runner waits" in caplog.text:
+            limit = 2**30
+        return not records.count_jobs().open_count
+
+    with caplog.at_level("WARNING", "gradcheckd"):
+        run_until(has_ended_after_a_while)
+    assert "full" in caplog.text
+    job = records.get(identifier, "")
+    assert job.status == JobStatus.SUCCESSFUL
+
+
+def test_no_job_begins_while_results_take_all_room(submit, records, run_until, example):
+    first, second = submit(), submit(example | {"seed": 1})
+    run_until(records.find_obstacle, max_running_jobs=1, max_job_bytes=4000)
+    assert "delete jobs" in records.find_obstacle()
+    states = {identifier: records.get(identifier, "").status for identifier in (first, second)}
+    assert states == {first: JobStatus.SUCCESSFUL, second: JobStatus.ACCEPTED}
+    records.dismiss(first, "")
+    run_until(lambda: records.get(second, "").finished, max_running_jobs=1, max_job_bytes=4000)
+
+
+def test_short_job_ends_while_a_long_one_of_another_caller_has_the_only_place(records, run_until, example):
+    def submit_as(owner: str, request: Any, work: int | None) -> str:
+        new = NewJob(owner, "check", "application/json", json.dumps(request).encode(), work=work)
+        return records.submit(new)[0].id
+
+    long, second = (submit_as("a", build_long_check(), None) for _ in range(2))
+    short = submit_as("b", example, 10**6)
+    run_until(lambda: records.get(short, "b").finished, max_running_jobs=1)
+    assert records.get(short, "b").status == JobStatus.SUCCESSFUL
+    assert records.get(long, "a").finished is None
+    assert records.get(second, "a").started is None
+
+
+def test_long_job_waits_for_the_only_place(records, run_until, example):
+    """The control of the test above: it is the estimate that lets a job pass."""
+    body = json.dumps(build_long_check()).encode()
+    records.submit(NewJob("a", "check", "application/json", body))
+    waiting, _ = records.submit(NewJob("b", "check", "application/json", body))
+    short, _ = records.submit(NewJob("c", "check", "application/json", json.dumps(example).encode(), work=1))
+    run_until(lambda: records.get(short.id, "c").finished, max_running_jobs=1)
+    assert records.get(waiting.id, "b").started is None
 
 
 def test_job_that_loses_its_cluster_begins_anew(submit, records, run_until, monkeypatch):

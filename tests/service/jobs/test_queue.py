@@ -1,11 +1,12 @@
 """Jobs as runners see them: each is claimed once, and ends once, whatever becomes of its runners."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from service.jobs.database import JobDatabase
-from service.jobs.job import JobResult, JobStatus, NewJob, StoredProgress
+from service.jobs.job import ClaimRules, JobResult, JobStatus, NewJob, StoredProgress
 from service.jobs.queue import MAX_CRASHES, JobQueue
 
 RESULT = JobResult(b"result", "nested", has_details=False)
@@ -13,8 +14,8 @@ RESULT = JobResult(b"result", "nested", has_details=False)
 
 @pytest.fixture
 def submit(records):
-    def submit_job(owner: str = "") -> str:
-        return records.submit(NewJob(owner, "check", "application/json", b"{}"))[0].id
+    def submit_job(owner: str = "", work: int | None = None) -> str:
+        return records.submit(NewJob(owner, "check", "application/json", b"{}", work=work))[0].id
 
     return submit_job
 
@@ -30,6 +31,35 @@ def test_oldest_job_is_claimed_first(submit, job_queue):
 def test_callers_take_turns(submit, job_queue):
     first, _, third = submit("large"), submit("large"), submit("small")
     assert [job_queue.claim("runner", 60).id for _ in range(2)] == [first, third]
+
+
+def test_callers_take_turns_in_one_place_too(submit, job_queue):
+    ids = [submit("large"), submit("large"), submit("large"), submit("small"), submit("third")]
+    order = []
+    while (claimed := job_queue.claim("runner", 60)) is not None:
+        order.append(claimed.id)
+        job_queue.finish(claimed, "runner", RESULT, StoredProgress())
+    assert order == [ids[0], ids[3], ids[4], ids[1], ids[2]]
+
+
+RULES = ClaimRules(short_work=100, long_jobs_per_owner=1)
+
+
+def test_caller_has_few_long_jobs_of_a_runner_at_once(submit, job_queue):
+    ids = [submit("large", 101), submit("large"), submit("large", 100), submit("small", 101)]
+    claimed = [job_queue.claim("runner", 60, RULES) for _ in range(4)]
+    assert [job and job.id for job in claimed] == [ids[0], ids[3], ids[2], None]
+    assert [RULES.is_long(job) for job in claimed[:3]] == [True, True, False]
+    # Another machine has a share of its own.
+    assert job_queue.claim("other", 60, RULES).id == ids[1]
+
+
+def test_place_for_short_jobs_takes_no_long_one(submit, job_queue):
+    long, unread, short = submit(work=101), submit(), submit(work=100)
+    rules = replace(RULES, takes_long=False)
+    assert job_queue.claim("runner", 60, rules).id == short
+    assert job_queue.claim("runner", 60, rules) is None
+    assert {job_queue.claim("runner", 60).id for _ in range(2)} == {long, unread}
 
 
 def test_no_job_is_claimed_twice(submit, job_queue):
@@ -115,6 +145,14 @@ def test_job_that_ends_all_its_runners_fails(submit, records, job_queue):
     assert job_queue.fail_exhausted('{"status": 500}') == 1
     outcome = records.get_outcome(identifier, "")
     assert (outcome.job.status, outcome.problem) == (JobStatus.FAILED, '{"status": 500}')
+
+
+def test_job_that_ends_the_workers_of_its_cluster_fails_too(submit, job_queue):
+    submit()
+    for _ in range(MAX_CRASHES):
+        assert job_queue.fail_exhausted("{}") == 0
+        job_queue.release(job_queue.claim("runner", 60), "runner", is_crash=True)
+    assert job_queue.fail_exhausted("{}") == 1
 
 
 def test_released_jobs_do_not_count_as_failures_of_their_runner(submit, job_queue):

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import update
 
 from service.jobs.database import JobDatabase
 from service.jobs.job import (
@@ -15,6 +16,7 @@ from service.jobs.job import (
 )
 from service.jobs.queue import JobQueue
 from service.jobs.records import JobRecords, StoreLimits
+from service.jobs.tables import JOBS, RUNNERS
 
 JSON = "application/json"
 
@@ -136,3 +138,17 @@ def test_obstacle_is_that_of_all_runners(records, job_queue):
     assert records.find_obstacle() is None
     job_queue.report_runner("two", "no workers")
     assert records.find_obstacle() in ("no scheduler", "no workers")
+
+
+def test_absence_of_all_runners_is_an_obstacle(database, records, job_queue):
+    job, _ = records.submit(make_request())
+    assert records.find_obstacle() is None, "a runner needs some seconds to start"
+    with database.writer.begin() as connection:
+        connection.execute(update(JOBS).values(created=JOBS.c.created - 31.0))
+    assert records.find_obstacle() == "no runner has looked for them for 30 s"
+    job_queue.report_runner("one", None)
+    assert records.find_obstacle() is None
+    records.dismiss(job.id, "")
+    with database.writer.begin() as connection:
+        connection.execute(update(RUNNERS).values(seen=0.0))
+    assert records.find_obstacle() is None, "nothing waits"

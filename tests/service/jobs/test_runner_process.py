@@ -34,7 +34,7 @@ def test_ended_child_that_nobody_has_waited_for_is_gone():
 
 
 def test_no_runner_starts_while_another_holds_the_lock(tmp_path):
-    starter = RunnerStarter("sqlite://", tmp_path / "lock", os.getpid())
+    starter = RunnerStarter("sqlite://", tmp_path / "lock", os.getpid(), 2**30)
     with hold_lock(tmp_path / "lock"):
         starter.ensure_runner()
     starter.close()
