@@ -23,7 +23,7 @@ from schemas.safetensors_body import SAFETENSORS, encode_judgement, encode_repor
 from schemas.stored_result import encode_result
 from schemas.tensor import Encoding, Tensor
 from service.checks.blackbox.examples import build_judge_examples, build_plan_examples
-from service.checks.blackbox.judge import judge_losses
+from service.checks.blackbox.judge import judge_losses, validate_judge_request
 from service.checks.blackbox.plan import PlanResult, plan_evaluations
 from service.checks.common.check_kind import AnswerFacts, BinaryAnswer, BinaryBody, CheckKind, RunOptions
 from service.checks.common.limits import Limits
@@ -70,6 +70,18 @@ def _run_check(body: object, options: RunOptions) -> CheckReport:
     # Text tells the shape alone of large tensors: they need no encoding.
     encoding = None if options.form == "json" else "binary"
     return check(body, options.limits, options.progress, encoding, options.reserve_answer_bytes)
+
+
+def _estimate_check_work(body: object, limits: Limits) -> int:
+    from service.checks.graph.check import estimate_check_work
+
+    return estimate_check_work(body, limits)
+
+
+def _estimate_judge_work(body: object, limits: Limits) -> int:
+    validate_judge_request(body, limits)
+    # The evaluations were the client's.
+    return 0
 
 
 def _is_small_check(body: object | None, limits: Limits) -> bool:
@@ -168,6 +180,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         operation_id="post_check_post_check",
         needs_torch=True,
         encode_job_result=encode_result,
+        estimate_job_work=_estimate_check_work,
     ),
     CheckKind(
         name="curve",
@@ -230,6 +243,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         collect_facts=_collect_judge_facts,
         operation_id="post_blackbox_post_judge",
         encode_job_result=_encode_judgement_document,
+        estimate_job_work=_estimate_judge_work,
     ),
 )
 """All kinds, in the order in which the interface was built."""

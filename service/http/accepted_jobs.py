@@ -11,13 +11,16 @@ from schemas.job import JobAnswer
 from schemas.problem_details import InvalidRequestError, error_at
 from schemas.safetensors_body import SAFETENSORS
 from service.checks.common.check_kind import AnswerFacts, CheckKind
-from service.http.body.request_body import JSON, receive_body
+from service.checks.common.deadline import Clock
+from service.http.body.request_body import JSON, RequestBody, receive_body
 from service.http.middleware.auth import get_caller
-from service.http.middleware.concurrency import CapacityError
+from service.http.middleware.concurrency import CapacityError, try_acquire_compute
 from service.http.middleware.job_access import has_jobs, use_jobs
+from service.http.middleware.request_limits import read_job_limits
 from service.http.middleware.request_log import get_current_record
 from service.http.operations import HeaderParameter
 from service.http.response.responses import make_json_response
+from service.numerics.core.interrupts import OutOfTimeError
 
 if TYPE_CHECKING:
     from service.jobs.job import StoredJob
@@ -26,6 +29,8 @@ JOBS_PATH = "/v1/jobs"
 POLL_SECONDS = 1
 """Seconds between two looks at a job that its client is advised to take."""
 _FULL_SECONDS = 10
+_READING_SECONDS = 1.0
+"""Longest time for which the client of a job waits until its request has been read."""
 _IDEMPOTENCY_KEY, _PREFERENCE = "Idempotency-Key", "respond-async"
 JOB_PARAMETERS = (
     HeaderParameter(
@@ -51,8 +56,8 @@ def accept_job(kind: CheckKind[Any]) -> Response:
     ------
     CapacityError
         Too many jobs wait, or there is no room for this one.
-    InvalidRequestError
-        Its idempotency key belongs to another request.
+    InvalidRequestError, BadRequest, RequestEntityTooLarge
+        The request is invalid, or its idempotency key belongs to another one.
     JobsUnavailableError
         The database of the jobs does not answer.
     """
@@ -60,7 +65,8 @@ def accept_job(kind: CheckKind[Any]) -> Response:
 
     key = _read_idempotency_key()
     with receive_body(request, JSON, SAFETENSORS, sections=kind.binary_body.tensor_fields) as body:
-        new = NewJob(get_caller(), kind.name, request.mimetype, body.parse_bytes(), key)
+        work = _estimate_work(kind, body)
+        new = NewJob(get_caller(), kind.name, request.mimetype, body.parse_bytes(), key, work)
     try:
         with use_jobs() as jobs:
             job, is_new = jobs.submit(new)
@@ -75,6 +81,28 @@ def accept_job(kind: CheckKind[Any]) -> Response:
     response.headers["Preference-Applied"] = _PREFERENCE
     response.vary.add("Prefer")
     return response
+
+
+def _estimate_work(kind: CheckKind[Any], body: RequestBody) -> int | None:
+    """Validate the request, and return its multiply-adds, by estimate.
+
+    Return None if no place is free for that, or it would take long: the request is then read when its job begins.
+    """
+    limits = read_job_limits(current_app.extensions["gradcheckd"])
+    clock = Clock(_READING_SECONDS)
+    permit = try_acquire_compute(lambda: kind.is_small is not None and kind.is_small(body.parse_if_small(), limits))
+    if permit is None:
+        return None
+    assert kind.estimate_job_work is not None
+    try:
+        with permit, clock.enforce_deadline():
+            return kind.estimate_job_work(body.parse_and_keep(), limits)
+    except OutOfTimeError:
+        return None
+    except InvalidRequestError as error:
+        if error.reason == "out-of-time":
+            return None
+        raise
 
 
 def make_job_response(job: "StoredJob", status: int = 200) -> Response:

@@ -9,6 +9,7 @@ import pytest
 import gradcheckd
 from gradcheckd.command.main import main
 from gradcheckd.errors import AnswerTimeoutError, ProblemError, RequestError
+from service.http import accepted_jobs
 from service.http.middleware.job_access import close_jobs
 from service.settings import Settings
 from tests.application_server import run_application
@@ -57,8 +58,19 @@ def test_job_is_found_again(service, url, example):
     assert job.id in [other.id for other in gradcheckd.jobs(url=url)]
 
 
-def test_failed_job_raises_its_problem(service):
-    job = service.check(model="loss = sum(x)", tensors={"x": [1.0]}, with_respect_to=["y"], wait=False)
+INVALID = {"model": "loss = sum(x)", "tensors": {"x": [1.0]}, "with_respect_to": ["y"]}
+
+
+def test_invalid_request_makes_no_job(service):
+    with pytest.raises(ProblemError, match="with_respect_to") as error:
+        service.check(**INVALID, wait=False)
+    assert error.value.status == 422
+
+
+def test_failed_job_raises_its_problem(service, monkeypatch):
+    # As where no place is free for reading it.
+    monkeypatch.setattr(accepted_jobs, "try_acquire_compute", lambda is_small: None)
+    job = service.check(**INVALID, wait=False)
     with pytest.raises(ProblemError, match="with_respect_to") as error:
         job.wait()
     assert error.value.status == 422

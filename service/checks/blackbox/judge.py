@@ -67,11 +67,7 @@ def judge_losses(
     clock = current_clock(limits.seconds)
     plan_field = parse.choose_plan_field(body)
     with clock.enforce_deadline(), clock.refuse_on_timeout("Plan fewer directions", plan_field):
-        request = parse.parse_judge_request(body, limits)
-        plan = read_plan(request, limits)
-        check_fields(request, plan)
-        look = _choose_look(request, plan)
-        check_digest(request.digest, plan, look)
+        request, plan, look = _read_request(body, limits)
         form = encoding or request.encoding
         if request.include:
             check_jacobian_size(plan, limits, "include", plan.cotangents)
@@ -84,6 +80,22 @@ def judge_losses(
         if report is not None:
             return report
         return build_further_points(plan, form, limits, reserve_answer_bytes, plan_field)
+
+
+def validate_judge_request(body: object, limits: Limits) -> None:
+    """Validate a request that is to be answered later; parameters and errors are those of `judge_losses`."""
+    request, plan, _ = _read_request(body, limits)
+    if request.candidate is not None and (errors := [*_find_candidate_errors(request.candidate, plan)]):
+        raise InvalidRequestError(errors)
+
+
+def _read_request(body: object, limits: Limits) -> tuple[JudgeRequest, EvaluationPlan, Look]:
+    request = parse.parse_judge_request(body, limits)
+    plan = read_plan(request, limits)
+    check_fields(request, plan)
+    look = _choose_look(request, plan)
+    check_digest(request.digest, plan, look)
+    return request, plan, look
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,9 @@ class CheckKind(Generic[ResultT]):
     encode_job_result
         Function that makes the JSON document of a result with "binary" tensors, given their encoding. None, the
         default, for a kind that never runs as a job.
+    estimate_job_work
+        Function that validates the request of a job, and returns its multiply-adds, by estimate; it raises as `run`
+        does before it computes. None, the default, for a kind that never runs as a job.
     """
 
     name: str
@@ -153,3 +156,4 @@ class CheckKind(Generic[ResultT]):
     operation_id: str = ""
     needs_torch: bool = False
     encode_job_result: Callable[[Mapping[str, Any], Encoding], Any] | None = None
+    estimate_job_work: Callable[[object, Limits], int] | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,17 +64,9 @@ def check(
     limits = limits or Limits()
     clock = current_clock(limits.seconds)
     with clock.enforce_deadline():
-        with clock.refuse_on_timeout(SMALLER_MODEL_REMEDY, "with_respect_to"):
-            request, parsed_problem = parse_problem(body, limits, model_language.parse_check_request)
-        size_field = locate_size_field(parsed_problem)
-        with (
-            clock.refuse_on_timeout(partial(suggest_reductions, parsed_problem, limits), *size_field),
-            stage_timer.time_stage("finite_difference"),
-            clock.name_stage("the differences were being planned"),
-        ):
-            problem = choose_automatic_method(parsed_problem, limits)
-            plan = plan_within_limits(problem, limits)
-        form = encoding or request.encoding
+        prepared = _prepare_check(body, limits, clock, stage_timer)
+        problem, plan, size_field = prepared.problem, prepared.plan, prepared.size_field
+        form = encoding or problem.request.encoding
         if reserve_answer_bytes is not None:
             reserve_answer_bytes(check_answer_size(problem, limits, form))
         # Overflow and NaN are findings here: the verdicts look for them in the results.
@@ -85,9 +78,55 @@ def check(
                 report = build_report(
                     problem, routes, judge, findings, stage_timer, form, defer_tensors=reserve_answer_bytes is not None
                 )
-            if problem is not parsed_problem:
+            if prepared.has_chosen_method:
                 report["finite_difference"] = describe_chosen_method(problem)
             return report
+
+
+def estimate_check_work(body: object, limits: Limits) -> int:
+    """Validate a request that is to be answered later, and return its multiply-adds, by estimate.
+
+    Parameters
+    ----------
+    body
+        The request, as parsed from JSON.
+    limits
+        Limits under which it will be answered.
+
+    Raises
+    ------
+    InvalidRequestError
+        As `check` would raise it before it computes.
+    OutOfTimeError
+        At a pause after the deadline of the current clock.
+    """
+    prepared = _prepare_check(body, limits, current_clock(limits.seconds), StageTimer())
+    check_answer_size(prepared.problem, limits, "binary")
+    return prepared.plan.first_level_work
+
+
+class _PreparedCheck(NamedTuple):
+    """A valid request: its problem and its plan, the place of its size, and whether its method was chosen here."""
+
+    problem: Problem
+    plan: CheckPlan
+    size_field: tuple[str, ...]
+    has_chosen_method: bool
+
+
+def _prepare_check(body: object, limits: Limits, clock: Clock, stage_timer: StageTimer) -> _PreparedCheck:
+    """Validate a request, and plan its differences within the limits."""
+    with clock.refuse_on_timeout(SMALLER_MODEL_REMEDY, "with_respect_to"):
+        _, parsed_problem = parse_problem(body, limits, model_language.parse_check_request)
+    size_field = locate_size_field(parsed_problem)
+    with (
+        clock.refuse_on_timeout(partial(suggest_reductions, parsed_problem, limits), *size_field),
+        stage_timer.time_stage("finite_difference"),
+        clock.name_stage("the differences were being planned"),
+    ):
+        problem = choose_automatic_method(parsed_problem, limits)
+        plan = plan_within_limits(problem, limits)
+    return _PreparedCheck(problem, plan, size_field, problem is not parsed_problem)
 
 
 def _suggest_within_time(problem: Problem, plan: CheckPlan, limits: Limits, clock: Clock) -> str:

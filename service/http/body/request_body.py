@@ -89,6 +89,17 @@ class RequestBody:
         with self:
             return self._parse(self._raw, self._max_bytes)
 
+    def parse_and_keep(self) -> object:
+        """Parse the body, and keep its bytes; call it with a permit to compute, as it takes memory.
+
+        Raises
+        ------
+        BadRequest, RequestEntityTooLarge, InvalidRequestError
+            As for `parse`.
+        """
+        assert self._raw is not None
+        return self._parse(self._raw, self._max_bytes)
+
     def parse_bytes(self) -> bytes:
         """Return the bytes of a file once, and release them; call it with a permit to compute."""
         assert self._raw is not None

@@ -214,9 +214,23 @@ def _acquire_in_lanes(app: Flask, is_small: Callable[[], bool] | None, since: fl
     return permit or checks.acquire(waited=time.perf_counter() - since)
 
 
+def try_acquire_compute(is_small: Callable[[], bool]) -> Permit | None:
+    """Take a place for a computation of this request if one is free now; parameters are those of `acquire_compute`."""
+    checks, lane = get_compute_limiter(current_app), get_small_checks(current_app)
+    permit = checks.try_acquire()
+    if permit is not None:
+        return permit
+    lane_permit = lane.try_acquire()
+    return None if lane_permit is None else _keep_if_small(lane_permit, is_small)
+
+
 def _acquire_small(lane: ConcurrencyLimiter, is_small: Callable[[], bool]) -> Permit | None:
     """Take a place in the lane; return None for a check that is not small."""
-    permit, is_recognised_small = lane.acquire(), False
+    return _keep_if_small(lane.acquire(), is_small)
+
+
+def _keep_if_small(permit: Permit, is_small: Callable[[], bool]) -> Permit | None:
+    is_recognised_small = False
     try:
         is_recognised_small = is_small()
     finally:

@@ -4,7 +4,7 @@ import json
 import re
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -12,6 +12,8 @@ from jsonschema import Draft202012Validator
 
 from schemas.stored_result import pack_result, unpack_result
 from service.app import create_app
+from service.http import accepted_jobs
+from service.http.middleware.concurrency import get_compute_limiter, get_small_checks
 from service.http.middleware.job_access import close_jobs
 from service.http.routes import jobs as jobs_routes
 from service.jobs.database import JobDatabase
@@ -128,16 +130,69 @@ def test_further_points_of_a_judgement_are_those_of_its_answer(client):
     assert client.get(job["links"]["result"]).data == expected.data
 
 
-def test_failed_job_has_the_problem_of_its_request(client):
+INVALID = [
+    ("/v1/check", {"weights": 3}),
+    ("/v1/check", {"tensors": {"x": [1.0, 2.0]}, "weights": {"w": [1.0]}, "model": "a = dot(x, v)\nloss = sum(a)"}),
+    ("/v1/judge", {"plan": "no plan", "losses": [1.0]}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), INVALID, ids=["no model", "unknown name", "no plan"])
+def test_invalid_request_is_refused_at_once(make_idle_client, path, body):
+    client, database = make_idle_client()
+    answer, expected = submit(client, body, path), client.post(path, json=body)
+    assert (answer.status_code, answer.json) == (422, expected.json)
+    assert client.post(path, data=b"{", headers=ASYNC, content_type="application/json").status_code == 400
+    assert JobRecords(database).count_jobs().open_count == 0
+    database.close()
+
+
+def test_job_over_its_own_limit_is_refused_at_once(make_idle_client, example):
+    client, database = make_idle_client(max_work=1)
+    assert client.post("/v1/check", json=example).status_code == 422
+    assert submit(client, example).status_code == 202
+    client, database = make_idle_client(job_max_work=1)
+    assert "limit" in submit(client, example).json["detail"]
+    database.close()
+
+
+@contextmanager
+def take_all_places(app):
+    """Leave no place for a computation within the block."""
+    with app.app_context(), ExitStack() as stack:
+        for limiter in (get_compute_limiter(app), get_small_checks(app)):
+            while (permit := limiter.try_acquire()) is not None:
+                stack.enter_context(permit)
+        yield
+
+
+def test_request_without_a_place_is_read_by_its_job(app, client):
+    """The failed job has the problem of its request, and a valid one its answer."""
     body = {"weights": 3}
-    job = wait(client, submit(client, body).json)
+    with take_all_places(app):
+        answer = submit(client, body)
+        assert answer.status_code == 202
+    job = wait(client, answer.json)
     assert job["status"] == "failed"
     result, expected = client.get(job["links"]["result"]), client.post("/v1/check", json=body)
     assert (result.status_code, result.mimetype) == (422, "application/problem+json")
     assert result.json == expected.json
 
 
-def test_progress_of_a_running_job_is_told_and_cancelling_it_takes_a_second(client):
+def test_request_that_takes_long_to_read_is_read_by_its_job(make_idle_client, example, monkeypatch):
+    monkeypatch.setattr(accepted_jobs, "_READING_SECONDS", 1e-9)
+    client, database = make_idle_client()
+    assert submit(client, example).status_code == 202
+    monkeypatch.setattr(accepted_jobs, "_READING_SECONDS", 60.0)
+    assert submit(client, example).status_code == 202
+    queue = JobQueue(database)
+    unread, read = queue.claim("runner", 60), queue.claim("runner", 60)
+    assert unread.work is None
+    assert read.work > 0
+    database.close()
+
+
+def test_progress_of_a_running_job_is_told_and_cancelling_it_takes_a_second(client, example):
     job = submit(client, build_long_check()).json
     deadline = time.monotonic() + PATIENCE
     while not client.get(job["links"]["self"]).json["progress"]["done"]:
@@ -150,7 +205,7 @@ def test_progress_of_a_running_job_is_told_and_cancelling_it_takes_a_second(clie
     assert (answer.status_code, answer.json["status"]) == (200, "dismissed")
     assert client.get(job["links"]["self"]).json["status"] == "dismissed"
     assert client.get(job["links"]["result"]).status_code == 410
-    assert wait(client, submit(client, {"weights": 3}).json)["status"] == "failed", "the runner is free again"
+    assert wait(client, submit(client, example).json)["status"] == "successful", "the runner is free again"
 
 
 def test_deleted_job_is_forgotten(client, example):
