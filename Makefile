@@ -15,7 +15,7 @@ TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-cluster.txt 
 BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-cluster.txt requirements-dev.txt requirements-bench.txt requirements-models.txt client/pyproject.toml | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all lint format unit coverage trials docs fuzz bench load bounds alarms few operators onnx imports models clean
+.PHONY: help install serve test test-all lint format unit coverage trials docs fuzz bench load jobs bounds alarms few operators onnx imports models clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -82,6 +82,9 @@ load: $(TEST_STAMP) ## put load on a real gunicorn, and attack it, and look at i
 	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m benchmarks.load_one_worker
 	$(BIN)/python -m benchmarks.memory_attacks
+
+jobs: $(TEST_STAMP) ## measure jobs: on several processes, on a dask cluster, and their queue; some 6 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.jobs
 
 bounds: $(TEST_STAMP) ## hold the error bounds of the differences against the truth, on fresh problems
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bound_coverage

@@ -16,6 +16,9 @@ from benchmarks import (
     diagnosis,
     fast_mode,
     few_evaluations,
+    job_parts,
+    job_runs,
+    jobs,
     load,
     load_one_worker,
     onnx_cases,
@@ -33,6 +36,7 @@ from benchmarks.problems import BenchmarkProblem, make_convolution, make_percept
 from benchmarks.problems import make_reference as example
 from benchmarks.size_scaling import fit_exponent
 from benchmarks.timing import Contender, MeasuringBudget, TimeLimitError, limit_cpu_seconds, run_in_turns, warm_up
+from service.checks.graph import helpers
 from service.checks.graph.check import check
 from tests.alarms import problem_cells, torch_gradients
 
@@ -148,6 +152,45 @@ def test_a_target_is_met_at_itself_and_missed_below(saved_document: dict[str, An
     assert "50x, met" in tables.write_speed_tables(saved_document)
     rows["central"]["seconds"] = 1.001
     assert "50x, missed" in tables.write_speed_tables(saved_document)
+
+
+def make_jobs_document(fast: float, p99: float, cancelling: float) -> dict[str, Any]:
+    """A document whose goals hang on three numbers: the other way of each pair takes 16 s."""
+    runs = {
+        way: {"seconds": seconds, "range": [seconds, seconds], "turns": 3}
+        for way, seconds in zip(job_runs.WAYS, (16.0, fast, 16.0, fast), strict=True)
+    }
+    parts = dict.fromkeys(("seconds", "serial_seconds", "block_seconds", "task_seconds"), 0.1)
+    counts = dict.fromkeys(
+        ("blocks", "tasks", "maps", "bytes_of_functions", "bytes_sent_a_task", "bytes_back_a_task"), 9
+    )
+    return {
+        "width": 128,
+        "load": 0.1,
+        "runs": runs,
+        "parts": parts | counts,
+        "scheduler": {"seconds_a_task": 0.002, "scheduler_seconds_a_task": 0.001},
+        "submissions": {"SQLite": {"p50": 0.001, "p99": p99}},
+        "cancelling": {"two processes": {"seconds": 0.1, "range": [0.1, cancelling]}},
+        "machine": {"cpu": "a processor", "cores": 2},
+        "versions": {"python": "3.11"},
+    }
+
+
+def test_a_goal_of_jobs_is_met_at_itself_and_missed_beyond() -> None:
+    met = jobs.write_markdown(make_jobs_document(10.0, 0.0499, 0.99))
+    missed = jobs.write_markdown(make_jobs_document(10.01, 0.05, 1.0))
+    assert (met.count("met"), met.count("missed")) == (4, 0)
+    assert (missed.count("met"), missed.count("missed")) == (0, 4)
+    assert max(map(len, met.splitlines())) < 120
+
+
+def test_parts_of_a_job_are_those_of_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helpers, "SMALLEST_SHARED_WORK", 0)
+    parts = job_parts.measure_parts(16)
+    assert parts["blocks"] >= parts["tasks"] >= parts["maps"] > 0
+    assert parts["serial_seconds"] < parts["seconds"]
+    assert job_runs.read_moment("1970-01-01T00:00:01.250Z") == 1.25
 
 
 def test_nearly_all_is_not_all(saved_document: dict[str, Any]) -> None:
