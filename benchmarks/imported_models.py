@@ -67,6 +67,8 @@ class ImportedModel:
         Error in words.
     seconds
         Processor time of all.
+    arithmetic
+        Least precise datatype in which the module computes.
     """
 
     name: str
@@ -79,6 +81,7 @@ class ImportedModel:
     missing: Mapping[str, int] = field(default_factory=dict[str, int])
     note: str = ""
     seconds: float = 0.0
+    arithmetic: str = ""
 
 
 def measure_model(model: RealModel) -> ImportedModel:
@@ -109,6 +112,7 @@ def measure_model(model: RealModel) -> ImportedModel:
         planted.outcome,
         note="" if report.passed else report.summary,
         seconds=time.process_time() - started,
+        arithmetic=request.arithmetic,
     )
 
 
@@ -148,8 +152,8 @@ def fill_zeros(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def run_check(request: Request, gradients: Mapping[str, torch.Tensor]) -> Report:
-    """Check gradients along one random direction, and element by element by the routes of the service."""
-    options = {"finite_difference": {"projections": 1}, "include": []}
+    """Check gradients along one random direction, in the arithmetic of the module: some cast to float32 within."""
+    options = {"finite_difference": {"projections": 1}, "include": [], "candidate_dtype": request.arithmetic}
     with Service(timeout=MAX_SECONDS) as service:
         return service.check(**request, **options, candidate=gradients)
 
@@ -166,6 +170,7 @@ def write_markdown(document: Mapping[str, Any]) -> str:
             model.name,
             model.library,
             f"{model.nodes or '-'}",
+            model.arithmetic or "-",
             f"{model.value_error:.0e}" if model.nodes else "-",
             f"{model.elements:,}" if model.nodes else "-",
             model.outcome or "-",
@@ -174,7 +179,17 @@ def write_markdown(document: Mapping[str, Any]) -> str:
         ]
         for model in models
     ]
-    headings = ["model", "library", "nodes", "error of the loss", "elements", "right", "off by 1 %", "seconds"]
+    headings = [
+        "model",
+        "library",
+        "nodes",
+        "arithmetic",
+        "error of the loss",
+        "elements",
+        "right",
+        "off by 1 %",
+        "seconds",
+    ]
     whole, right = sum(bool(model.nodes) for model in models), sum(model.outcome == "pass" for model in models)
     found = sum(model.planted_outcome == "fail" for model in models)
     partly = (

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from gradcheckd.torch.export_internals import AUTOGRAD_FUNCTION_FILE, pytree, set_grad_enabled
+from gradcheckd.torch.traced_functions import TRACED_FUNCTIONS
 
 _DATA: Any = Tensor.data
 _DETACHING: frozenset[Any] = frozenset({torch.detach, Tensor.detach, _DATA.__get__})
@@ -45,6 +46,8 @@ class StopGradientMode(TorchFunctionMode):
             return args[0] if _is_in_autograd_function() else stop_gradient(args[0])
         if func is set_grad_enabled and _is_in_autograd_function():
             return None
+        if func in TRACED_FUNCTIONS:
+            return TRACED_FUNCTIONS[func](*args, **keywords, stop_gradient=stop_gradient)
         results = func(*args, **keywords)
         if torch.is_grad_enabled() or _is_in_autograd_function():
             return results

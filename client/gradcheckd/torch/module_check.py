@@ -8,20 +8,19 @@ from torch import Tensor
 
 from gradcheckd.arrays import encode_arithmetic
 from gradcheckd.errors import RequestError, hide_frames
-from gradcheckd.report import Report, require_pass
+from gradcheckd.report import require_pass
 from gradcheckd.service import Service
 from gradcheckd.torch.module_arguments import ModuleArguments
 from gradcheckd.torch.module_errors import ModuleImportError
 from gradcheckd.torch.module_gradients import run_backward
 from gradcheckd.torch.module_import import find_judged, make_request
 from gradcheckd.torch.module_parts import find_parts, list_parameters
+from gradcheckd.torch.module_report import ModuleReport, add_places
 from gradcheckd.torch.module_request import Request
 from gradcheckd.torch.module_trace import trace_module
 
 __tracebackhide__ = hide_frames
 
-_SAFE_MARGIN = 32.0
-"""Unit roundoffs of the candidate by which a fixed value must be away from its next jump."""
 _UNIT_ROUNDOFFS = {"FP64": 2.0**-53, "FP32": 2.0**-24, "TF32": 2.0**-11, "FP16": 2.0**-11, "BF16": 2.0**-8}
 
 
@@ -39,7 +38,7 @@ def check_module(
     key: str | None = None,
     timeout: float = 150.0,
     **options: Any,
-) -> Report:
+) -> ModuleReport:
     """Check the backward pass of a module or function of torch.
 
     The forward pass becomes a graph in float64, whose gradients the service finds by differences and by two routes of
@@ -74,8 +73,8 @@ def check_module(
 
     Returns
     -------
-    Report
-        Verdict on each parameter and input.
+    ModuleReport
+        Verdict on each parameter and input, and the lines of source of the nodes.
 
     Raises
     ------
@@ -102,10 +101,10 @@ def check_module(
     request, candidate = _pair(request, judged, gradients)
     fields: dict[str, Any] = {**request, "candidate_dtype": precision, "seed": seed, **options}
     with Service(url, key, timeout=timeout) as service:
-        return service.check(candidate=candidate, wait=True, **fields)
+        return add_places(service.check(candidate=candidate, wait=True, **fields), request.places)
 
 
-def assert_module(module: Callable[..., Any], args: Any, **options: Any) -> Report:
+def assert_module(module: Callable[..., Any], args: Any, **options: Any) -> ModuleReport:
     """Raise an AssertionError unless the gradients of a module pass; parameters are those of `check_module`.
 
     Raises
@@ -123,7 +122,7 @@ def _find_owner(module: Any) -> torch.nn.Module | None:
 def _refuse_near_jumps(request: Request, precision: Any) -> None:
     roundoff = _UNIT_ROUNDOFFS.get(encode_arithmetic(precision) or "", _UNIT_ROUNDOFFS["BF16"])
     for value in request.fixed:
-        if value.margin < _SAFE_MARGIN * roundoff:
+        if value.margin < value.least_roundoffs * roundoff:
             raise ModuleImportError(
                 f"{value.operator} at {value.place} may come out otherwise in {precision}: at this point it is within "
                 f"{value.margin:.1e} of a jump, relative to its numbers. Take other inputs, or a wider datatype."

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from gradcheckd.errors import RequestError
 from gradcheckd.torch.aten_nodes.graph_builder import GraphTensor
-from gradcheckd.torch.aten_nodes.step_functions import find_step_converter
 from gradcheckd.torch.module_arguments import ModuleArguments
 from gradcheckd.torch.module_errors import ModuleImportError
-from gradcheckd.torch.module_graph import MissingResult, ModuleGraph, build_graph
+from gradcheckd.torch.module_graph import ModuleGraph, build_graph
 from gradcheckd.torch.module_parts import find_parts, list_buffers, list_parameters
 from gradcheckd.torch.module_request import Request
 from gradcheckd.torch.module_trace import TracedModule, trace_module
+from gradcheckd.torch.operator_conversion import MissingResult
 
 ARITHMETICS = {torch.float64: "FP64", torch.float32: "FP32", torch.float16: "FP16", torch.bfloat16: "BF16"}
 """Names of the datatypes in which a module may compute, the most precise first."""
@@ -152,6 +152,7 @@ def _refuse_other_parameter(name: str, tensor: Tensor, parameters: Mapping[str, 
 def _add_loss(traced: TracedModule, graph: ModuleGraph, seed: int) -> tuple[str, dict[str, Tensor | None]]:
     """Add the nodes of the loss; return its name, and the cotangent of each output."""
     generator = torch.Generator().manual_seed(seed)
+    graph.builder.place = ""
     outputs = [(name, _get_output(graph, node)) for name, node in zip(traced.outputs, traced.output_nodes, strict=True)]
     is_single = len(outputs) == 1
     terms: list[str] = []
@@ -172,13 +173,8 @@ def _add_loss(traced: TracedModule, graph: ModuleGraph, seed: int) -> tuple[str,
 
 
 def _get_output(graph: ModuleGraph, node: Any) -> Any:
-    """Return an output; one that is a step function of a tensor keeps it, so that its gradient of 0 is judged."""
     value = graph.values[node.name]
-    if isinstance(value, MissingResult):
-        return _get_statistic(node, value)
-    call = graph.steps.get(node.name)
-    converter = None if call is None else find_step_converter(call)
-    return value if call is None or converter is None else GraphTensor(str(converter(call)), value)
+    return _get_statistic(node, value) if isinstance(value, MissingResult) else value
 
 
 def _get_statistic(node: Any, result: MissingResult) -> Tensor:
@@ -227,7 +223,12 @@ def _assemble(
     nodes, needed = graph.builder.list_reachable(loss)
     # The last node of a request is the loss.
     nodes.sort(key=lambda node: node["name"] == loss)
-    used = [name for name in judged if name in graph.judged and graph.judged[name].name in needed]
+    _, differentiable = graph.builder.list_reachable(loss, by_gradient=True)
+    used = [name for name in judged if name in graph.judged and graph.judged[name].name in differentiable]
+    if not used:
+        raise ModuleImportError(
+            "No output depends on a judged parameter or input otherwise than by integers or truths."
+        )
     tensors = {name: value.numpy() for name, value in graph.builder.tensors.items() if name in needed}
     weights = {name: tensors.pop(name) for name in used if name in parameters}
     unused = {name: tensor.detach().double().numpy(force=True) for name, tensor in judged.items() if name not in used}
@@ -237,7 +238,10 @@ def _assemble(
         fields={"model": {"nodes": nodes}, "with_respect_to": used},
         cotangents=dict(cotangents),
         unused=unused,
-        fixed=tuple(graph.fixed),
+        fixed=tuple(value for value in graph.builder.fixed if value.least_roundoffs),
+        places={
+            node["name"]: graph.builder.places[node["name"]] for node in nodes if node["name"] in graph.builder.places
+        },
         arithmetic=_find_arithmetic(graph, judged),
     )
 
@@ -249,7 +253,7 @@ def _find_arithmetic(graph: ModuleGraph, judged: Mapping[str, Tensor]) -> str:
 
 def _refuse_ties(graph: ModuleGraph) -> None:
     """Refuse a point at which a fixed value jumps."""
-    for value in graph.fixed:
+    for value in graph.builder.fixed:
         if value.margin == 0 or math.isnan(value.margin):
             raise ModuleImportError(
                 f"{value.operator} at {value.place} jumps at this very point, where numbers are equal, so that the "

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from gradcheckd.imported_request import ImportedRequest
-from gradcheckd.torch.module_graph import FixedValue
+from gradcheckd.torch.aten_nodes.graph_builder import FixedValue
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -21,7 +21,10 @@ class Request(ImportedRequest):
     unused
         Judged parameters and inputs on which the loss does not depend; they are not in the graph.
     fixed
-        Values that depend on judged tensors and stay fixed at the point.
+        Values that depend on judged tensors and are constants of the graph, and comparisons with constants that low
+        precision rounds.
+    places
+        Line of source of each node that has one, "file.py:12", by the name of the node.
     arithmetic
         Least precise datatype in which the module computes, such as "FP32": a cast within it counts.
     """
@@ -29,6 +32,7 @@ class Request(ImportedRequest):
     cotangents: Mapping[str, Tensor | None] = field(repr=False)
     unused: Mapping[str, Any] = field(repr=False)
     fixed: tuple[FixedValue, ...] = field(repr=False)
+    places: Mapping[str, str] = field(repr=False)
     arithmetic: str
 
     def include_unused(self, names: Iterable[str]) -> "Request":

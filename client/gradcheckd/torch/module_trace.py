@@ -24,7 +24,8 @@ from gradcheckd.torch.module_parts import find_parts, keep_buffers, list_paramet
 TRACE_FILE = __file__
 """File whose frames are none of the caller."""
 _OWN_FOLDER = str(Path(__file__).parents[1])
-_TORCH_FOLDER = str(Path(torch.__file__).parent)
+TORCH_FOLDER = str(Path(torch.__file__).parent)
+"""Folder whose frames are torch's own."""
 _DATA_DEPENDENT = ("GuardOnDataDependentSymNode", "DataDependentOutputException", "data-dependent")
 
 
@@ -208,7 +209,7 @@ def _find_place(error: BaseException) -> str:
     frames = [
         frame
         for frame in extract_tb(error.__traceback__)
-        if not frame.filename.startswith((_OWN_FOLDER, _TORCH_FOLDER, "<"))
+        if not frame.filename.startswith((_OWN_FOLDER, TORCH_FOLDER, "<"))
     ]
     if not frames:
         return ""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gradcheckd.torch.module_parts import ROOT
-from gradcheckd.torch.module_trace import TRACE_FILE
+from gradcheckd.torch.module_trace import TORCH_FOLDER, TRACE_FILE
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)[^\n]*\n\s*(?P<text>[^\n]*)')
 _ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)\s*(?::[^=]+)?=(?!=)")
@@ -45,14 +45,24 @@ def get_operator_word(node: Any) -> str:
 
 
 def find_source_line(node: Any) -> str:
-    """Return the line of source that made a node, "file.py:12", or nothing."""
-    frame = _find_frame(node)
+    """Return the line of source that made a node, "file.py:12", or nothing: outside torch, if such a line called it."""
+    frames = _list_frames(node)
+    own = [frame for frame in frames if not frame["file"].startswith(TORCH_FOLDER)]
+    frame = own[-1] if own else _find_frame(node)
     return f"{Path(frame['file']).name}:{frame['line']}" if frame else ""
 
 
 def _find_frame(node: Any) -> re.Match[str] | None:
+    frames = _list_frames(node)
+    return frames[-1] if frames else None
+
+
+def _list_frames(node: Any) -> list[re.Match[str]]:
+    """Return the frames that made a node, the innermost last; none if that is one of the trace itself."""
     frames = list(_FRAME.finditer(node.meta.get("stack_trace") or ""))
-    return frames[-1] if frames and frames[-1]["file"] != TRACE_FILE else None
+    if not frames or frames[-1]["file"] == TRACE_FILE:
+        return []
+    return [frame for frame in frames if frame["file"] != TRACE_FILE]
 
 
 def _join(path: str, word: str) -> str:

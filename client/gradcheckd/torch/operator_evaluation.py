@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradcheckd.torch.aten_nodes.graph_builder import MINUS_INFINITY_LIMIT, GraphTensor, UnsupportedError
-from gradcheckd.torch.aten_nodes.operator_call import get_value
+from gradcheckd.torch.aten_nodes.operator_call import call_operator, get_value
 from gradcheckd.torch.export_internals import OpOverload, pytree
 from gradcheckd.torch.module_errors import ModuleImportError
 
@@ -25,7 +25,8 @@ _KEEPS_MINUS_INFINITY = frozenset(
 )
 """Operators that treat a large negative number as minus infinity, or only hand it on."""
 
-
+_UNKNOWN = "?"
+"""Name of a result that no node has."""
 _RAW_MEMORY = frozenset({"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted"})
 
 
@@ -36,13 +37,22 @@ def bind_arguments(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
     return {argument.name: given.get(argument.name, argument.default_value) for argument in schema}
 
 
-def compute_constant(node: Any, args: Any, kwargs: Any) -> Any:
-    """Return the result of a node that depends on no judged tensor, as the module computes it."""
-    if isinstance(node.target, OpOverload):
-        refuse_random(node.target, bind_arguments(node.target, args, kwargs))
+def compute_constant(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return the result of a function that depends on no judged tensor, as the module computes it."""
+    if isinstance(target, OpOverload):
+        refuse_random(target, bind_arguments(target, args, kwargs))
     try:
         with torch.no_grad():
-            return clear_memory(node.target, node.target(*args, **kwargs))
+            return clear_memory(target, target(*args, **kwargs))
+    except Exception as error:
+        raise UnsupportedError(f"it fails on its own: {type(error).__name__}") from error
+
+
+def compute_frozen(operator: Any, arguments: Mapping[str, Any]) -> Any:
+    """Return the result of an operator whose arguments have become constants."""
+    try:
+        with torch.no_grad():
+            return clear_memory(operator, call_operator(operator, arguments))
     except Exception as error:
         raise UnsupportedError(f"it fails on its own: {type(error).__name__}") from error
 
@@ -64,6 +74,10 @@ def refuse_random(operator: Any, arguments: Mapping[str, Any]) -> None:
 
 
 def _draws_nothing(name: str, arguments: Mapping[str, Any]) -> bool:
+    if "rrelu" in name:
+        return not arguments.get("training")
+    if arguments.get("num_layers") is not None:
+        return not (arguments.get("train") and arguments.get("dropout"))
     return "attention" in name and not arguments.get("dropout_p")
 
 
@@ -87,12 +101,14 @@ def refuse_unfit(result: Any) -> None:
     leaves = pytree.tree_leaves(result)
     if isinstance(leaves[0], Tensor) and bool((leaves[0].isnan() | (leaves[0] == math.inf)).any()):
         raise UnsupportedError("its result is NaN or infinite at the point")
-    if any(isinstance(leaf, Tensor) and leaf.is_complex() for leaf in leaves):
-        raise UnsupportedError("complex numbers")
-    if isinstance(leaves[0], Tensor) and not leaves[0].numel():
+    if isinstance(leaves[0], Tensor) and not any(leaf.numel() for leaf in leaves if isinstance(leaf, Tensor)):
         raise UnsupportedError("a tensor without elements")
-    if not any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves):
-        raise UnsupportedError("its result is no tensor of floats")
+
+
+def refuse_complex(values: Any) -> None:
+    """Refuse complex results, given as an exported program records them."""
+    if any(isinstance(leaf, Tensor) and leaf.is_complex() for leaf in pytree.tree_leaves(values)):
+        raise UnsupportedError("complex numbers")
 
 
 def list_dtypes(values: Any) -> set[torch.dtype]:
@@ -112,6 +128,11 @@ def refuse_infinities(name: str, arguments: Mapping[str, Any]) -> None:
             raise UnsupportedError("minus infinity reaches it")
 
 
+def is_guess(value: Any) -> bool:
+    """Tell whether a value stands for a result of which no more than the shape is known."""
+    return isinstance(value, GraphTensor) and value.name == _UNKNOWN
+
+
 def guess_result(node: Any) -> Any:
     """Return a result of the recorded shapes for a node that has no counterpart, so that the walk can go on."""
 
@@ -120,7 +141,7 @@ def guess_result(node: Any) -> Any:
             return value
         shape = [int(size) for size in value.shape]
         if value.is_floating_point() or value.is_complex():
-            return GraphTensor("?", torch.full(shape, 0.5, dtype=torch.float64))
+            return GraphTensor(_UNKNOWN, torch.full(shape, 0.5, dtype=torch.float64))
         return torch.zeros(shape, dtype=value.dtype)
 
     try:

@@ -240,7 +240,7 @@ class Graph:
             op = form.resolve_shape_defaults(*shapes)
             assert isinstance(op, CompositeOp)
             outputs = self._list_used_outputs(node)
-            make_name = partial(self._make_step_name, f"{node.name}.step" if outputs else node.name)
+            make_name = partial(self._make_step_name, node.name, f"{node.name}.step" if outputs else node.name)
             steps, step_shapes = list_steps(op, node.operands, self.shapes, node.name, make_name, outputs)
             self.shapes.update(step_shapes)
             self.leaf_kinds.update({step.name: step.op.output_kind for step in steps if step.op.output_kind != "float"})
@@ -266,10 +266,10 @@ class Graph:
         prefix = len(node.name) + 1
         return [name[prefix:] for name, owner in self.output_owners.items() if owner == node.name]
 
-    def _make_step_name(self, node_name: str, number: int) -> str:
-        """Return a name for a step that no leaf and no node has."""
-        name = f"{node_name}.{number}"
-        while name in self.shapes and name not in self.composite_names:
+    def _make_step_name(self, node_name: str, prefix: str, number: int) -> str:
+        """Return a name for a step that no leaf, no node and no step of another node has."""
+        name = f"{prefix}.{number}"
+        while name in self.shapes and self.composite_names.get(name) != node_name:
             name += "'"
         return name
 

@@ -6,15 +6,9 @@ NO_GRADIENT = frozenset(
         "aten.arange.start_step",
         "aten.avg_pool2d_backward.default",
         "aten.bitwise_and.Scalar",
-        "aten.bitwise_and.Tensor",
-        "aten.bitwise_not.default",
         "aten.bitwise_or.Scalar",
-        "aten.bitwise_or.Tensor",
         "aten.bitwise_xor.Scalar",
-        "aten.bitwise_xor.Tensor",
         "aten.convolution_backward.default",
-        "aten.div.Scalar_mode",
-        "aten.div.Tensor_mode",
         "aten.embedding_dense_backward.default",
         "aten.empty.memory_format",
         "aten.empty_strided.default",
@@ -29,17 +23,12 @@ NO_GRADIENT = frozenset(
         "aten.scalar_tensor.default",
     }
 )
-"""Operators without a derivative in a float: they make constants, compute with integers, draw, or are backward passes.
-
-A quotient with a rounding mode, `div.Tensor_mode`, stays fixed at the point.
-"""
+"""Operators without a derivative in a float: of constants, of integers, at random, or backward passes."""
 
 NOT_YET_CONVERTED = frozenset(
     {
         "aten._fft_c2r.default",
         "aten._fft_r2c.default",
-        "aten._pdist_forward.default",
-        "aten.grid_sampler_2d.default",
     }
 )
 """Operators with a derivative for which the model language has no op yet: a name goes when its op comes."""

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import groupby, product
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -19,6 +21,13 @@ class OperatorCase(NamedTuple):
     """The same function, where torch has no derivative for this overload."""
     rtol: float = 1e-8
     """Relative error of torch's own gradient, which the allowance of the op covers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Positive:
+    """The truths of where judged numbers are above 0, as a node."""
+
+    numbers: Tensor
 
 
 def draw(*shape: int, low: float = -2.0, high: float = 2.0, seed: int = 0) -> Tensor:
@@ -40,9 +49,55 @@ def add_scattered(target: Tensor, dim: int, index: Tensor, source: Tensor, reduc
     return target.scatter_add(dim, index, source)
 
 
+def multiply_scattered(target: Tensor, dim: int, index: Tensor, value: float, reduce: str) -> Tensor:
+    assert reduce == "multiply"
+    return target.scatter_reduce(dim, index, torch.full(index.shape, value, dtype=target.dtype), "prod")
+
+
+def divide_down(first: Tensor, other: Tensor) -> Tensor:
+    return torch.div(first, other, rounding_mode="floor")
+
+
+def solve_by_factor(right: Tensor, factor: Tensor, upper: bool) -> Tensor:
+    # torch's own gradient of a factor is not 0 beyond the triangle that it reads.
+    return torch.cholesky_solve(right, factor.triu() if upper else factor.tril(), upper)
+
+
+def invert_by_factor(factor: Tensor, upper: bool) -> Tensor:
+    return torch.cholesky_inverse(factor.triu() if upper else factor.tril(), upper)
+
+
+def put_rows(target: Tensor, indices: list[Tensor], values: Tensor) -> Tensor:
+    return target.index_put(indices, values)
+
+
+def make_symmetric(matrix: Tensor) -> Tensor:
+    """Return a positive definite matrix that is judged."""
+    return (matrix @ matrix.mT + torch.eye(matrix.shape[-1], dtype=matrix.dtype)).detach().requires_grad_()
+
+
 def scatter_strided(target: Tensor, source: Tensor, size: list[int], stride: list[int]) -> Tensor:
     places = torch.arange(target.numel()).as_strided(size, stride).reshape(-1)
     return target.reshape(-1).index_copy(0, places, source.reshape(-1)).reshape(target.shape)
+
+
+def find_ctc(scores: Tensor, targets: Tensor, *lengths: Any) -> tuple[Tensor, None]:
+    """Return the losses of all alignments, one by one; torch's own gradient is one for normalised probabilities."""
+    input_lengths, target_lengths = (list(map(int, numbers)) for numbers in lengths)
+    if targets.ndim == 1:
+        rows = list(targets.split(target_lengths))
+    else:
+        rows = [row[:length] for row, length in zip(targets, target_lengths, strict=True)]
+    losses = []
+    for number, (row, length) in enumerate(zip(rows, input_lengths, strict=True)):
+        paths = [
+            path
+            for path in product(range(scores.shape[2]), repeat=length)
+            if [label for label, _ in groupby(path) if label] == row.tolist()
+        ]
+        sums = [sum(scores[step, number, label] for step, label in enumerate(path)) for path in paths]
+        losses.append(-torch.logsumexp(torch.stack(sums), 0))
+    return torch.stack(losses), None
 
 
 def normalise_batch(batch: Tensor, weight: Tensor, bias: Tensor, *others: Any) -> tuple[Tensor | None, ...]:
@@ -71,9 +126,20 @@ BOX, TARGETS = draw(1, 2, 2, 3), draw(3, 4, low=0, high=1).detach()
 PLANES, PLANE_LABELS = draw(1, 3, 2, 2), torch.tensor([[[0, 2], [1, 1]]])
 LABELS, PROBABILITIES = pick(1, 0, 3), draw(3, 4, low=0.1, high=0.9)
 
+SQUARE = (draw(3, 3) + 3 * torch.eye(3, dtype=torch.float64)).detach().requires_grad_()
+POSITIVE_MATRIX = make_symmetric(draw(3, 3))
+STEPS, STATE = draw(3, 2, 2), draw(1, 2, 3)
+LSTM_WEIGHTS, GRU_WEIGHTS = ([draw(rows, 2), draw(rows, 3), draw(rows, seed=1), draw(rows, seed=2)] for rows in (12, 9))
+RNN_WEIGHTS = [draw(3, 2), draw(3, 3)]
+POINTS = draw(2, 3, 2, 2, low=-0.9, high=0.9)
+SIGNS = torch.where(MASK, 1.0, -1.0).double()
+LOG_PROBABILITIES = draw(4, 2, 3)
+
 UNARY = "abs cos erf exp expm1 neg relu sigmoid silu sin tanh gelu leaky_relu softplus elu selu celu relu6"
-OTHER_UNARY = "asinh atan digamma erfc sinc"
-MORE_UNARY = "hardswish mish log_sigmoid exp2 tan sinh cosh hardtanh glu clone alias frac t numpy_T mT"
+OTHER_UNARY = "asinh atan digamma erfc sinc square deg2rad rad2deg hardshrink softshrink floor ceil trunc fix round"
+MORE_UNARY = "hardswish mish log_sigmoid exp2 tan sinh cosh hardtanh glu clone alias frac t numpy_T mT mH adjoint"
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+LOGIC = ("logical_and", "logical_or", "logical_xor")
 ON_POSITIVE = "lgamma log log1p rsqrt sqrt reciprocal log2 log10"
 
 INSIDE, ABOVE_ONE = draw(3, 4, low=-0.9, high=0.9), draw(3, 4, low=1.1, high=3.0)
@@ -85,6 +151,36 @@ CASES = [
     *(OperatorCase(f"{name}.default", (X,)) for name in f"{UNARY} {MORE_UNARY} {OTHER_UNARY}".split()),
     *(OperatorCase(f"{name}.default", (POSITIVE,)) for name in ON_POSITIVE.split()),
     OperatorCase("gelu.default", (X,), {"approximate": "tanh"}),
+    *(OperatorCase(f"{name}.default", (X,)) for name in ("sign", "sgn", "logical_not", "argsort", "argmax", "argmin")),
+    *(OperatorCase(f"{name}.default", (X, 1, True)) for name in ("argmax", "argmin")),
+    OperatorCase("argsort.stable", (X,), {"stable": True, "dim": 0, "descending": True}),
+    OperatorCase("round.decimals", (X,), {"decimals": 1}),
+    *(OperatorCase(f"{name}.Tensor", (X, Y)) for name in COMPARISONS),
+    *(OperatorCase(f"{name}.Scalar", (X, 0.5)) for name in COMPARISONS),
+    *(OperatorCase(f"{name}.default", (X, MASK)) for name in LOGIC),
+    OperatorCase("_to_copy.default", (X,), {"dtype": torch.bool}),
+    OperatorCase("_to_copy.default", (Positive(X),), {"dtype": torch.float64}),
+    *(OperatorCase(f"{name}.Tensor", (Positive(X), MASK)) for name in ("bitwise_and", "bitwise_or", "bitwise_xor")),
+    *(OperatorCase(f"{name}.default", (Positive(X), Positive(Y))) for name in LOGIC),
+    *(OperatorCase(f"{name}.default", (Positive(X),)) for name in ("bitwise_not", "logical_not")),
+    *(OperatorCase(f"{name}.Tensor", (X, Positive(Y))) for name in ("add", "mul", "eq")),
+    OperatorCase("div.Tensor", (Positive(X), POSITIVE)),
+    OperatorCase("where.self", (Positive(Y), X, Y)),
+    OperatorCase("where.Scalar", (Positive(Y), 2.0, -1.0)),
+    OperatorCase("masked_fill.Scalar", (X, Positive(Y), 2.0)),
+    OperatorCase("masked_scatter.default", (X, Positive(Y), draw(12))),
+    OperatorCase("masked_scatter.default", (draw(4), MASK, draw(12))),
+    OperatorCase("div.Tensor_mode", (X, POSITIVE), {"rounding_mode": "floor"}),
+    OperatorCase("div.Scalar_mode", (X, 0.3), {"rounding_mode": "trunc"}),
+    OperatorCase("floor_divide.default", (X, POSITIVE), twin=divide_down),
+    OperatorCase("logit.default", (INSIDE * 0.5 + 0.5,)),
+    OperatorCase("logit.default", (INSIDE * 0.5 + 0.5, 1e-3)),
+    OperatorCase("special_logit.default", (INSIDE * 0.5 + 0.5, -1.0)),
+    OperatorCase("xlogy.Tensor", (X, POSITIVE)),
+    OperatorCase("special_xlog1py.default", (X, POSITIVE)),
+    OperatorCase("nan_to_num.default", (X, 1.0)),
+    OperatorCase("rrelu_with_noise.default", (X, Y.detach(), 0.1, 0.3)),
+    OperatorCase("rrelu_with_noise_functional.default", (X, Y.detach(), 0.1, 0.3)),
     OperatorCase("elu.default", (X, 1.2, 1.5, 0.7)),
     # torch keeps the constants of these two backward passes in float32.
     OperatorCase("celu.default", (X, 0.6), rtol=1e-6),
@@ -134,6 +230,7 @@ CASES = [
     OperatorCase("pow.Scalar", (1.7, X)),
     OperatorCase("pow.Tensor_Tensor", (POSITIVE, X)),
     OperatorCase("pow.Tensor_Tensor", (X, torch.tensor(2.0, dtype=torch.float64))),
+    OperatorCase("pow.Tensor_Tensor", (X, pick(2.0, -1.0, 3.0, 1.0).double())),
     OperatorCase("fmod.Tensor", (X, POSITIVE)),
     OperatorCase("fmod.Scalar", (X, 0.7)),
     OperatorCase("remainder.Tensor", (X, POSITIVE)),
@@ -151,6 +248,32 @@ CASES = [
     OperatorCase("addbmm.default", (draw(3, 2), BATCH, draw(2, 4, 2)), {"beta": 0.5, "alpha": 2}),
     OperatorCase("baddbmm.default", (draw(2, 3, 2), BATCH, draw(2, 4, 2))),
     OperatorCase("outer.default", (draw(3), draw(4))),
+    OperatorCase("vdot.default", (draw(4), draw(4, seed=1))),
+    OperatorCase("addr.default", (X, draw(3), draw(4)), {"beta": 0.5}),
+    OperatorCase("linalg_cross.default", (draw(2, 3), draw(2, 3, seed=1))),
+    OperatorCase("linalg_matrix_exp.default", (SQUARE,)),
+    OperatorCase("_linalg_solve_ex.default", (SQUARE, draw(3, 2))),
+    OperatorCase("_linalg_solve_ex.default", (SQUARE, draw(3))),
+    OperatorCase("_linalg_solve_ex.default", (SQUARE, draw(2, 3)), {"left": False}),
+    OperatorCase("linalg_solve_triangular.default", (SQUARE, draw(3, 2)), {"upper": True}),
+    OperatorCase("linalg_solve_triangular.default", (SQUARE, draw(2, 3)), {"upper": False, "left": False}),
+    OperatorCase("triangular_solve.default", (draw(3, 2), SQUARE, False, True)),
+    *(OperatorCase(f"{name}.default", (SQUARE,)) for name in ("linalg_inv_ex", "_linalg_det", "_linalg_slogdet")),
+    *(OperatorCase(f"{name}.default", (POSITIVE_MATRIX,)) for name in ("linalg_cholesky_ex", "cholesky")),
+    OperatorCase("cholesky.default", (POSITIVE_MATRIX, True)),
+    *(
+        OperatorCase("cholesky_solve.default", (draw(3, 2), SQUARE, upper), twin=solve_by_factor)
+        for upper in (False, True)
+    ),
+    *(OperatorCase("cholesky_inverse.default", (SQUARE, upper), twin=invert_by_factor) for upper in (False, True)),
+    OperatorCase("_linalg_eigh.default", (POSITIVE_MATRIX,)),
+    OperatorCase("_linalg_svd.default", (draw(3, 2),)),
+    OperatorCase("lstm.input", (STEPS, [STATE, STATE], LSTM_WEIGHTS, True, 1, 0.0, False, False, False)),
+    OperatorCase("gru.input", (STEPS, STATE, GRU_WEIGHTS, True, 1, 0.0, False, False, False)),
+    *(
+        OperatorCase(f"{name}.input", (STEPS, STATE, RNN_WEIGHTS, False, 1, 0.0, False, False, False))
+        for name in ("rnn_tanh", "rnn_relu")
+    ),
     OperatorCase("conv1d.default", (LINE, draw(4, 3, 2), draw(4), [2], [1])),
     OperatorCase("conv2d.default", (IMAGE, draw(3, 1, 2, 3), None, [1, 1], [1, 0], [1, 1], 3)),
     OperatorCase("conv2d.padding", (IMAGE, draw(2, 3, 3, 3), draw(2), [1, 1], "same")),
@@ -159,6 +282,14 @@ CASES = [
     OperatorCase("convolution.default", (LINE, draw(4, 3, 2), None, [2], [1], [1], False, [0], 1)),
     OperatorCase("convolution.default", (IMAGE, draw(3, 2, 2, 2), draw(2), [2, 2], [1, 0], [1, 1], True, [1, 0], 1)),
     OperatorCase("convolution.default", (LINE, draw(3, 2, 3), draw(2), [2], [1], [1], True, [1], 1)),
+    OperatorCase(
+        "convolution.default", (VOLUME, draw(2, 2, 1, 2, 2), None, [1] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1)
+    ),
+    OperatorCase(
+        "convolution.default", (VOLUME, draw(2, 1, 1, 2, 1), None, [1] * 3, [0] * 3, [1] * 3, True, [0] * 3, 1)
+    ),
+    OperatorCase("conv3d.default", (VOLUME, draw(1, 2, 1, 2, 2))),
+    OperatorCase("conv3d.padding", (VOLUME, draw(1, 2, 1, 2, 2), draw(1), [1], "valid")),
     *(OperatorCase(f"{name}.int", (X, -1)) for name in ("softmax", "log_softmax")),
     *(OperatorCase(f"{name}.default", (X, 0, False)) for name in ("_softmax", "_log_softmax")),
     *(
@@ -169,6 +300,8 @@ CASES = [
     OperatorCase("rms_norm.default", (BATCH, [4], draw(4), 1e-6)),
     OperatorCase("rms_norm.default", (BATCH, [4])),
     OperatorCase("_fused_rms_norm.default", (BATCH, [4], draw(4), 1e-6)),
+    OperatorCase("instance_norm.default", (LINE, WEIGHT, BIAS, None, None, True, 0.1, 1e-5, False)),
+    OperatorCase("instance_norm.default", (LINE, None, None, MEAN, VARIANCE, False, 0.1, 1e-5, False)),
     OperatorCase("group_norm.default", (draw(2, 4, 3), 2, draw(4), draw(4, seed=1))),
     OperatorCase("native_group_norm.default", (draw(2, 4, 3), draw(4), None, 2, 4, 3, 2, 1e-5)),
     OperatorCase("_native_batch_norm_legit_functional.default", (LINE, WEIGHT, BIAS, MEAN, VARIANCE, True, 0.1, 1e-5)),
@@ -195,6 +328,10 @@ CASES = [
     OperatorCase("scaled_dot_product_attention.default", (QUERY, KEY[:, :1], VALUE[:, :1]), {"enable_gqa": True}),
     OperatorCase("embedding.default", (TABLE, WORDS)),
     OperatorCase("embedding.default", (TABLE, WORDS, 4)),
+    OperatorCase(
+        "embedding_bag.padding_idx", (TABLE, pick(1, 4, 1, 0, 5), pick(0, 2), False, 2, False, None, False, 4)
+    ),
+    OperatorCase("_embedding_bag.default", (TABLE, pick(1, 4, 1, 0), pick(0, 2), False, 0, False, draw(4))),
     OperatorCase("embedding_bag.default", (TABLE, pick(1, 4, 1, 0, 5), pick(0, 2), False, 1)),
     OperatorCase("_embedding_bag.default", (TABLE, pick(1, 4, 1, 0, 5), pick(0, 2), False, 0)),
     OperatorCase(
@@ -223,12 +360,16 @@ CASES = [
     *(OperatorCase(f"{name}.default", ([X, Y], 1)) for name in ("cat", "concat", "stack")),
     OperatorCase("cat.default", ([draw(0, 4).detach(), X], 0)),
     OperatorCase("stack.default", ([draw(), torch.tensor(2.0, dtype=torch.float64)],)),
+    *(OperatorCase("pad.default", (LINE, [1, 2], mode)) for mode in ("constant", "reflect", "replicate", "circular")),
+    OperatorCase("linalg_pinv.atol_rtol_tensor", (draw(3, 2),)),
+    OperatorCase("linalg_pinv.atol_rtol_tensor", (draw(2, 3),)),
     OperatorCase("constant_pad_nd.default", (X, [1, -1, 0, 2], 0.5)),
     OperatorCase("select.int", (BATCH, 1, -1)),
     OperatorCase("narrow.default", (X, 1, -3, 2)),
     OperatorCase("narrow_copy.default", (X, 1, 1, 2)),
     *(OperatorCase(f"{name}.Tensor", (X, 3, 1)) for name in ("split", "unsafe_split")),
     OperatorCase("split_with_sizes.default", (X, [1, 3], 1)),
+    OperatorCase("split_with_sizes.default", (X, [0, 1, 0, 3], 1)),
     *(OperatorCase(f"{name}.default", (X, 2, 1)) for name in ("chunk", "unsafe_chunk")),
     OperatorCase("tensor_split.sections", (X, 3, 1)),
     OperatorCase("unbind.int", (X, 1)),
@@ -250,6 +391,15 @@ CASES = [
     *(OperatorCase(f"{name}1d.default", (LINE, [10])) for name in NEAREST),
     *(OperatorCase(f"{name}2d.default", (IMAGE, [9, 4])) for name in NEAREST),
     *(OperatorCase(f"{name}3d.default", (draw(1, 1, 2, 2, 2), [3, 4, 1])) for name in NEAREST),
+    OperatorCase("upsample_trilinear3d.default", (VOLUME, [3, 2, 4], False)),
+    OperatorCase("upsample_nearest2d.default", (IMAGE, [9, 7], 1.6, 1.5)),
+    *(OperatorCase("grid_sampler_2d.default", (IMAGE, POINTS, mode, 0, False)) for mode in (0, 1, 2)),
+    OperatorCase("grid_sampler_3d.default", (VOLUME, draw(1, 1, 2, 2, 3, low=-0.9, high=0.9), 0, 1, True)),
+    OperatorCase("affine_grid_generator.default", (draw(2, 2, 3), [2, 1, 3, 4], False)),
+    OperatorCase("max_unpool2d.default", (draw(1, 1, 2, 2), torch.tensor([[[[0, 3], [9, 6]]]]), [3, 4])),
+    OperatorCase(
+        "max_unpool3d.default", (draw(1, 1, 1, 1, 2), torch.tensor([[[[[0, 7]]]]]), [2, 2, 3], [1] * 3, [0] * 3)
+    ),
     OperatorCase("upsample_linear1d.default", (LINE, [10], False)),
     OperatorCase("upsample_bilinear2d.default", (IMAGE, [9, 4], True)),
     OperatorCase("upsample_bilinear2d.default", (IMAGE, [9, 8], False, 1.6, 1.7)),
@@ -259,7 +409,12 @@ CASES = [
     OperatorCase("_upsample_bicubic2d_aa.default", (IMAGE, [3, 3], False)),
     *(OperatorCase(f"{name}.default", (X,)) for name in ("fliplr", "flipud")),
     OperatorCase("movedim.int", (BATCH, 0, 2)),
-    OperatorCase("swapaxes.default", (BATCH, 0, 2)),
+    *(OperatorCase(f"{name}.default", (BATCH, 0, 2)) for name in ("swapaxes", "swapdims")),
+    OperatorCase("mT.default", (BATCH,)),
+    OperatorCase("unbind_copy.int", (X, 1)),
+    OperatorCase("native_channel_shuffle.default", (draw(1, 4, 2, 2), 2), twin=torch.channel_shuffle),
+    OperatorCase("roll.default", (X, [3])),
+    OperatorCase("repeat_interleave.self_int", (X, 2)),
     OperatorCase("expand_as.default", (draw(4), X.detach())),
     OperatorCase("expand_as.default", (draw(), draw(seed=1).detach())),
     OperatorCase("slice_scatter.default", (X, draw(3, 2), 1, 1, 3)),
@@ -294,9 +449,25 @@ CASES = [
     OperatorCase("index_add.default", (BATCH, 0, pick(1, 1), draw(2, 3, 4, seed=7))),
     OperatorCase("scatter_add.default", (X, 0, INDEX, draw(2, 4))),
     OperatorCase("scatter.reduce", (X, 0, INDEX, draw(2, 4)), {"reduce": "add"}, twin=add_scattered),
-    OperatorCase("scatter_reduce.two", (X, 0, INDEX, draw(2, 4), "sum")),
+    *(OperatorCase("scatter_reduce.two", (X, 0, INDEX, draw(2, 4), name)) for name in ("sum", "prod", "mean", "amax")),
+    OperatorCase("scatter_reduce.two", (X, 1, INDEX, draw(2, 4), "amin"), {"include_self": False}),
+    OperatorCase("scatter_add.default", (draw(), 0, torch.tensor(0), draw(seed=1))),
+    OperatorCase("scatter.value_reduce", (X, 0, INDEX, 2.0), {"reduce": "multiply"}, twin=multiply_scattered),
+    OperatorCase("index_add.default", (draw(), 0, torch.tensor(0), draw(seed=1))),
+    *(
+        OperatorCase("index_reduce.default", (X, 1, ROWS, draw(3, 3), name))
+        for name in ("prod", "mean", "amax", "amin")
+    ),
+    OperatorCase("put.default", (X, pick(3, -1, 0), draw(3))),
+    OperatorCase("put.default", (X, pick(3, 3, 0), draw(3), True)),
+    OperatorCase("_index_put_impl.default", (X, [pick(0, 2)], draw(2, 4)), twin=put_rows),
     *(OperatorCase(f"{name}.default", (X, 1)) for name in ("cumprod", "logcumsumexp", "cummax", "cummin")),
     *(OperatorCase(f"{name}.default", (draw(), 0)) for name in ("cumsum", "cumprod")),
+    OperatorCase("std_mean.correction", (X, [1]), {"correction": 0, "keepdim": True}),
+    OperatorCase("trace.default", (X,)),
+    *(OperatorCase("_pdist_forward.default", (X, order)) for order in (1.0, 2.0, math.inf)),
+    OperatorCase("cosine_similarity.default", (X, Y, -1, 1e-8)),
+    *(OperatorCase("pairwise_distance.default", (X, Y, order)) for order in (2.0, 3.0, math.inf)),
     OperatorCase("prod.default", (X,)),
     OperatorCase("prod.dim_int", (X, 0, True)),
     OperatorCase("aminmax.default", (X,), {"dim": 1}),
@@ -328,7 +499,10 @@ CASES = [
     OperatorCase("norm.ScalarOpt_dim", (X, 2, [1], True)),
     OperatorCase("index_select.default", (X, 0, ROWS)),
     OperatorCase("gather.default", (X, 1, torch.tensor([[0, 3], [1, 1], [2, 0]]))),
+    OperatorCase("gather.default", (draw(), 0, torch.tensor(0))),
+    OperatorCase("take_along_dim.default", (X, pick(3, 0, 3))),
     OperatorCase("topk.default", (X, 2, 1, False)),
+    OperatorCase("sort.stable", (X,), {"stable": True}),
     OperatorCase("sort.default", (X, 0, True)),
     OperatorCase("kthvalue.default", (X, 2, 1)),
     *(OperatorCase(f"{name}.dim", (X, 1)) for name in ("median", "nanmedian")),
@@ -370,4 +544,18 @@ CASES = [
     ),
     OperatorCase("cosine_embedding_loss.default", (X, Y, pick(1.0, -1.0, 1.0).double(), 0.1)),
     OperatorCase("triplet_margin_loss.default", (X, Y, POSITIVE, 1.0, 2.0, 1e-6, True)),
+    OperatorCase("multilabel_margin_loss.default", (draw(), torch.tensor(0))),
+    OperatorCase("multi_margin_loss.default", (draw(), torch.tensor(0))),
+    OperatorCase("margin_ranking_loss.default", (X, Y, SIGNS, 0.3)),
+    OperatorCase("hinge_embedding_loss.default", (X, SIGNS)),
+    OperatorCase("soft_margin_loss.default", (X, SIGNS, 2)),
+    OperatorCase("multi_margin_loss.default", (X, LABELS, 2, 0.5, draw_positive(4).detach())),
+    *(
+        OperatorCase(f"{name}.default", (X, torch.tensor([[1, -1, 0, 0], [0, 3, -1, 0], [2, 1, 0, -1]]), 1))
+        for name in ("multilabel_margin_loss", "multilabel_margin_loss_forward")
+    ),
+    OperatorCase(
+        "_ctc_loss.default", (LOG_PROBABILITIES, torch.tensor([[1, 2], [2, 2]]), [4, 4], [2, 1]), twin=find_ctc
+    ),
+    OperatorCase("_ctc_loss.Tensor", (LOG_PROBABILITIES, pick(1, 2, 2), pick(4, 3), pick(2, 1)), twin=find_ctc),
 ]

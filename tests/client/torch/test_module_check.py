@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gradcheckd.errors import GradientError, RequestError
+from gradcheckd.report_parts import Diagnosis
 from gradcheckd.torch import ModuleImportError, assert_module, check_module, from_module
 from tests.client.torch import broken_functions
 from tests.client.torch.broken_functions import (
@@ -232,10 +234,6 @@ def choose_by_sum(x: Tensor) -> Tensor:
     return x if x.sum() > 0 else -x
 
 
-def choose_by_order(x: Tensor) -> Tensor:
-    return x.topk(2).values
-
-
 class Opaque:
     """A result of a class that torch cannot look into."""
 
@@ -247,7 +245,6 @@ class Opaque:
     ("function", "x", "message"),
     [
         (choose_by_sum, draw(3), r"branches on the value of a tensor at test_module_check.py:\d+"),
-        (choose_by_order, torch.ones(4, dtype=torch.float64), "jumps at this very point"),
         (lambda x: x * (x > 0), torch.tensor([0.0, 1.0]), "aten.gt at .* jumps at this very point"),
         (torch.rand_like, draw(3), "it draws random numbers"),
         (lambda x: x * torch.rand(3), draw(3), "it draws random numbers"),
@@ -272,11 +269,165 @@ def test_name_of_an_output_that_is_none_is_refused() -> None:
         from_module(lambda x: {"a": x * 2, "b": (x.sum(),)}, draw(3), output="c")
 
 
-def test_value_that_low_precision_may_change_is_refused() -> None:
-    scores = torch.tensor([1.0, 1.0 + 2**-7, 3.0], dtype=torch.bfloat16)
-    with pytest.raises(ModuleImportError, match="may come out otherwise in BF16"):
-        check_module(lambda x: x.sort().values, scores)
-    assert check_module(lambda x: x.sort().values, scores.double()).passed
+def count_larger(x: Tensor) -> Tensor:
+    return x * (x > 1.0).sum()
+
+
+def test_constant_that_low_precision_may_change_is_refused() -> None:
+    scores = torch.tensor([1.0, 1.0 + 2**-7, 3.0], dtype=torch.bfloat16) + 2**-7
+    with pytest.raises(ModuleImportError, match=r"aten.gt at .* may come out otherwise in BF16"):
+        check_module(count_larger, scores)
+    assert check_module(count_larger, scores.double()).passed
+
+
+def test_comparison_in_a_node_is_judged_where_it_matters() -> None:
+    def square_larger(x: Tensor) -> Tensor:
+        y = x * 1.5
+        return torch.where(y > 1.5, y * y, y)
+
+    scores = torch.tensor([1.0 + 2**-7, 3.0], dtype=torch.bfloat16)
+    request = from_module(square_larger, scores)
+    assert [node["op"] for node in request.model["nodes"]][:4] == ["mul", "gt", "mul", "where"]
+    assert not request.fixed
+    report = check_module(square_larger, scores)
+    assert report.outcome == "inconclusive"
+    assert report.verdicts["x"].elements.inconclusive == 1
+    assert check_module(square_larger, scores.double()).passed
+
+
+def test_comparison_with_a_constant_that_low_precision_rounds_is_refused() -> None:
+    def square_larger(x: Tensor) -> Tensor:
+        return torch.where(x > 0.3, x * x, x)
+
+    rounded = torch.tensor([0.3, 1.0], dtype=torch.bfloat16)
+    assert (rounded.double() > 0.3)[0] != (rounded > 0.3)[0]
+    with pytest.raises(ModuleImportError, match=r"aten.gt at .* may come out otherwise in BF16"):
+        check_module(square_larger, rounded)
+    assert check_module(square_larger, rounded.double()).passed
+    assert check_module(square_larger, 1.5 * rounded).passed
+
+
+class WrongAtMask(torch.autograd.Function):
+    """A choice whose backward pass takes the other branch."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.where(x > 0.25, x * x, 3 * x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return gradient * torch.where(x < 0.25, 2 * x, 3.0)
+
+
+def test_wrong_branch_of_a_choice_fails() -> None:
+    assert check_module(lambda x: torch.where(x > 0.25, x * x, 3 * x), draw(5)).passed
+    assert check_module(WrongAtMask.apply, draw(5)).outcome == "fail"
+
+
+def mix_experts(x: Tensor) -> Tensor:
+    weights, chosen = x.softmax(-1).topk(2, -1)
+    return torch.gather(x * x, -1, chosen) * weights
+
+
+def test_positions_from_data_are_nodes() -> None:
+    nodes = {node["op"]: node for node in from_module(mix_experts, draw(3, 4)).model["nodes"]}
+    assert nodes["topk"]["inputs"] == ["softmax"]
+    assert nodes["gather"]["inputs"][1].endswith(".indices")
+    assert check_module(mix_experts, draw(3, 4)).passed
+
+
+def test_equal_elements_of_an_order_are_judged_by_the_service() -> None:
+    ties = torch.tensor([1.0, 1.0, 0.5, 2.0], dtype=torch.float64)
+    assert check_module(lambda x: x.sort().values[2:] ** 2, ties).passed
+    assert check_module(lambda x: x.topk(2).values, torch.ones(4, dtype=torch.float64)).outcome == "inconclusive"
+    assert check_module(lambda x: torch.gather(x * x, 0, x.argsort()), ties).outcome == "inconclusive"
+    with pytest.raises(ModuleImportError, match=r"aten.argsort at .* jumps at this very point"):
+        check_module(lambda x: torch.arange(4.0).double()[x.argsort()] * x, ties)
+
+
+def test_input_behind_truths_alone_has_a_gradient_of_zero() -> None:
+    def choose(x: Tensor, gate: Tensor) -> Tensor:
+        return torch.where(gate > 0, x, 2 * x)
+
+    request = from_module(choose, (draw(3), -draw(3)))
+    assert request.with_respect_to == ("x",)
+    assert check_module(choose, (draw(3), -draw(3))).passed
+    with pytest.raises(ModuleImportError, match="otherwise than by integers or truths"):
+        from_module(lambda x: torch.where(x > 0, 1.0, 2.0), draw(3))
+
+
+def test_masks_in_other_places_are_nodes() -> None:
+    def mask(x: Tensor) -> Tensor:
+        shown = (x > 0).logical_and(x < 1)[:, None].expand(3, 2, 4)
+        return x[:, None].masked_fill(~shown, 0.5) * shown.transpose(1, 2).transpose(1, 2)
+
+    request = from_module(mask, draw(3, 4))
+    assert not request.fixed
+    assert check_module(mask, draw(3, 4)).passed
+
+
+def test_fused_layer_and_loss_is_one_node() -> None:
+    def lose(x: Tensor, w: Tensor) -> Tensor:
+        options = nn.modules.LinearCrossEntropyOptions()
+        return functional.linear_cross_entropy(x, w, torch.tensor([0, 2, 1]), options=options)
+
+    request = from_module(lose, (draw(3, 4), draw(3, 4)))
+    assert [node["op"] for node in request.model["nodes"]] == ["linear_cross_entropy"]
+    assert check_module(lose, (draw(3, 4), draw(3, 4))).passed
+
+
+def test_loss_that_looks_at_its_variances_is_traced() -> None:
+    x, target, variance = draw(3, 4), draw(3, 4) + 1, draw(3, 4).abs() + 0.1
+    for options in ({"reduction": "sum"}, {"full": True}, {"reduction": "none", "eps": 0.5}):
+
+        def lose(x: Tensor, variance: Tensor, options: dict[str, Any] = options) -> Tensor:
+            return functional.gaussian_nll_loss(x, target, variance, **options)
+
+        report = check_module(lose, (x, variance))
+        assert report.passed
+        expected = lose(x, variance)
+        if not expected.ndim:
+            assert report.loss.analytic == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_complex_numbers_are_refused_once() -> None:
+    with pytest.raises(ModuleImportError, match="complex numbers") as caught:
+        from_module(lambda x: torch.fft.irfft(torch.fft.rfft(x) * 2).abs(), draw(4))
+    assert [operator.operator for operator in caught.value.unsupported] == [
+        "aten._fft_r2c.default", "aten.mul.Tensor", "aten._fft_c2r.default",
+    ]  # fmt: skip
+
+
+def test_nodes_have_the_lines_that_call_them() -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x).tanh()
+
+    module = nn.Sequential(Outer()).double()
+    report = check_module(module, draw(2, 3))
+    lines = {name: report.places[name] for name in ("0.inner.linear", "0.tanh")}
+    assert set(lines.values()) == {f"test_module_check.py:{Outer.forward.__code__.co_firstlineno + 1}"}
+    assert "output.loss" not in report.places
+    assert pickle.loads(pickle.dumps(report)).places == report.places
+
+
+def test_report_names_the_lines_of_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = draw(3, 4), draw(2, 4)
+    report = check_module(Swish.apply, (x, w))
+    assert report.named_places == {}
+    monkeypatch.setattr(Swish, "factor", -1.0)
+    report = check_module(Swish.apply, (x, w))
+    node = next(iter(report.places))
+    verdict = report.verdicts["x"]
+    named = replace(report, verdicts={"x": replace(verdict, diagnoses=(Diagnosis("bug", f"At {node}.", 0.0),))})
+    assert named.named_places == {node: report.places[node]}
+    assert named.text().endswith(f"Source\n  {node}: {report.places[node]}\n")
 
 
 def test_masks_with_minus_infinity_are_those_of_large_numbers() -> None:

@@ -2,7 +2,9 @@
 
 from gradcheckd.torch.aten_nodes import (
     attention,
+    choices,
     convolution,
+    linear_algebra,
     losses,
     normalisation,
     pointwise,
@@ -10,6 +12,7 @@ from gradcheckd.torch.aten_nodes import (
     powers,
     products,
     rearrangement,
+    recurrence,
     reductions,
     resampling,
     scattering,
@@ -19,7 +22,9 @@ from gradcheckd.torch.aten_nodes import (
 
 __all__ = [
     "attention",
+    "choices",
     "convolution",
+    "linear_algebra",
     "losses",
     "normalisation",
     "pointwise",
@@ -27,6 +32,7 @@ __all__ = [
     "powers",
     "products",
     "rearrangement",
+    "recurrence",
     "reductions",
     "resampling",
     "scattering",

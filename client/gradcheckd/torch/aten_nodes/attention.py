@@ -67,7 +67,7 @@ def _encode_mask(call: OperatorCall) -> Any:
     return call.add_constant(mask, "mask")
 
 
-@register_converter("embedding")
+@register_converter("embedding", choices={"indices": "index"})
 def _convert_embedding(call: OperatorCall) -> Converted:
     """Convert an embedding; the row of `padding_idx` has no gradient, and is a constant here."""
     if call.get("scale_grad_by_freq", False):
@@ -79,4 +79,4 @@ def _convert_embedding(call: OperatorCall) -> Converted:
         is_padding[padding] = True
         fixed_row = numbers[padding : padding + 1].clone()
         weight = call.add_node("where", call.add_constant(is_padding, "mask"), fixed_row, weight)
-    return call.add_node("embedding", call.add_constant(call["indices"], "index"), weight)
+    return call.add_node("embedding", call.name_choice(call["indices"], "index"), weight)

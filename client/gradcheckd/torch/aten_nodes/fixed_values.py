@@ -1,8 +1,9 @@
-"""Operators whose result stays fixed at the point: whole numbers, comparisons, orders, signs.
+"""Distances from the jumps of whole numbers, comparisons, orders and signs.
 
-Their results jump where an argument crosses a value, and are constant in between, so that no gradient goes through
-them. A gradient at the jump itself is a convention. How far the point is from a jump is the margin: the least distance,
-relative to the size of the numbers compared.
+These jump where an argument crosses a value, and are constant in between, so that no gradient goes through them. A
+gradient at the jump itself is a convention. How far the point is from a jump is the margin: the least distance,
+relative to the size of the numbers compared. It decides where the graph holds a value as a constant. A node in its
+place is judged by the service, which knows the error of each number that is compared.
 """
 
 import math
@@ -58,6 +59,33 @@ def _measure_halves(arguments: Arguments) -> float:
     return _measure_distance(numbers, numbers.floor() + 0.5)
 
 
+def _measure_decimals(arguments: Arguments) -> float:
+    """Return the distance from the middle between two numbers of so many decimals."""
+    factor = 10.0 ** (arguments.get("decimals") or 0)
+    return _measure_halves({"self": _to_tensor(arguments["self"]) * factor})
+
+
+def _measure_windows(arguments: Arguments) -> float:
+    """Return the least distance of the two largest numbers of a window of a pool."""
+    sizes = list[int](arguments["kernel_size"])
+    axes = len(sizes)
+    strides, paddings, dilations = (
+        _repeat_for_axes(arguments[name], axes) or default
+        for name, default in (("stride", sizes), ("padding", [0] * axes), ("dilation", [1] * axes))
+    )
+    sizes, numbers = _repeat_for_axes(sizes, axes), _to_tensor(arguments["self"])
+    # With a whole stride behind, as ceil_mode has it: windows beyond hold no numbers.
+    widths = [width for n, s in zip(paddings[::-1], strides[::-1], strict=True) for width in (n, n + s)]
+    windows = torch.nn.functional.pad(numbers, widths, value=-math.inf)
+    for size, stride, dilation in zip(sizes, strides, dilations, strict=True):
+        windows = windows.unfold(-axes, (size - 1) * dilation + 1, stride)[..., ::dilation]
+    return _measure_largest({"self": windows.flatten(-axes), "dim": -1})
+
+
+def _repeat_for_axes(numbers: list[int], axes: int) -> list[int]:
+    return list(numbers) * axes if len(numbers) == 1 else list(numbers)
+
+
 def _measure_quotient(arguments: Arguments) -> float:
     quotient = _to_tensor(arguments["self"]) / _to_tensor(arguments["other"])
     return _measure_whole_numbers({"self": quotient})
@@ -71,6 +99,10 @@ def _measure_order(arguments: Arguments) -> float:
     ordered = numbers.movedim(dim, -1).sort(-1, descending=bool(arguments.get("largest", True))).values
     count = min(arguments.get("k", ordered.shape[-1]) + 1, ordered.shape[-1])
     return _measure_distance(ordered[..., 1:count], ordered[..., : count - 1])
+
+
+def _measure_all(arguments: Arguments) -> float:
+    return _measure_order({"self": arguments["self"], "dim": None})
 
 
 def _measure_largest(arguments: Arguments) -> float:
@@ -112,7 +144,7 @@ MARGINS: dict[str, Margin] = {
     **_name_all(_measure_sign, "sign", "sgn", "signbit", "logical_not", "nonzero", "any", "all", "count_nonzero"),
     **_name_all(_measure_signs, "logical_and", "logical_or", "logical_xor"),
     **_name_all(_measure_whole_numbers, "floor", "ceil", "trunc", "fix"),
-    **_name_all(_measure_halves, "round"),
+    **_name_all(_measure_decimals, "round"),
     **_name_all(_measure_quotient, "floor_divide"),
     **_name_all(_measure_order, "argsort"),
     **_name_all(_measure_largest, "argmax"),
@@ -125,28 +157,37 @@ MARGINS: dict[str, Margin] = {
     **_name_all(_measure_nothing, "new_zeros", "new_ones", "new_full", "new_empty"),
     "gradcheckd.stop_gradient": _measure_nothing,
 }
-"""Margins of operators whose result is a constant, by the name of the operator."""
-ORDER_MARGINS: dict[str, Margin] = {
-    **_name_all(_measure_order, "sort", "topk"),
-    **_name_all(_measure_place, "kthvalue", "median", "nanmedian", "cummax", "cummin", "mode"),
+"""Margins of operators whose result is constant between jumps, by the name of the operator."""
+PIECE_MARGINS: dict[str, Margin] = {
     **_name_all(_measure_other_sign, "copysign"),
     **_name_all(_measure_quotient, "fmod", "remainder"),
     **_name_all(_measure_whole_numbers, "frac"),
     **_name_all(_measure_powers, "frexp"),
 }
-"""Margins of operators whose result has a gradient, by an order or a quotient that stays fixed."""
-INDEX_MARGINS: dict[str, Margin] = {"aten.max": _measure_largest, "aten.min": _measure_smallest}
-"""Margins of the indices that come beside a result with an op of its own; they count where the indices are used."""
+"""Margins of operators whose result has a gradient and jumps."""
+FIXED_PIECES = frozenset({"aten.copysign", "aten.frexp", "aten.mode"})
+"""Operators among them, and orders, that are converted with their piece as a constant."""
+ORDER_MARGINS: dict[str, Margin] = {
+    **_name_all(_measure_order, "sort", "topk"),
+    **_name_all(_measure_place, "kthvalue", "median", "nanmedian", "cummax", "cummin", "mode"),
+    **_name_all(_measure_largest, "max"),
+    **_name_all(_measure_smallest, "min"),
+    **_name_all(_measure_windows, *(f"max_pool{axes}d_with_indices" for axes in (1, 2, 3))),
+    **_name_all(_measure_all, *(f"adaptive_max_pool{axes}d" for axes in (1, 2, 3))),
+}
+"""Margins of the positions that come beside elements; they count where the positions are used."""
+REFUSED_TIES = frozenset(MARGINS) - frozenset({"aten.argsort", "aten.argmax", "aten.argmin"})
+"""Operators of which a point at a jump is refused; equal elements of an order are a kink, which the service judges."""
 
 
-def find_fixed_margin(operator: Any, arguments: Arguments) -> Margin | None:
-    """Return the margin of an operator whose result is a constant; None for others."""
+def find_margin(operator: Any, arguments: Arguments) -> float | None:
+    """Return the margin of an operator whose result is constant between jumps; None for others."""
     packet = str(operator.overloadpacket)
     if packet == "aten.div" and arguments.get("rounding_mode") is not None:
-        return _measure_quotient
+        return _measure_quotient(arguments)
     if packet == "aten._to_copy" and _is_whole(arguments.get("dtype")):
-        return _measure_whole_numbers
-    return MARGINS.get(packet)
+        return _measure_whole_numbers(arguments)
+    return MARGINS[packet](arguments) if packet in MARGINS else None
 
 
 def _is_whole(dtype: torch.dtype | None) -> bool:

@@ -1,7 +1,7 @@
 """The graph of a request while it is built: nodes and tensors with names of their own."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -24,6 +24,31 @@ class UnsupportedError(Exception):
     """A use of an operator that the model language cannot express; the message is the reason."""
 
 
+@dataclass(frozen=True)
+class FixedValue:
+    """An integer or truth that depends on judged tensors, or a step function of them.
+
+    Attributes
+    ----------
+    operator
+        Operator that made it.
+    place
+        Line of source, "file.py:12", or the name of the node.
+    margin
+        Distance of the point from a jump of the value, relative to the numbers compared.
+    is_node
+        True if the graph computes it, so that the service judges how near it is to a jump. False for a constant.
+    least_roundoffs
+        Unit roundoffs of the module's arithmetic by which the point must be away from a jump.
+    """
+
+    operator: str
+    place: str
+    margin: float
+    is_node: bool = False
+    least_roundoffs: float = 32.0
+
+
 @dataclass(frozen=True, eq=False)
 class GraphTensor:
     """A tensor that depends on the judged ones.
@@ -31,32 +56,58 @@ class GraphTensor:
     Attributes
     ----------
     name
-        Name of the node or tensor of the request.
+        Name of the node, of its output, or of the tensor of the request.
     value
-        Its numbers at the point, in float64.
+        Its numbers at the point, in float64; integers or truths of a node that returns them.
+    choices
+        Comparisons and orders behind integers and truths: a constant in their place must be far from each jump.
     """
 
     name: str
     value: Tensor
+    choices: tuple[FixedValue, ...] = ()
+
+    @property
+    def is_discrete(self) -> bool:
+        """Return whether it is of integers or truths."""
+        return not self.value.is_floating_point()
 
 
 class GraphBuilder:
-    """Collects the nodes and the tensors of a request."""
+    """Collects the nodes and the tensors of a request.
+
+    Attributes
+    ----------
+    nodes, tensors
+        Those of the request by name.
+    fixed
+        Values that are constant between jumps.
+    place
+        Line of source of the nodes that are added next, "file.py:12", or nothing.
+    places
+        Line of source of each node that has one.
+    """
 
     def __init__(self) -> None:
+        self.place = ""
+        self.places: dict[str, str] = {}
         self.nodes: dict[str, dict[str, Any]] = {}
         self.tensors: dict[str, Tensor] = {}
+        self.fixed: list[FixedValue] = []
         self._names: set[str] = set()
+        self._owners: dict[str, str] = {}
+        self._discrete: set[str] = set()
+        self._masks_as_floats: dict[str, str] = {}
         # With the tensor itself, since the number of one that is gone may be given to another.
         self._constants: dict[tuple[int, ConstantKind], tuple[str, Tensor]] = {}
 
-    def reserve_name(self, wanted: str) -> str:
-        """Return a name that nothing else has: the wanted one, or that with a number."""
+    def reserve_name(self, wanted: str, outputs: Sequence[str] = ()) -> str:
+        """Return a name that nothing else has, nor its outputs: the wanted one, or that with a number."""
         name, count = wanted, 0
-        while name in self._names:
+        while not self._names.isdisjoint(_list_names(name, outputs)):
             count += 1
             name = f"{wanted}_{count}"
-        self._names.add(name)
+        self._names.update(_list_names(name, outputs))
         return name
 
     def add_tensor(self, wanted_name: str, value: Tensor) -> str:
@@ -83,25 +134,73 @@ class GraphBuilder:
             self._constants[key] = (self.add_tensor(wanted_name, numbers.contiguous()), value)
         return self._constants[key][0]
 
-    def add_node(self, wanted_name: str, op: str, inputs: Any, attributes: Mapping[str, Any]) -> str:
-        """Add a node, and return its name."""
-        name = self.reserve_name(wanted_name)
+    def add_node(
+        self, wanted_name: str, op: str, inputs: Any, attributes: Mapping[str, Any], outputs: Sequence[str] = ()
+    ) -> str:
+        """Add a node, and return its name; one with several outputs has the names of these behind its own."""
+        name = self.reserve_name(wanted_name, outputs)
         self.nodes[name] = {"name": name, "op": op, "inputs": inputs, **attributes}
+        self._owners.update({f"{name}.{output}": name for output in outputs})
+        if self.place:
+            self.places[name] = self.place
         return name
 
-    def rename_node(self, name: str, wanted_name: str) -> str:
-        """Rename the node that was added last, to which nothing refers yet; return its name."""
-        node = self.nodes.pop(name)
-        self._names.discard(name)
-        return self.add_node(wanted_name, node.pop("op"), node.pop("inputs"), _drop_name(node))
+    def get_owner(self, name: str) -> str:
+        """Return the node of an output, or a name itself."""
+        return self._owners.get(name, name)
 
-    def list_reachable(self, loss: str) -> tuple[list[dict[str, Any]], set[str]]:
-        """Return the nodes that reach the loss, in order, and the names of all that they read."""
+    def rename_node(self, name: str, wanted_name: str) -> str:
+        """Rename a node to which nothing refers yet, by its name or that of an output; return the new name of either.
+
+        Its other outputs are renamed with it.
+        """
+        owner = self.get_owner(name)
+        node = self.nodes.pop(owner)
+        self.places.pop(owner, None)
+        outputs = [output[len(owner) + 1 :] for output, node_name in self._owners.items() if node_name == owner]
+        self._names.difference_update(_list_names(owner, outputs))
+        new = self.add_node(wanted_name, node.pop("op"), node.pop("inputs"), _drop_name(node), outputs)
+        if new != owner:
+            for output in outputs:
+                del self._owners[f"{owner}.{output}"]
+        return new + name[len(owner) :]
+
+    def mark_discrete(self, name: str) -> None:
+        """Note that a node, or an output of one, is of integers or truths, through which no gradient flows."""
+        self._discrete.add(name)
+
+    def freeze(self, value: GraphTensor) -> Tensor:
+        """Return integers or truths as a constant, and note what decides them."""
+        self.fixed.extend(value.choices)
+        return value.value
+
+    def add_mask_as_floats(self, name: str) -> str:
+        """Return the name of a mask as floats, 1 where it is true and 0 elsewhere."""
+        if name not in self._masks_as_floats:
+            self._masks_as_floats[name] = self.add_node(f"{name}.floats", "where", [name, 1.0, 0.0], {})
+        return self._masks_as_floats[name]
+
+    def list_reachable(self, loss: str, *, by_gradient: bool = False) -> tuple[list[dict[str, Any]], set[str]]:
+        """Return the nodes that reach the loss, in order, and the names of all that they read.
+
+        Parameters
+        ----------
+        loss
+            Name of the node of the loss.
+        by_gradient
+            True for those alone that a gradient reaches: none flows through integers and truths.
+        """
         needed = {loss}
         for name in reversed(self.nodes):
             if name in needed:
-                needed.update(_list_input_names(self.nodes[name]["inputs"]))
+                read = set(_list_input_names(self.nodes[name]["inputs"]))
+                needed |= read - self._discrete if by_gradient else read
+                needed |= {self._owners[output] for output in needed & self._owners.keys()}
         return [node for name, node in self.nodes.items() if name in needed], needed
+
+
+def _list_names(name: str, outputs: Sequence[str]) -> list[str]:
+    return [name, *(f"{name}.{output}" for output in outputs)]
 
 
 def _drop_name(node: Mapping[str, Any]) -> dict[str, Any]:

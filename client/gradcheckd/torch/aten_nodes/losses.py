@@ -1,12 +1,16 @@
 """Conversions of losses."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from gradcheckd.torch.aten_nodes.operator_call import (
     Converted,
     OperatorCall,
+    get_shape,
     get_value,
     is_graph_tensor,
     register_converter,
@@ -70,6 +74,17 @@ def _encode_labels(call: OperatorCall) -> Any:
     )
 
 
+@register_converter(*(f"torch_nn._linear_cross_entropy_batch_chunked{end}" for end in ("", "_no_reduction")))
+def _convert_linear_cross_entropy(call: OperatorCall) -> Converted:
+    """Convert the fused layer and loss; the gradients that its forward pass computes beside it are not converted."""
+    names = ("input", "linear_weight", "linear_bias", "weight")
+    inputs = {name: call.get(name) for name in names} | {"target": _encode_labels(call)}
+    options = {"reduction": call.get("reduction", "none"), "ignore_index": call["ignore_index"]}
+    smoothing = call.get("label_smoothing", 0.0)
+    result = call.add_named_node("linear_cross_entropy", inputs, label_smoothing=smoothing or None, **options)
+    return result if isinstance(call.result, Tensor) else [result, *[None] * (len(call.result) - 1)]
+
+
 @register_converter("cosine_embedding_loss")
 def _convert_cosine_embedding_loss(call: OperatorCall) -> Converted:
     inputs = (call["input1"], call["input2"], call["target"])
@@ -80,3 +95,71 @@ def _convert_cosine_embedding_loss(call: OperatorCall) -> Converted:
 def _convert_triplet_margin_loss(call: OperatorCall) -> Converted:
     inputs = (call["anchor"], call["positive"], call["negative"])
     return call.add_node("triplet_margin_loss", *inputs, **_get_options(call, "margin", "p", "eps", "swap"))
+
+
+@register_converter("margin_ranking_loss")
+def _convert_margin_ranking_loss(call: OperatorCall) -> Converted:
+    """Convert a loss of two inputs and a target, which are broadcast to one shape."""
+    inputs = expand_together(call, [call["input1"], call["input2"], call["target"]])
+    return call.add_node("margin_ranking_loss", *inputs, **_get_options(call, "margin"))
+
+
+@register_converter("hinge_embedding_loss")
+def _convert_hinge_embedding_loss(call: OperatorCall) -> Converted:
+    inputs = expand_together(call, [call["self"], call["target"]])
+    return call.add_node("hinge_embedding_loss", *inputs, **_get_options(call, "margin"))
+
+
+@register_converter("soft_margin_loss")
+def _convert_soft_margin_loss(call: OperatorCall) -> Converted:
+    inputs = expand_together(call, [call["self"], call["target"]])
+    return call.add_node("soft_margin_loss", *inputs, **_get_options(call))
+
+
+@register_converter("multi_margin_loss")
+def _convert_multi_margin_loss(call: OperatorCall) -> Converted:
+    options = _get_options(call, "p", "margin")
+    inputs = (_give_axis(call, call["self"]), _encode_labels(call), call.get("weight"))
+    return call.add_node("multi_margin_loss", *inputs, **options)
+
+
+@register_converter("multilabel_margin_loss_forward", "multilabel_margin_loss")
+def _convert_multilabel_margin_loss(call: OperatorCall) -> Converted:
+    scores, options = _give_axis(call, call["self"]), _get_options(call)
+    target = call.builder.add_tensor(f"{call.name}.labels", call["target"].reshape(get_shape(call["self"]) or [1]))
+    result = call.add_node("multilabel_margin_loss", scores, target, **options)
+    return [result, None] if call.operator_name.endswith("_forward") else result
+
+
+def _give_axis(call: OperatorCall, scores: Any) -> Any:
+    """Return scores with an axis of classes: a single one has none."""
+    return scores if get_shape(scores) else call.add_node("reshape", scores, shape=[1])
+
+
+@register_converter("_ctc_loss")
+def _convert_ctc_loss(call: OperatorCall) -> Converted:
+    """Convert the loss of each sample; the probabilities of the alignments beside it have no counterpart."""
+    lengths = {name: _list_numbers(call[name]) for name in ("input_lengths", "target_lengths")}
+    log_probs, targets = call["log_probs"], call.builder.add_tensor(f"{call.name}.labels", call["targets"].long())
+    if len(get_shape(log_probs)) == 2:
+        lengths = {name: numbers[0] for name, numbers in lengths.items()}
+    options = {"blank": call["blank"], "zero_infinity": call["zero_infinity"] or None, "reduction": "none"}
+    return [call.add_node("ctc_loss", log_probs, targets, **lengths, **options), None]
+
+
+def _list_numbers(lengths: Any) -> Any:
+    return [int(length) for length in (lengths.reshape(-1) if isinstance(lengths, Tensor) else lengths)]
+
+
+def expand_together(call: OperatorCall, values: Sequence[Any]) -> list[Any]:
+    """Return tensors of one shape, to which they are broadcast."""
+    shape = list(np.broadcast_shapes(*map(get_shape, values)))
+    return [_expand(call, value, shape) for value in values]
+
+
+def _expand(call: OperatorCall, value: Any, shape: list[int]) -> Any:
+    if get_shape(value) == shape:
+        return value if is_graph_tensor(value) else call.builder.add_tensor(f"{call.name}.target", value.double())
+    if is_graph_tensor(value):
+        return call.add_node("expand", value, size=shape)
+    return call.builder.add_tensor(f"{call.name}.target", value.double().expand(shape).contiguous())

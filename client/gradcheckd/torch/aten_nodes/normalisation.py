@@ -1,16 +1,9 @@
 """Conversions of normalisations and of softmax."""
 
-from typing import Any
-
-import torch
-
-from gradcheckd.torch.aten_nodes.graph_builder import UnsupportedError
 from gradcheckd.torch.aten_nodes.operator_call import (
     Converted,
     OperatorCall,
     get_shape,
-    get_value,
-    is_graph_tensor,
     map_operator,
     register_converter,
 )
@@ -80,28 +73,17 @@ def _convert_training(call: OperatorCall) -> str:
 
 
 def _convert_evaluation(call: OperatorCall) -> str:
-    """Convert (x - mean) / sqrt(variance + eps) * weight + bias with constant statistics, by channel."""
-    shape = [-1, *[1] * (len(get_shape(call["input"])) - 2)]
-    mean, variance = (_get_statistic(call, name).reshape(shape) for name in ("running_mean", "running_var"))
-    centred = call.add_node("sub", call["input"], mean)
-    result = call.add_node("mul", centred, (variance + call["eps"]).rsqrt())
-    if call.get("weight") is not None:
-        result = call.add_node("mul", result, _reshape(call, call["weight"], shape))
-    if call.get("bias") is not None:
-        result = call.add_node("add", result, _reshape(call, call["bias"], shape))
-    return result
+    names = ("input", "weight", "bias", "running_mean", "running_var")
+    return call.add_named_node("batch_norm", {name: call.get(name) for name in names}, training=False, eps=call["eps"])
 
 
-def _get_statistic(call: OperatorCall, name: str) -> torch.Tensor:
-    if is_graph_tensor(call[name]):
-        raise UnsupportedError(f"{name} depends on judged tensors")
-    return get_value(call[name]).double()
-
-
-def _reshape(call: OperatorCall, value: Any, shape: list[int]) -> Any:
-    if not is_graph_tensor(value):
-        return value.reshape(shape)
-    return call.add_node("reshape", value, shape=[get_value(value).numel(), *shape[1:]])
+@register_converter("instance_norm")
+def _convert_instance_norm(call: OperatorCall) -> Converted:
+    """Convert a normalisation of each channel of each sample, by its own statistics or the running ones."""
+    own = bool(call["use_input_stats"])
+    names = ("input", "weight", "bias") if own else ("input", "weight", "bias", "running_mean", "running_var")
+    inputs = {name: call.get(name) for name in names}
+    return call.add_named_node("instance_norm", inputs, eps=call["eps"], use_input_stats=None if own else False)
 
 
 @register_converter("_weight_norm_interface")

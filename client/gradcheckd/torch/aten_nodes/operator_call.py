@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard, cast
+from typing import Any, Literal, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -72,6 +72,13 @@ class OperatorCall:
         kept = {name: value for name, value in attributes.items() if value is not None}
         return self.builder.add_node(f"{self.name}.{op}", op, [self.name_input(value) for value in given], kept)
 
+    def add_outputs_node(self, op: str, outputs: Sequence[str], *inputs: Any, **attributes: Any) -> list[str]:
+        """Add a node with several outputs, and return their names."""
+        kept = {name: value for name, value in attributes.items() if value is not None}
+        given = [self.name_input(value) for value in inputs if value is not None]
+        node = self.builder.add_node(f"{self.name}.{op}", op, given, kept, outputs)
+        return [f"{node}.{output}" for output in outputs]
+
     def add_named_node(self, op: str, inputs: dict[str, Any], **attributes: Any) -> str:
         """Add a node whose inputs are given by name, those that are None left out."""
         given = {name: self.name_input(value) for name, value in inputs.items() if value is not None}
@@ -79,9 +86,9 @@ class OperatorCall:
         return self.builder.add_node(f"{self.name}.{op}", op, given, kept)
 
     def name_input(self, value: Any) -> Any:
-        """Return the name of an input, or its number; a list of inputs gives a list."""
+        """Return the name of an input of floats, or its number; a list of inputs gives a list."""
         if isinstance(value, GraphTensor):
-            return value.name
+            return self._name_floats(value)
         if isinstance(value, Tensor):
             return self.add_constant(value, "float")
         if isinstance(value, list | tuple):
@@ -91,6 +98,24 @@ class OperatorCall:
             if isinstance(value, str)
             else self.add_constant(torch.tensor(float(value), dtype=torch.float64), "float")
         )
+
+    def _name_floats(self, value: GraphTensor) -> Any:
+        """Return the name of a tensor as floats: a mask as a choice of 1 and 0, integers as a constant."""
+        if not value.is_discrete:
+            return value.name
+        if value.value.dtype is torch.bool:
+            return self.builder.add_mask_as_floats(value.name)
+        return self.add_constant(self.builder.freeze(value), "float")
+
+    def name_operand(self, value: Any) -> Any:
+        """Return the name of an input that may be of floats, integers or truths, or its number."""
+        return value.name if isinstance(value, GraphTensor) else self.name_input(value)
+
+    def name_choice(self, value: Any, kind: ConstantKind) -> Any:
+        """Return the name of an index or mask: of its node, or of a constant."""
+        if isinstance(value, GraphTensor) and value.is_discrete:
+            return value.name
+        return self.add_constant(value, kind)
 
     def add_constant(self, value: Any, kind: ConstantKind) -> str | float:
         """Add a constant tensor of floats, indices or a mask.
@@ -108,19 +133,39 @@ class OperatorCall:
 Converter = Callable[[OperatorCall], Converted]
 CONVERTERS: dict[str, Converter] = {}
 """Conversions by the name of an operator: "aten.tanh", or "aten.add.Tensor" for one overload alone."""
+_OTHER_LIBRARY = "torch_nn."
+"""Begins the names of operators that torch keeps beside ATen."""
+ChoiceKind = Literal["index", "mask", "any"]
+CHOICES: dict[str, Mapping[str, ChoiceKind]] = {}
+"""Arguments that a conversion takes as nodes of integers or truths; in all others these become constants."""
 
 
-def register_converter(*names: str) -> Callable[[Converter], Converter]:
-    """Register a conversion for operators of ATen."""
+def register_converter(
+    *names: str, choices: Mapping[str, ChoiceKind] | None = None
+) -> Callable[[Converter], Converter]:
+    """Register a conversion for operators of ATen.
+
+    Parameters
+    ----------
+    names
+        Names of the operators without "aten.", or with that of torch's other library.
+    choices
+        Kind of each argument that may be a node of integers or truths: "index", "mask", or "any" of them.
+    """
 
     def register(converter: Converter) -> Converter:
-        CONVERTERS.update({f"aten.{name}": converter for name in names})
+        for name in names:
+            full_name = name if name.startswith(_OTHER_LIBRARY) else f"aten.{name}"
+            CONVERTERS[full_name] = converter
+            CHOICES[full_name] = choices or {}
         return converter
 
     return register
 
 
-def map_operator(name: str, op: str, *inputs: str, **attributes: str) -> None:
+def map_operator(
+    name: str, op: str, *inputs: str, choices: Mapping[str, ChoiceKind] | None = None, **attributes: str
+) -> None:
     """Register an operator that is one node.
 
     Parameters
@@ -131,6 +176,8 @@ def map_operator(name: str, op: str, *inputs: str, **attributes: str) -> None:
         Op of the model language.
     inputs
         Names of the arguments that are its inputs; those behind the last given one may be missing.
+    choices
+        As in `register_converter`.
     attributes
         Name of the argument for each attribute of the op.
     """
@@ -139,13 +186,20 @@ def map_operator(name: str, op: str, *inputs: str, **attributes: str) -> None:
         values = {attribute: call.get(argument) for attribute, argument in attributes.items()}
         return call.add_node(op, *(call.get(argument) for argument in inputs), **values)
 
-    register_converter(name)(convert)
+    register_converter(name, choices=choices)(convert)
 
 
 def find_converter(operator: Any) -> Converter | None:
     """Find the conversion of an overload of an operator."""
     overload, packet = str(operator), str(operator.overloadpacket)
     return CONVERTERS.get(overload) or CONVERTERS.get(packet)
+
+
+def takes_choice(operator: Any, argument: str, value: GraphTensor) -> bool:
+    """Tell whether a conversion takes integers or truths as the node that returns them."""
+    overload, packet = str(operator), str(operator.overloadpacket)
+    kind = (CHOICES.get(overload) or CHOICES.get(packet) or {}).get(argument)
+    return kind == "any" or (kind is not None and (kind == "mask") == (value.value.dtype is torch.bool))
 
 
 def is_graph_tensor(value: Any) -> TypeGuard[GraphTensor]:

@@ -1,5 +1,6 @@
 """Conversions of functions of each element: those with an op of their name, and those made of such ops."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from gradcheckd.torch.aten_nodes.graph_builder import UnsupportedError
 from gradcheckd.torch.aten_nodes.operator_call import (
+    ChoiceKind,
     Converted,
     OperatorCall,
     get_shape,
@@ -17,27 +19,58 @@ from gradcheckd.torch.aten_nodes.operator_call import (
 )
 
 _SAME_NAMES = (
-    "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "digamma", "erf", "erfc", "erfinv",
-    "exp", "exp2", "expm1", "hardsigmoid", "hardswish", "lgamma", "log", "log10", "log1p", "log2", "mish", "neg",
-    "reciprocal", "relu", "relu6", "rsqrt", "selu", "sigmoid", "silu", "sin", "sinc", "sinh", "sqrt", "tan", "tanh",
+    "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "deg2rad", "digamma", "erf", "erfc",
+    "erfinv", "exp", "exp2", "expm1", "hardsigmoid", "hardswish", "lgamma", "log", "log10", "log1p", "log2", "mish",
+    "neg", "rad2deg", "reciprocal", "relu", "relu6", "rsqrt", "selu", "sigmoid", "silu", "sin", "sinc", "sinh", "sqrt",
+    "square", "tan", "tanh",
 )  # fmt: skip
 for _name in _SAME_NAMES:
     map_operator(_name, _name, "self")
-for _name in ("atan2", "hypot", "logaddexp", "logaddexp2", "maximum", "minimum", "mul"):
+for _name in ("atan2", "hypot", "logaddexp", "logaddexp2", "maximum", "minimum", "xlogy"):
     map_operator(_name, _name, "self", "other")
+_BOTH: dict[str, ChoiceKind] = {"self": "mask", "other": "mask"}
+map_operator("mul", "mul", "self", "other", choices=_BOTH)
 for _name, _op in (("fmax", "maximum"), ("fmin", "minimum")):
     map_operator(_name, _op, "self", "other")
 map_operator("celu", "celu", "self", alpha="alpha")
 map_operator("gelu", "gelu", "self", approximate="approximate")
 map_operator("leaky_relu", "leaky_relu", "self", negative_slope="negative_slope")
 map_operator("softplus", "softplus", "self", beta="beta", threshold="threshold")
-map_operator("div.Tensor", "div", "self", "other")
+map_operator("div.Tensor", "div", "self", "other", choices=_BOTH)
 map_operator("div.Scalar", "div", "self", "other")
 map_operator("threshold", "threshold", "self", threshold="threshold", value="value")
-map_operator("hardtanh", "clamp", "self", min="min_val", max="max_val")
+map_operator("hardtanh", "hardtanh", "self", min_val="min_val", max_val="max_val")
+map_operator("hardshrink", "hardshrink", "self", lambd="lambd")
+map_operator("softshrink", "softshrink", "self", lambd="lambd")
+map_operator("glu", "glu", "self", dim="dim")
+map_operator("lerp", "lerp", "self", "end", "weight")
+map_operator("addcmul", "addcmul", "self", "tensor1", "tensor2", value="value")
+map_operator("addcdiv", "addcdiv", "self", "tensor1", "tensor2", value="value")
+map_operator("nan_to_num", "nan_to_num", "self", nan="nan", posinf="posinf", neginf="neginf")
 
 
-@register_converter("add")
+@register_converter("logit", "special_logit")
+def _convert_logit(call: OperatorCall) -> Converted:
+    """Convert a logit; an eps below 0, which torch takes for none, is left out."""
+    epsilon = call.get("eps")
+    return call.add_node("logit", call["self"], eps=None if epsilon is None or epsilon < 0 else epsilon)
+
+
+@register_converter("special_xlog1py")
+def _convert_xlog1py(call: OperatorCall) -> Converted:
+    """Convert x log(1 + y), 0 where x is."""
+    return call.add_node("xlogy", call["self"], call.add_node("add", call["other"], 1.0))
+
+
+@register_converter("rrelu_with_noise_functional", "rrelu_with_noise")
+def _convert_rrelu(call: OperatorCall) -> Converted:
+    """Convert a leaky ReLU whose slope is the mean of its limits; that which draws slopes is refused before."""
+    options = {name: call.get(name) for name in ("lower", "upper")}
+    result = call.add_node("rrelu", call["self"], **options)
+    return result if call.operator_name == "aten.rrelu_with_noise" else [result, None]
+
+
+@register_converter("add", choices=_BOTH)
 def _convert_add(call: OperatorCall) -> Converted:
     return call.add_node("add", call["self"], call["other"], alpha=_get_factor(call))
 
@@ -77,25 +110,16 @@ def _convert_log_sigmoid(call: OperatorCall) -> Converted:
     return result if call.operator_name == "aten.log_sigmoid" else [result, None]
 
 
-@register_converter("glu")
-def _convert_glu(call: OperatorCall) -> Converted:
-    dim: int = call.get("dim", -1)
-    half = get_shape(call["self"])[dim] // 2
-    value = call.add_node("narrow", call["self"], dim=dim, start=0, length=half)
-    gate = call.add_node("narrow", call["self"], dim=dim, start=half, length=half)
-    return call.add_node("mul", value, call.add_node("sigmoid", gate))
-
-
 @register_converter("prelu", "_prelu_kernel")
 def _convert_prelu(call: OperatorCall) -> Converted:
-    """Convert relu(x) - w relu(-x); the slope belongs to the second axis."""
-    ndim = len(get_shape(call["self"]))
-    shape = get_shape(call["weight"])
-    weight = call["weight"]
-    if len(shape) == 1 and ndim > 1:
-        weight = call.add_node("reshape", weight, shape=[1, shape[0], *[1] * (ndim - 2)])
-    negative = call.add_node("relu", call.add_node("neg", call["self"]))
-    return call.add_node("sub", call.add_node("relu", call["self"]), call.add_node("mul", weight, negative))
+    """Convert x or its product with a slope; the slope belongs to the second axis, or has that of the input."""
+    weight: Any = call["weight"]
+    shape = get_shape(weight)
+    if len(shape) > 1:
+        weight = call.add_node("reshape", weight, shape=[math.prod(shape)])
+    elif not shape:
+        weight = call.add_node("reshape", weight, shape=[1])
+    return call.add_node("prelu", call["self"], weight)
 
 
 @register_converter("clamp", "clamp_min", "clamp_max", "clip")
@@ -103,24 +127,24 @@ def _convert_clamp(call: OperatorCall) -> Converted:
     lower, upper = call.get("min"), call.get("max")
     if not any(map(_is_tensor, (lower, upper))):
         return call.add_node("clamp", call["self"], min=lower, max=upper)
-    result = call["self"] if lower is None else call.add_node("maximum", call["self"], lower)
-    return result if upper is None else call.add_node("minimum", result, upper)
+    return call.add_named_node("clamp", {"input": call["self"], "min": lower, "max": upper})
 
 
 def _is_tensor(value: Any) -> bool:
-    return is_graph_tensor(value) or hasattr(value, "dtype")
+    return is_graph_tensor(value) or isinstance(value, Tensor)
 
 
-@register_converter("where.self", "where.ScalarSelf", "where.ScalarOther")
+@register_converter(
+    "where.self", "where.ScalarSelf", "where.ScalarOther", "where.Scalar",
+    choices={"condition": "mask", "self": "mask", "other": "mask"},
+)  # fmt: skip
 def _convert_where(call: OperatorCall) -> Converted:
     """Convert a choice; constants that are not chosen may be NaN or infinite, and are 0 here."""
-    if is_graph_tensor(call["condition"]):
-        raise UnsupportedError("its condition depends on judged tensors")
-    condition: Tensor = call["condition"]
-    first = _clear_unchosen(call["self"], condition)
-    return call.add_node(
-        "where", call.add_constant(condition, "mask"), first, _clear_unchosen(call["other"], ~condition)
-    )
+    condition: Any = call["condition"]
+    truths: Tensor = get_value(condition)
+    first, other = _clear_unchosen(call["self"], truths), _clear_unchosen(call["other"], ~truths)
+    inputs = [call.name_choice(condition, "mask"), call.name_input(first), call.name_input(other)]
+    return call.builder.add_node(f"{call.name}.where", "where", inputs, {})
 
 
 def _clear_unchosen(value: Any, is_chosen: Tensor) -> Any:
@@ -132,27 +156,10 @@ def _clear_unchosen(value: Any, is_chosen: Tensor) -> Any:
     return torch.where(is_chosen.cpu(), number, 0.0)
 
 
-@register_converter("masked_fill")
+@register_converter("masked_fill", choices={"mask": "mask"})
 def _convert_masked_fill(call: OperatorCall) -> Converted:
-    return call.add_node("where", call.add_constant(call["mask"], "mask"), call["value"], call["self"])
-
-
-@register_converter("lerp")
-def _convert_lerp(call: OperatorCall) -> Converted:
-    difference = call.add_node("sub", call["end"], call["self"])
-    return call.add_node("add", call["self"], call.add_node("mul", call["weight"], difference))
-
-
-@register_converter("addcmul")
-def _convert_addcmul(call: OperatorCall) -> Converted:
-    product = call.add_node("mul", call["tensor1"], call["tensor2"])
-    return call.add_node("add", call["self"], product, alpha=call.get("value", 1))
-
-
-@register_converter("addcdiv")
-def _convert_addcdiv(call: OperatorCall) -> Converted:
-    quotient = call.add_node("div", call["tensor1"], call["tensor2"])
-    return call.add_node("add", call["self"], quotient, alpha=call.get("value", 1))
+    inputs = [call.name_input(call["self"]), call.name_choice(call["mask"], "mask"), call.name_input(call["value"])]
+    return call.builder.add_node(f"{call.name}.masked_fill", "masked_fill", inputs, {})
 
 
 @register_converter("ldexp")

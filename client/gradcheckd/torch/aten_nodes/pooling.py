@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from gradcheckd.torch.aten_nodes.graph_builder import UnsupportedError
-from gradcheckd.torch.aten_nodes.operator_call import Converted, OperatorCall, register_converter
+from gradcheckd.torch.aten_nodes.operator_call import Converted, OperatorCall, get_shape, register_converter
 
 
 @register_converter(*(f"max_pool{axes}d{suffix}" for axes in (1, 2, 3) for suffix in ("", "_with_indices")))
@@ -43,13 +41,13 @@ def _convert_adaptive_maximum(call: OperatorCall) -> Converted:
     return [call.add_node(op, call["self"], output_size=list(call["output_size"])), None]
 
 
-def multiply_axes(call: OperatorCall, source: Any, matrices: Sequence[torch.Tensor]) -> str:
-    """Return a tensor with its last axes multiplied by a matrix each, shape (input size, output size)."""
-    if len(matrices) > 2:
-        raise UnsupportedError("more than two axes")
-    result = call.name_input(source)
-    if len(matrices) == 2:
-        rows = call.builder.add_tensor(f"{call.name}.rows", matrices[0].T.contiguous())
-        result = call.add_node("matmul", rows, result)
-    columns = call.builder.add_tensor(f"{call.name}.columns", matrices[-1].contiguous())
-    return call.add_node("matmul", result, columns)
+@register_converter("max_unpool2d", "max_unpool3d")
+def _convert_max_unpool(call: OperatorCall) -> Converted:
+    """Convert elements at places of a larger image, as those of windows that reach over all of what it is larger."""
+    op, shape = call.operator_name.removeprefix("aten."), get_shape(call["self"])
+    sizes = list[int](call["output_size"])
+    windows = [size - length + 1 for size, length in zip(sizes, shape[-len(sizes) :], strict=True)]
+    if min(windows) < 1:
+        raise UnsupportedError("an output that is smaller than the input")
+    index = call.builder.add_tensor(f"{call.name}.index", call["indices"].cpu().contiguous())
+    return call.add_node(op, call["self"], index, kernel_size=windows, stride=1, output_size=sizes)

@@ -1,4 +1,4 @@
-"""Conversions of powers, and of functions with a whole part that stays fixed at the point."""
+"""Conversions of powers, and of functions that jump: whole parts, signs, remainders."""
 
 import math
 
@@ -8,8 +8,8 @@ from gradcheckd.torch.aten_nodes.graph_builder import UnsupportedError
 from gradcheckd.torch.aten_nodes.operator_call import (
     Converted,
     OperatorCall,
-    get_value,
     is_graph_tensor,
+    map_operator,
     register_converter,
 )
 
@@ -29,28 +29,31 @@ def _convert_exponential(call: OperatorCall) -> Converted:
 
 @register_converter("pow.Tensor_Tensor")
 def _convert_general_power(call: OperatorCall) -> Converted:
-    """Convert x^y: by its exponent if that is one constant, else as exp(y ln x) for positive x."""
+    """Convert x^y, by a number where the exponent is one."""
     base, exponent = call["self"], call["exponent"]
-    if not is_graph_tensor(exponent) and exponent.numel() == 1 and not exponent.ndim:
+    if not is_graph_tensor(exponent) and not exponent.ndim:
         return call.add_node("pow", base, exponent=float(exponent))
-    if not bool((get_value(base) > 0).all()):
-        raise UnsupportedError("a base that is not positive, with a tensor as exponent")
-    logarithm = call.add_node("log", base) if is_graph_tensor(base) else base.double().log()
-    return call.add_node("exp", call.add_node("mul", exponent, logarithm))
+    return call.add_node("pow", base, exponent)
 
 
-@register_converter("frac")
-def _convert_frac(call: OperatorCall) -> Converted:
-    whole = get_value(call["self"]).trunc()
-    return call.add_node("sub", call["self"], whole)
+for _name in ("fmod", "remainder"):
+    map_operator(_name, _name, "self", "other")
+for _name in ("floor", "ceil", "trunc", "frac"):
+    map_operator(_name, _name, "self")
+map_operator("fix", "trunc", "self")
+map_operator("round", "round", "self", decimals="decimals")
+for _name in ("sign", "sgn"):
+    map_operator(_name, "sign", "self")
 
 
-@register_converter("fmod", "remainder")
-def _convert_remainder(call: OperatorCall) -> Converted:
-    """Convert x - q y with the quotient q fixed, as it is between two of its jumps."""
-    dividend, divisor = get_value(call["self"]), get_value(call["other"])
-    quotient = torch.div(dividend, divisor, rounding_mode="trunc" if call.operator_name == "aten.fmod" else "floor")
-    return call.add_node("sub", call["self"], call.add_node("mul", call["other"], quotient.double()))
+@register_converter("div.Tensor_mode", "div.Scalar_mode")
+def _convert_quotient(call: OperatorCall) -> Converted:
+    return call.add_node("div", call["self"], call["other"], rounding_mode=call.get("rounding_mode"))
+
+
+@register_converter("floor_divide")
+def _convert_floored_quotient(call: OperatorCall) -> Converted:
+    return call.add_node("div", call["self"], call["other"], rounding_mode="floor")
 
 
 @register_converter("frexp.Tensor")

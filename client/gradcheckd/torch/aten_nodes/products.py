@@ -1,40 +1,33 @@
 """Conversions of products of matrices."""
 
-from typing import Any
-
 from gradcheckd.torch.aten_nodes.operator_call import Converted, OperatorCall, map_operator, register_converter
 
 map_operator("linear", "linear", "input", "weight", "bias")
 map_operator("matmul", "matmul", "self", "other")
 map_operator("mm", "matmul", "self", "mat2")
-map_operator("bmm", "matmul", "self", "mat2")
+map_operator("bmm", "bmm", "self", "mat2")
 map_operator("mv", "matmul", "self", "vec")
-map_operator("addbmm", "addbmm", "self", "batch1", "batch2", alpha="alpha", beta="beta")
 map_operator("dot", "matmul", "self", "tensor")
+map_operator("vdot", "matmul", "self", "other")
+map_operator("outer", "outer", "self", "vec2")
+map_operator("linalg_cross", "cross", "self", "other", dim="dim")
+_SUMS = {
+    "addmm": ("mat1", "mat2"),
+    "addmv": ("mat", "vec"),
+    "addbmm": ("batch1", "batch2"),
+    "baddbmm": ("batch1", "batch2"),
+    "addr": ("vec1", "vec2"),
+}
 
 
-@register_converter("addmm", "addmv", "baddbmm")
+@register_converter(*_SUMS)
 def _convert_sum_of_product(call: OperatorCall) -> Converted:
-    """Convert beta * self + alpha * (left @ right)."""
-    left, right = _get_factors(call)
-    product = call.add_node("matmul", left, right)
-    if call.get("alpha", 1) != 1:
-        product = call.add_node("mul", product, call["alpha"])
-    beta = call.get("beta", 1)
-    if beta == 0:
-        return product
-    return call.add_node("add", product, call["self"], alpha=None if beta == 1 else beta)
-
-
-def _get_factors(call: OperatorCall) -> tuple[Any, Any]:
-    names = {"aten.addmm": ("mat1", "mat2"), "aten.addmv": ("mat", "vec"), "aten.baddbmm": ("batch1", "batch2")}
-    left, right = names[call.operator_name]
-    return call[left], call[right]
-
-
-@register_converter("outer")
-def _convert_outer(call: OperatorCall) -> Converted:
-    return call.add_node("mul", call.add_node("unsqueeze", call["self"], dim=1), call["vec2"])
+    """Convert beta * self + alpha * (left @ right); a beta of 0 leaves self out, NaN and all."""
+    op = call.operator_name.removeprefix("aten.")
+    factors = {name: call.get(name, 1) for name in ("alpha", "beta")}
+    options = {name: None if factor == 1 else float(factor) for name, factor in factors.items()}
+    inputs = [call["self"], *(call[name] for name in _SUMS[op])]
+    return call.add_node(op, *inputs, **options)
 
 
 @register_converter("_trilinear")

@@ -19,61 +19,30 @@ from gradcheckd.torch.aten_nodes.operator_call import (
     is_graph_tensor,
     register_converter,
 )
-from gradcheckd.torch.aten_nodes.scattering import accumulate, find_places
 
 _MANY = 2**53
 """float64 numbers elements exactly up to here."""
 
 
 @register_converter(
-    *("repeat", "roll", "rot90", "unfold", "diagonal", "as_strided", "take", "reflection_pad1d", "reflection_pad2d"),
-    *("reflection_pad3d", "replication_pad1d", "replication_pad2d", "replication_pad3d", "pixel_shuffle"),
-    *("pixel_unshuffle", "channel_shuffle", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d"),
-    *("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "fliplr", "flipud"),
-    *("movedim", "swapaxes", "diagonal_copy", "as_strided_copy", "unfold_copy", "slice_scatter"),
-    *("select_scatter", "diagonal_scatter", "as_strided_scatter", "masked_scatter", "copy", "take_along_dim"),
-    "masked_select",
-    "repeat_interleave.self_int",
+    *("rot90", "unfold", "unfold_copy", "as_strided", "as_strided_copy", "fliplr", "flipud", "copy"),
+    *("as_strided_scatter", "masked_select"),
 )
 def _convert_rearrangement(call: OperatorCall) -> Converted:
     return rearrange(call)
 
 
-@register_converter("scatter.src", "index_copy")
-def _convert_scatter(call: OperatorCall) -> Converted:
-    index = call["index"].cpu()
-    if call.operator_name == "aten.index_copy":
-        counts = index.reshape(-1).bincount()
-    else:
-        ones = torch.ones(index.shape, dtype=torch.int64)
-        counts = torch.zeros(get_shape(call["self"]), dtype=torch.int64).scatter_add(call["dim"], index, ones)
-    return _rearrange_distinct(call, counts)
-
-
-def _rearrange_distinct(call: OperatorCall, counts: Tensor) -> str:
-    if counts.numel() and int(counts.max()) > 1:
-        raise UnsupportedError("one place gets several values, so that the order of writing decides")
-    return rearrange(call)
-
-
-@register_converter("slice.Tensor")
-def _convert_slice(call: OperatorCall) -> Converted:
-    """Convert a slice: none of it, the part of one axis, or by an index where it has a step."""
-    shape = get_shape(call["self"])
-    dim: int = call.get("dim", 0)
-    if list(call.result.shape) == shape:
-        return call.name_input(call["self"])
-    if call.get("step", 1) != 1:
+@register_converter("take")
+def _convert_take(call: OperatorCall) -> Converted:
+    index = call["index"] % max(1, get_value(call["self"]).numel())
+    if not index.ndim:
         return rearrange(call)
-    start: int = call.get("start", 0)
-    start = min(max(start + shape[dim] if start < 0 else start, 0), shape[dim])
-    return call.add_node("narrow", call["self"], dim=dim, start=start, length=call.result.shape[dim])
+    return call.add_node("take", call["self"], call.add_constant(index, "index"))
 
 
 @register_converter("index.Tensor", "_unsafe_index.Tensor")
 def _convert_index(call: OperatorCall) -> Converted:
     """Convert an index by tensors; by a single line of numbers it is an `index_select`."""
-    indices: list[Any] = call["indices"]
     indices: list[Any] = call["indices"]
     given = [(dim, index) for dim, index in enumerate(indices) if index is not None]
     for _, index in given:
@@ -86,44 +55,29 @@ def _convert_index(call: OperatorCall) -> Converted:
     return call.add_node("index_select", call["self"], call.add_constant(index % length, "index"), dim=dim)
 
 
-@register_converter("index_put", "_unsafe_index_put")
-def _convert_index_put(call: OperatorCall) -> Converted:
-    if call.get("accumulate", False):
-        return accumulate(call)
-    places = find_places(call)
-    return _rearrange_distinct(call, places.reshape(-1).bincount())
-
-
 @register_converter("scatter.value")
 def _convert_scatter_of_number(call: OperatorCall) -> Converted:
-    """Convert to a `where`: the mask is the same scatter of ones into zeros."""
+    """Convert to a filled mask, which is the same scatter of ones into zeros."""
     target = torch.zeros(get_shape(call["self"]), dtype=torch.float64)
     mask = target.scatter(call["dim"], call["index"].cpu(), 1.0) > 0
-    return call.add_node("where", call.add_constant(mask, "mask"), call["value"], call["self"])
+    return _fill(call, mask)
 
 
-@register_converter("index_fill.int_Scalar")
+@register_converter("index_fill")
 def _convert_index_fill(call: OperatorCall) -> Converted:
     target = torch.zeros(get_shape(call["self"]), dtype=torch.float64)
     mask = target.index_fill(call["dim"], call["index"].cpu(), 1.0) > 0
-    return call.add_node("where", call.add_constant(mask, "mask"), call["value"], call["self"])
+    return _fill(call, mask)
 
 
-@register_converter("tril", "triu")
-def _convert_triangle(call: OperatorCall) -> Converted:
-    ones = torch.ones(get_shape(call["self"])[-2:], dtype=torch.bool)
-    keep = (ones.tril if call.operator_name == "aten.tril" else ones.triu)(call.get("diagonal", 0))
-    return call.add_node("where", call.add_constant(keep, "mask"), call["self"], 0.0)
+def _fill(call: OperatorCall, mask: Tensor) -> str:
+    return call.add_node("masked_fill", call["self"], call.builder.add_tensor(f"{call.name}.mask", mask), call["value"])
 
 
-@register_converter("diag_embed", "im2col")
-def _convert_spread(call: OperatorCall) -> Converted:
-    """Convert by an index into the elements and one zero behind them."""
-    numbers = torch.arange(1, get_value(call["self"]).numel() + 1, dtype=torch.float64)
-    index = call.apply({"self": numbers.reshape(get_shape(call["self"]))}).long()
-    zero = call.builder.add_tensor(f"{call.name}.zero", torch.zeros(1, dtype=torch.float64))
-    flat = call.add_node("cat", zero, call.add_node("flatten", call["self"]), dim=0)
-    return _select(call, flat, index)
+@register_converter("im2col")
+def _convert_windows(call: OperatorCall) -> Converted:
+    options = {name: list(call[name]) for name in ("kernel_size", "dilation", "padding", "stride")}
+    return call.add_node("unfold", call["self"], **options)
 
 
 @register_converter("col2im")

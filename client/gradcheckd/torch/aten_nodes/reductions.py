@@ -45,29 +45,44 @@ def _get_axes(call: OperatorCall) -> dict[str, Any]:
 
 @register_converter("max", "min")
 def _convert_extreme(call: OperatorCall) -> Converted:
-    """Convert the extreme of all elements, of an axis, or of two tensors."""
-    is_least = call.operator_name == "aten.min"
+    """Convert the extreme of all elements, of an axis with its position, or of two tensors."""
+    name = call.operator_name.removeprefix("aten.")
     if call.get("other") is not None:
-        return call.add_node("minimum" if is_least else "maximum", call["self"], call["other"])
-    result = call.add_node("amin" if is_least else "amax", call["self"], **_get_axes(call))
-    return result if call.get("dim") is None else [result, None]
+        return call.add_node("minimum" if name == "min" else "maximum", call["self"], call["other"])
+    if call.get("dim") is None:
+        return call.add_node(f"a{name}", call["self"])
+    if not get_shape(call["self"]):
+        return [call.name_input(call["self"]), None]
+    options = {"dim": call["dim"], "keepdim": call.get("keepdim") or None}
+    return call.add_outputs_node(name, ("values", "indices"), call["self"], **options)
 
 
 @register_converter("aminmax")
 def _convert_extremes(call: OperatorCall) -> Converted:
-    return [call.add_node(op, call["self"], **_get_axes(call)) for op in ("amin", "amax")]
+    options = _get_axes(call)
+    return call.add_outputs_node("aminmax", ("min", "max"), call["self"], **options)
 
 
-@register_converter("var", "var_mean", "std")
-def _convert_variance(call: OperatorCall) -> Converted:
+@register_converter("var", "std")
+def _convert_spread(call: OperatorCall) -> Converted:
+    options = _get_axes(call) | {"correction": _get_correction(call)}
+    return call.add_node(call.operator_name.removeprefix("aten."), call["self"], **options)
+
+
+@register_converter("var_mean", "std_mean")
+def _convert_moments(call: OperatorCall) -> Converted:
+    options = _get_axes(call) | {"correction": _get_correction(call)}
+    return call.add_outputs_node(call.operator_name.removeprefix("aten."), ("0", "1"), call["self"], **options)
+
+
+def _get_correction(call: OperatorCall) -> Any:
     correction = call.arguments.get("correction", 1 if call.arguments.get("unbiased", True) else 0)
-    options = _get_axes(call) | {"correction": 1 if correction is None else correction}
-    result = call.add_node("var", call["self"], **options)
-    if call.operator_name == "aten.std":
-        return call.add_node("sqrt", result)
-    if call.operator_name == "aten.var":
-        return result
-    return [result, call.add_node("mean", call["self"], **_get_axes(call))]
+    return 1 if correction is None else correction
+
+
+@register_converter("trace")
+def _convert_trace(call: OperatorCall) -> Converted:
+    return call.add_node("trace", call["self"])
 
 
 @register_converter("linalg_vector_norm", "norm")
@@ -92,5 +107,24 @@ def _convert_distances(call: OperatorCall) -> Converted:
 
 @register_converter("dist")
 def _convert_distance(call: OperatorCall) -> Converted:
-    difference = call.add_node("sub", call["self"], call["other"])
-    return call.add_node("vector_norm", difference, ord=_encode_order(float(call["p"])))
+    return call.add_node("dist", call["self"], call["other"], p=_encode_order(float(call["p"])))
+
+
+@register_converter("_pdist_forward")
+def _convert_pairs(call: OperatorCall) -> Converted:
+    return call.add_node("pdist", call["self"], p=_encode_order(float(call["p"])))
+
+
+@register_converter("cosine_similarity")
+def _convert_similarity(call: OperatorCall) -> Converted:
+    return call.add_node("cosine_similarity", call["x1"], call["x2"], dim=call["dim"], eps=call["eps"])
+
+
+@register_converter("pairwise_distance")
+def _convert_pairwise_distance(call: OperatorCall) -> Converted:
+    """Convert the distance of rows; in a norm of an order that is not positive and finite, by its definition."""
+    order, epsilon, keepdim = float(call["p"]), call["eps"], call.get("keepdim") or None
+    if 0 < order < math.inf:
+        return call.add_node("pairwise_distance", call["x1"], call["x2"], p=order, eps=epsilon, keepdim=keepdim)
+    shifted = call.add_node("add", call.add_node("sub", call["x1"], call["x2"]), epsilon)
+    return call.add_node("vector_norm", shifted, ord=_encode_order(order), dim=-1, keepdim=keepdim)

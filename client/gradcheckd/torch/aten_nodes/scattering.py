@@ -1,4 +1,4 @@
-"""Conversions of sums at repeated indices, which are products with a matrix of zeros and ones."""
+"""Conversions of sums and replacements at positions."""
 
 import math
 from typing import Any
@@ -11,87 +11,142 @@ from gradcheckd.torch.aten_nodes.operator_call import (
     Converted,
     OperatorCall,
     get_shape,
+    get_value,
     is_graph_tensor,
+    map_operator,
     register_converter,
 )
 
-_MAX_MATRIX_SIZE = 2**20
-"""Elements of a matrix of zeros and ones beyond which an operator is not converted."""
+_REDUCTIONS = {"add": "sum", "multiply": "prod"}
+_REPEATED = "one place gets several values, so that the order of writing decides"
+
+map_operator("select_scatter", "select_scatter", "self", "src", dim="dim", index="index")
+map_operator("diagonal_scatter", "diagonal_scatter", "self", "src", offset="offset", dim1="dim1", dim2="dim2")
 
 
-@register_converter("index_add")
+@register_converter("slice_scatter")
+def _convert_slice_scatter(call: OperatorCall) -> Converted:
+    """Convert a replaced slice; that of a whole axis is the other tensor."""
+    shape, dim = get_shape(call["self"]), int(call.get("dim", 0))
+    start, end, _ = slice(call.get("start"), call.get("end"), call["step"]).indices(shape[dim])
+    if get_shape(call["src"]) == shape:
+        return _name_tensor(call, call["src"])
+    options = {"dim": dim, "start": start, "end": max(start, end), "step": call["step"]}
+    return call.add_node("slice_scatter", call["self"], call["src"], **options)
+
+
+def _name_tensor(call: OperatorCall, value: Any) -> str:
+    if is_graph_tensor(value):
+        return call.name_input(value)
+    return call.builder.add_tensor(f"{call.name}.source", value.detach().double())
+
+
+@register_converter("index_add", "index_copy")
 def _convert_index_add(call: OperatorCall) -> Converted:
-    """Convert self + alpha * P source along an axis, with P of shape (size, count of indices)."""
-    shape = get_shape(call["self"])
-    dim: int = call["dim"] % max(1, len(shape))
-    matrix = call.builder.add_tensor(f"{call.name}.sums", _make_matrix(shape[dim], call["index"]))
-    # The product runs over the axis before the last one, or the only one.
-    target = max(len(shape) - 2, 0)
-    source = call["source"] if dim == target else _swap_axes(call, call["source"], dim, target)
-    product = call.add_node("matmul", matrix, source)
-    if dim != target:
-        product = call.add_node("transpose", product, dim0=dim, dim1=target)
+    """Convert a sum, or a replacement, at positions of an axis; a single number has one position."""
+    op, shape = call.operator_name.removeprefix("aten."), get_shape(call["self"])
+    target, source, index = call["self"], call["source"], call["index"].reshape(-1)
+    if op == "index_copy" and index.numel() and int(index.bincount().max()) > 1:
+        raise UnsupportedError(_REPEATED)
+    if not shape:
+        target, source = (_reshape(call, value, [1]) for value in (target, source))
     alpha = call.get("alpha", 1)
-    return call.add_node("add", call["self"], product, alpha=None if alpha == 1 else alpha)
+    options = {"dim": call["dim"] if shape else 0, "alpha": None if alpha == 1 else alpha}
+    result = call.add_node(op, target, _name_index(call, index), source, **options)
+    return result if shape else call.add_node("reshape", result, shape=[])
 
 
-def _swap_axes(call: OperatorCall, source: Any, first: int, second: int) -> Any:
-    if is_graph_tensor(source):
-        return call.add_node("transpose", source, dim0=first, dim1=second)
-    return source.transpose(first, second)
+def _name_index(call: OperatorCall, index: Tensor) -> Any:
+    return call.builder.add_tensor(f"{call.name}.index", index.cpu().long().contiguous())
 
 
-@register_converter("_embedding_bag", "embedding_bag", "_embedding_bag_forward_only")
-def _convert_embedding_bag(call: OperatorCall) -> Converted:
-    """Convert sums or means of rows to a product with the matrix that the operator makes of unit vectors."""
-    weight = call["weight"]
-    if call.get("mode", 0) == 2 or is_graph_tensor(call.get("per_sample_weights")) or not is_graph_tensor(weight):
-        raise UnsupportedError("the largest of a bag, or weights of each sample")
-    if call.get("padding_idx", -1) >= 0 or call.get("scale_grad_by_freq", False):
-        raise UnsupportedError("its gradient is not that of the function, by padding_idx or scale_grad_by_freq")
-    size = get_shape(weight)[0]
-    if size * call.result[0].shape[0] > _MAX_MATRIX_SIZE:
-        raise UnsupportedError("more rows than a matrix can hold")
-    given = call.get("per_sample_weights")
-    replaced = {"weight": torch.eye(size, dtype=torch.float64)}
-    matrix = call.apply(replaced | ({} if given is None else {"per_sample_weights": given.double()}))[0]
-    name = call.builder.add_tensor(f"{call.name}.bags", matrix)
-    return [call.add_node("matmul", name, weight), *[None] * (len(call.result) - 1)]
+def _reshape(call: OperatorCall, value: Any, shape: list[int]) -> Any:
+    if list(get_shape(value)) == shape:
+        return value
+    if is_graph_tensor(value):
+        return call.add_node("reshape", value, shape=shape)
+    return call.builder.add_tensor(f"{call.name}.source", value.detach().double().reshape(shape))
 
 
-def _make_matrix(size: int, index: Tensor) -> Tensor:
-    """Return the matrix that sums the entries of equal indices, shape (size, count of indices)."""
-    count = index.numel()
-    if size * count > _MAX_MATRIX_SIZE:
-        raise UnsupportedError("a sum at more indices than a matrix can hold")
-    matrix = torch.zeros(size, count, dtype=torch.float64)
-    matrix[index.reshape(-1).cpu() % size, torch.arange(count)] = 1.0
-    return matrix
-
-
-@register_converter("scatter_add", "scatter.reduce", "scatter_reduce")
-def _convert_scatter_add(call: OperatorCall) -> Converted:
-    """Convert self + P source on flat tensors."""
-    if call.get("reduce", "sum") not in ("sum", "add") or not call.get("include_self", True):
-        raise UnsupportedError("a reduction other than a sum")
+@register_converter("scatter_add", "scatter.src", "scatter.reduce", "scatter.value_reduce", "scatter_reduce")
+def _convert_scatter(call: OperatorCall) -> Converted:
+    """Convert a scatter that replaces, adds or reduces; a single number has one position."""
     shape, index = get_shape(call["self"]), call["index"].cpu()
-    source = call["src"]
-    if get_shape(source) != list(index.shape):
-        raise UnsupportedError("an index that is smaller than its source")
-    target = torch.arange(math.prod(shape), dtype=torch.int64).reshape(shape)
-    return _add_sums(call, shape, _list_places(target, call["dim"], index), source)
+    source = call.get("src", call.get("value"))
+    if not isinstance(source, Tensor | GraphTensor):
+        source = torch.full(index.shape, float(source), dtype=torch.float64)
+    target: Any = call["self"]
+    if not shape:
+        target, source = (_reshape(call, value, [1]) for value in (target, source))
+        index = index.reshape(-1)
+    name, options = _choose_scatter(call, index)
+    options["dim"] = call["dim"] if shape else 0
+    result = call.add_node(name, target, _name_index(call, index), source, **options)
+    return result if shape else call.add_node("reshape", result, shape=[])
 
 
-def accumulate(call: OperatorCall) -> Converted:
-    """Convert self + P values on flat tensors; values have the shape of the indexed part."""
-    shape, places = get_shape(call["self"]), find_places(call)
-    values = call["values"]
-    if get_shape(values) != list(places.shape):
-        values = _expand(call, values, list(places.shape))
-    return _add_sums(call, shape, places, values)
+def _choose_scatter(call: OperatorCall, index: Tensor) -> tuple[str, dict[str, Any]]:
+    """Return the op of a scatter, and its options."""
+    reduction = call.get("reduce")
+    if call.operator_name == "aten.scatter" and reduction is None:
+        _refuse_repeats(get_shape(call["self"]) or [1], call["dim"], index)
+        return "scatter", {}
+    reduction = _REDUCTIONS.get(reduction, reduction)
+    if reduction is None or (reduction == "sum" and call.get("include_self", True)):
+        return "scatter_add", {}
+    include_self = None if call.get("include_self", True) else False
+    return "scatter_reduce", {"reduce": reduction, "include_self": include_self}
 
 
-def find_places(call: OperatorCall) -> Tensor:
+def _refuse_repeats(shape: list[int], dim: int, index: Tensor) -> None:
+    ones = torch.ones(index.shape, dtype=torch.int64)
+    counts = torch.zeros(shape, dtype=torch.int64).scatter_add(dim, index, ones)
+    if counts.numel() and int(counts.max()) > 1:
+        raise UnsupportedError(_REPEATED)
+
+
+@register_converter("index_reduce")
+def _convert_index_reduce(call: OperatorCall) -> Converted:
+    """Convert a reduction at positions of an axis to a scatter, whose index has the shape of the source."""
+    shape, index = get_shape(call["source"]), call["index"].reshape(-1).cpu()
+    if not shape:
+        raise UnsupportedError("a single number")
+    dim = call["dim"] % len(shape)
+    index = index.reshape([-1 if axis == dim else 1 for axis in range(len(shape))]).expand(shape)
+    include_self = None if call.get("include_self", True) else False
+    options = {"dim": dim, "reduce": call["reduce"], "include_self": include_self}
+    return call.add_node("scatter_reduce", call["self"], _name_index(call, index), call["source"], **options)
+
+
+@register_converter("index_put", "_unsafe_index_put", "_index_put_impl")
+def _convert_index_put(call: OperatorCall) -> Converted:
+    """Convert values at indices of any axes, by their flat places."""
+    shape, places = get_shape(call["self"]), _find_places(call)
+    accumulate = bool(call.get("accumulate", False))
+    return _put(call, shape, places, _expand(call, call["values"], list(places.shape)), accumulate=accumulate)
+
+
+@register_converter("put")
+def _convert_put(call: OperatorCall) -> Converted:
+    """Convert values at flat places."""
+    shape = get_shape(call["self"])
+    places = call["index"].cpu() % max(1, math.prod(shape))
+    return _put(call, shape, places, call["source"], accumulate=bool(call.get("accumulate", False)))
+
+
+def _put(call: OperatorCall, shape: list[int], places: Tensor, values: Any, *, accumulate: bool) -> str:
+    flat = places.reshape(-1)
+    if not flat.numel():
+        return call.name_input(call["self"])
+    if not accumulate and flat.numel() and int(flat.bincount().max()) > 1:
+        raise UnsupportedError(_REPEATED)
+    target, values = _reshape(call, call["self"], [math.prod(shape)]), _reshape(call, values, [flat.numel()])
+    options = {"accumulate": accumulate or None}
+    result = call.add_node("index_put", target, values, _name_index(call, flat), **options)
+    return result if len(shape) == 1 else call.add_node("reshape", result, shape=shape)
+
+
+def _find_places(call: OperatorCall) -> Tensor:
     """Return the flat places that the indices of a call mean."""
     shape, indices = get_shape(call["self"]), list[Any](call["indices"])
     target = torch.arange(math.prod(shape), dtype=torch.int64).reshape(shape)
@@ -99,23 +154,40 @@ def find_places(call: OperatorCall) -> Tensor:
 
 
 def _expand(call: OperatorCall, values: Any, shape: list[int]) -> Any:
+    if get_shape(values) == shape:
+        return values
     if is_graph_tensor(values):
         return GraphTensor(call.add_node("expand", values, size=shape), values.value.expand(shape))
     return values.expand(shape)
 
 
-def _list_places(target: Tensor, dim: int, index: Tensor) -> Tensor:
-    """Return the flat place of each element of a scatter."""
-    grid = torch.meshgrid(*(torch.arange(size) for size in index.shape), indexing="ij")
-    coordinates = list(grid)
-    coordinates[dim] = index
-    return target[tuple(coordinates)]
+@register_converter("masked_scatter", choices={"mask": "mask"})
+def _convert_masked_scatter(call: OperatorCall) -> Converted:
+    inputs = [
+        call.name_input(_expand(call, call["self"], list(call.result.shape))),
+        call.name_choice(call["mask"], "mask"),
+        _name_tensor(call, call["source"]),
+    ]
+    return call.builder.add_node(f"{call.name}.masked_scatter", "masked_scatter", inputs, {})
 
 
-def _add_sums(call: OperatorCall, shape: list[int], places: Tensor, source: Any) -> str:
-    size = math.prod(shape)
-    matrix = call.builder.add_tensor(f"{call.name}.sums", _make_matrix(size, places))
-    flat: Any = source
-    flat = call.add_node("reshape", source, shape=[-1, 1]) if is_graph_tensor(source) else flat.reshape(-1, 1)
-    product = call.add_node("reshape", call.add_node("matmul", matrix, flat), shape=shape)
-    return call.add_node("add", call["self"], product)
+@register_converter("_embedding_bag", "embedding_bag", "_embedding_bag_forward_only")
+def _convert_embedding_bag(call: OperatorCall) -> Converted:
+    """Convert sums, means or extremes of rows."""
+    if call.get("scale_grad_by_freq", False):
+        raise UnsupportedError("scale_grad_by_freq asks for another gradient than that of the function")
+    mode = ("sum", "mean", "max")[int(call.get("mode", 0))]
+    padding = call.get("padding_idx")
+    is_padded = padding is not None and (padding >= 0 or call.operator_name == "aten.embedding_bag")
+    inputs = {
+        "input": _name_index(call, call["indices"]),
+        "weight": call["weight"],
+        "offsets": _name_index(call, get_value(call["offsets"])),
+        "per_sample_weights": call.get("per_sample_weights"),
+    }
+    options: dict[str, Any] = {
+        "mode": mode,
+        "include_last_offset": call.get("include_last_offset") or None,
+        "padding_idx": padding if is_padded else None,
+    }
+    return [call.add_named_node("embedding_bag", inputs, **options), *[None] * (len(call.result) - 1)]

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
+from gradcheckd.torch.aten_nodes.graph_builder import UnsupportedError
 from gradcheckd.torch.aten_nodes.operator_call import (
     Converted,
     OperatorCall,
@@ -13,17 +16,38 @@ from gradcheckd.torch.aten_nodes.operator_call import (
     register_converter,
 )
 
+_MAX_PARTS = 1024
+"""Outputs of one node at most."""
+
 map_operator("flatten.using_ints", "flatten", "self", start_dim="start_dim", end_dim="end_dim")
 map_operator("flip", "flip", "self", dims="dims")
 map_operator("permute", "permute", "self", dims="dims")
 map_operator("permute_copy", "permute", "self", dims="dims")
 map_operator("transpose.int", "transpose", "self", dim0="dim0", dim1="dim1")
 map_operator("unsqueeze", "unsqueeze", "self", dim="dim")
+map_operator("repeat", "repeat", "self", repeats="repeats")
+map_operator("select.int", "select", "self", dim="dim", index="index")
+map_operator("movedim", "movedim", "self", source="source", destination="destination")
+map_operator("pixel_shuffle", "pixel_shuffle", "self", upscale_factor="upscale_factor")
+map_operator("pixel_unshuffle", "pixel_unshuffle", "self", downscale_factor="downscale_factor")
+for _name in ("channel_shuffle", "native_channel_shuffle"):
+    map_operator(_name, "channel_shuffle", "self", groups="groups")
+for _name in ("tril", "triu"):
+    map_operator(_name, _name, "self", diagonal="diagonal")
+for _name in ("diagonal", "diagonal_copy", "diag_embed"):
+    map_operator(_name, _name.removesuffix("_copy"), "self", offset="offset", dim1="dim1", dim2="dim2")
 
 
-@register_converter("clone", "alias", "contiguous", "_to_copy", "to", "lift_fresh_copy", "alias_copy")
+@register_converter("clone", "alias", "contiguous", "lift_fresh_copy", "alias_copy")
 def _convert_copy(call: OperatorCall) -> Converted:
-    """Convert a copy; casts between floats are none in the graph, which is one of real numbers."""
+    return call.name_input(call["self"])
+
+
+@register_converter("_to_copy", "to", choices={"self": "mask"})
+def _convert_cast(call: OperatorCall) -> Converted:
+    """Convert a cast: none between floats in a graph of real numbers; floats are true if they are not 0."""
+    if call.get("dtype") is torch.bool:
+        return call.add_node("ne", call["self"], 0.0)
     return call.name_input(call["self"])
 
 
@@ -40,10 +64,49 @@ def _convert_view(call: OperatorCall) -> Converted:
     return call.add_node("reshape", call["self"], shape=list(call.result.shape))
 
 
-@register_converter("t", "numpy_T", "mT")
+@register_converter("t", "numpy_T")
 def _convert_transposition(call: OperatorCall) -> Converted:
     ndim = len(get_shape(call["self"]))
     return call.add_node("permute", call["self"], dims=list(range(ndim))[::-1])
+
+
+@register_converter("mT", "mH", "adjoint")
+def _convert_matrix_transposition(call: OperatorCall) -> Converted:
+    return call.add_node("transpose", call["self"], dim0=-2, dim1=-1)
+
+
+@register_converter("swapaxes", "swapdims")
+def _convert_swap(call: OperatorCall) -> Converted:
+    first, second = (call.get(f"axis{number}", call.get(f"dim{number}")) for number in (0, 1))
+    return call.add_node("transpose", call["self"], dim0=first, dim1=second)
+
+
+@register_converter("roll")
+def _convert_roll(call: OperatorCall) -> Converted:
+    """Convert a roll along axes, or of all elements in a row."""
+    if not get_shape(call["self"]):
+        return call.name_input(call["self"])
+    return call.add_node("roll", call["self"], shifts=list(call["shifts"]), dims=list(call.get("dims", ())) or None)
+
+
+@register_converter("repeat_interleave.self_int")
+def _convert_repetition(call: OperatorCall) -> Converted:
+    return call.add_node("repeat_interleave", call["self"], repeats=call["repeats"], dim=call.get("dim"))
+
+
+@register_converter("slice.Tensor")
+def _convert_slice(call: OperatorCall) -> Converted:
+    """Convert a slice; one of the whole axis is the tensor itself."""
+    shape, dim = get_shape(call["self"]), int(call.get("dim", 0))
+    step: int = call.get("step", 1)
+    if list(call.result.shape) == shape and step == 1:
+        return call.name_input(call["self"])
+    start: int = call.get("start", 0)
+    start = min(max(start + shape[dim] if start < 0 else start, 0), shape[dim])
+    if step == 1:
+        return call.add_node("narrow", call["self"], dim=dim, start=start, length=call.result.shape[dim])
+    end = start + (call.result.shape[dim] - 1) * step + 1
+    return call.add_node("slice", call["self"], dim=dim, start=start, end=end, step=step)
 
 
 @register_converter("squeeze")
@@ -82,17 +145,21 @@ def _widen_scalars(call: OperatorCall, parts: Sequence[Any]) -> list[Any]:
     ]
 
 
+@register_converter("pad")
+def _convert_any_padding(call: OperatorCall) -> Converted:
+    value = call.get("value") if call["mode"] == "constant" else None
+    return call.add_node("pad", call["self"], pad=list(call["pad"]), mode=call["mode"], value=value)
+
+
 @register_converter("constant_pad_nd")
 def _convert_padding(call: OperatorCall) -> Converted:
     return call.add_node("pad", call["self"], pad=list(call["pad"]), value=float(call.get("value", 0.0)))
 
 
-@register_converter("select.int")
-def _convert_select(call: OperatorCall) -> Converted:
-    shape, dim = get_shape(call["self"]), int(call["dim"])
-    start: int = call["index"] % shape[dim]
-    part = call.add_node("narrow", call["self"], dim=dim, start=start, length=1)
-    return call.add_node("squeeze", part, dim=dim)
+@register_converter(*(f"{name}_pad{axes}d" for name in ("reflection", "replication") for axes in (1, 2, 3)))
+def _convert_edge_padding(call: OperatorCall) -> Converted:
+    mode = "reflect" if "reflection" in call.operator_name else "replicate"
+    return call.add_node("pad", call["self"], pad=list(call["padding"]), mode=mode)
 
 
 @register_converter("narrow", "narrow_copy")
@@ -104,22 +171,20 @@ def _convert_narrow(call: OperatorCall) -> Converted:
 
 @register_converter("split", "split_with_sizes", "chunk", "unsafe_chunk", "unsafe_split", "tensor_split")
 def _convert_split(call: OperatorCall) -> Converted:
-    axis: int = call.get("dim", 0)
-    return _split(call, [part.shape[axis] for part in call.result])
+    """Convert a split to one node; parts without elements are left out of it."""
+    dim: int = call.get("dim", 0)
+    lengths = [part.shape[dim] for part in call.result]
+    if len(lengths) > _MAX_PARTS:
+        raise UnsupportedError(f"more than {_MAX_PARTS} parts")
+    kept = [length for length in lengths if length]
+    outputs = [f"{number}" for number in range(len(kept))]
+    names = iter(call.add_outputs_node("split", outputs, call["self"], split_size_or_sections=kept, dim=dim))
+    return [next(names) if length else None for length in lengths]
 
 
-def _split(call: OperatorCall, lengths: Sequence[int]) -> list[str | None]:
-    names: list[str | None] = []
-    start = 0
-    for length in lengths:
-        options = {"dim": call.get("dim", 0), "start": start, "length": length}
-        names.append(call.add_node("narrow", call["self"], **options) if length else None)
-        start += length
-    return names
-
-
-@register_converter("unbind")
+@register_converter("unbind", "unbind_copy")
 def _convert_unbind(call: OperatorCall) -> Converted:
-    dim = call.get("dim", 0)
-    parts = _split(call, [1] * len(call.result))
-    return [call.add_node("squeeze", part, dim=dim) for part in parts]
+    if len(call.result) > _MAX_PARTS:
+        raise UnsupportedError(f"more than {_MAX_PARTS} parts")
+    outputs = [f"{number}" for number in range(len(call.result))]
+    return call.add_outputs_node("unbind", outputs, call["self"], dim=call.get("dim", 0))

@@ -245,3 +245,16 @@ def test_cost_of_a_node_is_estimated_once(monkeypatch):
     assert graph.estimate_cost(graph.nodes) == total == graph.estimate_cost()
     assert graph.estimate_cost(graph.nodes[1:]).work == total.work - 1
     assert len(estimated) == len(graph.nodes)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_steps_of_a_node_have_no_name_of_another_composite_node(order):
+    softsign = OP_REGISTRY["softsign"]()
+    nodes = [("h", softsign, ("x",)), ("h.1", softsign, ("x",))]
+    graph = build_graph(
+        *(nodes[place] for place in order), ("p", MUL, ("h", "h.1")), ("loss", LOSS, ("p", "x")), x=(3,)
+    )
+    x = np.array([1.0, -2, 3])
+    assert len({node.name for node in graph.nodes}) == len(graph.nodes)
+    y = x / (1 + abs(x))
+    assert graph.forward({"x": add_batch_axis(x)})["loss"][0] == pytest.approx(((y * y - x) ** 2 / 2).sum())
