@@ -501,6 +501,8 @@ CASES = [
     OperatorCase("gather.default", (X, 1, torch.tensor([[0, 3], [1, 1], [2, 0]]))),
     OperatorCase("gather.default", (draw(), 0, torch.tensor(0))),
     OperatorCase("take_along_dim.default", (X, pick(3, 0, 3))),
+    OperatorCase("take_along_dim.default", (X, torch.tensor([[0, -1], [3, 1], [1, -4]]), 1)),
+    OperatorCase("repeat.default", (draw(), [])),
     OperatorCase("topk.default", (X, 2, 1, False)),
     OperatorCase("sort.stable", (X,), {"stable": True}),
     OperatorCase("sort.default", (X, 0, True)),

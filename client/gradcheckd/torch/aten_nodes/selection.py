@@ -33,7 +33,11 @@ def _convert_gather(call: OperatorCall) -> Converted:
 @register_converter("take_along_dim", choices={"indices": "index"})
 def _convert_take_along_dim(call: OperatorCall) -> Converted:
     """Convert a gather whose index is broadcast; without an axis both are flat."""
-    source, index, dim = call["self"], call["indices"], call.get("dim")
+    source, dim = call["self"], call.get("dim")
+    index: Any = call["indices"]
+    if dim is not None and isinstance(index, Tensor):
+        # Positions may count from the end.
+        index = index.remainder(get_shape(source)[dim])
     if dim is None:
         number: Tensor = call.builder.freeze(index) if is_graph_tensor(index) else index
         inputs = [call.add_node("flatten", source), call.name_choice(number.reshape(-1), "index")]

@@ -25,7 +25,6 @@ map_operator("permute", "permute", "self", dims="dims")
 map_operator("permute_copy", "permute", "self", dims="dims")
 map_operator("transpose.int", "transpose", "self", dim0="dim0", dim1="dim1")
 map_operator("unsqueeze", "unsqueeze", "self", dim="dim")
-map_operator("repeat", "repeat", "self", repeats="repeats")
 map_operator("select.int", "select", "self", dim="dim", index="index")
 map_operator("movedim", "movedim", "self", source="source", destination="destination")
 map_operator("pixel_shuffle", "pixel_shuffle", "self", upscale_factor="upscale_factor")
@@ -87,6 +86,14 @@ def _convert_roll(call: OperatorCall) -> Converted:
     if not get_shape(call["self"]):
         return call.name_input(call["self"])
     return call.add_node("roll", call["self"], shifts=list(call["shifts"]), dims=list(call.get("dims", ())) or None)
+
+
+@register_converter("repeat")
+def _convert_tiling(call: OperatorCall) -> Converted:
+    """Convert repetitions along axes; a single number along none is itself."""
+    if not call["repeats"]:
+        return call.name_input(call["self"])
+    return call.add_node("repeat", call["self"], repeats=list(call["repeats"]))
 
 
 @register_converter("repeat_interleave.self_int")
