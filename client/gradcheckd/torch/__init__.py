@@ -17,6 +17,7 @@ from gradcheckd.torch.mismatch_error import GradientMismatchError
 from gradcheckd.torch.module_check import assert_module, check_module
 from gradcheckd.torch.module_errors import ModuleImportError, UnsupportedOperator
 from gradcheckd.torch.module_import import from_module
+from gradcheckd.torch.module_report import ModuleReport
 from gradcheckd.torch.module_request import Request
 from gradcheckd.torch.operator_harness import assert_operator, check_operator
 from gradcheckd.torch.operator_report import OperatorError, OperatorLine, OperatorReport
@@ -24,6 +25,7 @@ from gradcheckd.torch.operator_report import OperatorError, OperatorLine, Operat
 __all__ = [
     "GradientMismatchError",
     "ModuleImportError",
+    "ModuleReport",
     "OperatorError",
     "OperatorLine",
     "OperatorReport",

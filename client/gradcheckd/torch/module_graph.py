@@ -148,7 +148,7 @@ class _Walk:
         """Return one of several results; what decides one that is a constant counts from here on."""
         value = values[index]
         if isinstance(values, Results) and isinstance(value, Tensor):
-            self.graph.builder.fixed.extend(values.choices)
+            self.graph.builder.fixed.extend(values.find_choices())
         return value
 
     def refuse_unsupported(self) -> None:

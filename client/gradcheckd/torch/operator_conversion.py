@@ -4,8 +4,9 @@ Integers and truths are nodes where the conversion takes them, and constants els
 noted, with the distance of the point from them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -23,12 +24,12 @@ from gradcheckd.torch.aten_nodes.fixed_values import (
     FIXED_PIECES,
     ORDER_MARGINS,
     PIECE_MARGINS,
+    POOL_MARGINS,
     REFUSED_TIES,
     find_margin,
 )
 from gradcheckd.torch.aten_nodes.graph_builder import FixedValue, GraphBuilder, GraphTensor, UnsupportedError
 from gradcheckd.torch.aten_nodes.operator_call import (
-    Converted,
     Converter,
     OperatorCall,
     call_operator,
@@ -59,11 +60,11 @@ class MissingResult:
 
 
 class Results(list[Any]):
-    """Several results of an operator, with what decides those that are constants."""
+    """Several results of an operator, with the comparisons and orders behind those that are constants."""
 
-    def __init__(self, results: Iterable[Any], choices: tuple[FixedValue, ...]) -> None:
+    def __init__(self, results: Iterable[Any], find_choices: Callable[[], tuple[FixedValue, ...]]) -> None:
         super().__init__(results)
-        self.choices = choices
+        self.find_choices = find_choices
 
 
 def has_conversion(operator: Any, arguments: dict[str, Any]) -> bool:
@@ -116,11 +117,28 @@ def convert_operator(builder: GraphBuilder, operator: Any, arguments: dict[str, 
     refuse_infinities(str(operator.overloadpacket), arguments)
     if converter is None:
         raise UnsupportedError("there is no op for it")
-    older = set(builder.nodes)
+    count = len(builder.nodes)
     converted = converter(OperatorCall(operator, builder, wanted, arguments, result))
-    choices = _note_choices(builder, operator, wanted, arguments, own)
+    new_nodes = set(islice(reversed(builder.nodes), len(builder.nodes) - count))
     inherited = tuple(choice for leaf in leaves for choice in leaf.choices)
-    return _name_results(builder, wanted, converted, result, (*choices, *inherited), older)
+    choices = (*_note_choices(builder, operator, wanted, arguments, own), *inherited)
+    if isinstance(converted, str):
+        (name,) = _rename(builder, [converted], wanted, new_nodes)
+        return _make_tensor(builder, str(name), result, choices)
+    names = _rename(builder, converted, wanted, new_nodes)
+    find_choices = _defer_choices(operator, builder.place or wanted, arguments, choices)
+    return _name_results(builder, names, result, choices, find_choices)
+
+
+def _defer_choices(
+    operator: Any, place: str, arguments: dict[str, Any], choices: tuple[FixedValue, ...]
+) -> Callable[[], tuple[FixedValue, ...]]:
+    """Return a function that returns the comparisons and orders behind results that are constants."""
+    name = str(operator.overloadpacket)
+    measure = POOL_MARGINS.get(name)
+    if measure is None:
+        return lambda: choices
+    return lambda: (FixedValue(name, place, measure(arguments)),)
 
 
 def _is_moved_mask(operator: Any, arguments: dict[str, Any]) -> bool:
@@ -180,24 +198,20 @@ def _note_choices(
 
 def _name_results(
     builder: GraphBuilder,
-    wanted: str,
-    converted: Converted,
+    names: Sequence[str | None],
     result: Any,
     choices: tuple[FixedValue, ...],
-    older: set[str],
-) -> Any:
-    if isinstance(converted, str):
-        (name,) = _rename(builder, [converted], wanted, older)
-        return _make_tensor(builder, str(name), result, choices)
+    find_choices: Callable[[], tuple[FixedValue, ...]],
+) -> Results:
     results = [
         _make_tensor(builder, name, part, choices)
         if name is not None
         else part
         if isinstance(part, Tensor) and not (part.is_floating_point() and part.numel())
         else MissingResult(part)
-        for name, part in zip(_rename(builder, converted, wanted, older), result, strict=True)
+        for name, part in zip(names, result, strict=True)
     ]
-    return Results(results, choices)
+    return Results(results, find_choices)
 
 
 def _make_tensor(builder: GraphBuilder, name: str, value: Tensor, choices: tuple[FixedValue, ...]) -> GraphTensor:
@@ -207,15 +221,14 @@ def _make_tensor(builder: GraphBuilder, name: str, value: Tensor, choices: tuple
     return GraphTensor(name, value, choices)
 
 
-def _rename(builder: GraphBuilder, names: Sequence[str | None], wanted: str, older: set[str]) -> list[str | None]:
+def _rename(builder: GraphBuilder, names: Sequence[str | None], wanted: str, new_nodes: set[str]) -> list[str | None]:
     """Give new nodes the names that their results want; one that is handed on keeps its own."""
     owners = [None if name is None else builder.get_owner(name) for name in names]
     renamed: dict[str, str] = {}
     for number, owner in enumerate(owners):
         if owner is not None and owner not in renamed:
-            is_new = owner in builder.nodes and owner not in older
             new = f"{wanted}.{number}" if number else wanted
-            renamed[owner] = builder.rename_node(owner, new) if is_new else owner
+            renamed[owner] = builder.rename_node(owner, new) if owner in new_nodes else owner
     return [
         None if name is None or owner is None else renamed[owner] + name[len(owner) :]
         for name, owner in zip(names, owners, strict=True)

@@ -347,6 +347,25 @@ def test_equal_elements_of_an_order_are_judged_by_the_service() -> None:
         check_module(lambda x: torch.arange(4.0).double()[x.argsort()] * x, ties)
 
 
+def unpool(x: Tensor) -> Tensor:
+    pooled, places = functional.max_pool2d(x, 2, return_indices=True)
+    return functional.max_unpool2d(pooled * pooled, places, 2)
+
+
+def test_places_of_a_pool_are_constants_away_from_its_ties() -> None:
+    image = draw(1, 1, 4, 6)
+    assert check_module(unpool, image).passed
+    request = from_module(unpool, image)
+    (choice,) = request.fixed
+    windows = image.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2).sort(-1).values
+    distances = (windows[..., 3] - windows[..., 2]) / windows.abs()[..., 2:].amax(-1)
+    assert choice.margin == pytest.approx(float(distances.min()))
+    image[0, 0, :2, :2] = 1.0
+    with pytest.raises(ModuleImportError, match=r"max_pool2d_with_indices at .* jumps at this very point"):
+        from_module(unpool, image)
+    assert from_module(lambda x: functional.max_pool2d(x, 2), image).fixed == ()
+
+
 def test_input_behind_truths_alone_has_a_gradient_of_zero() -> None:
     def choose(x: Tensor, gate: Tensor) -> Tensor:
         return torch.where(gate > 0, x, 2 * x)

@@ -172,10 +172,13 @@ ORDER_MARGINS: dict[str, Margin] = {
     **_name_all(_measure_place, "kthvalue", "median", "nanmedian", "cummax", "cummin", "mode"),
     **_name_all(_measure_largest, "max"),
     **_name_all(_measure_smallest, "min"),
+}
+"""Margins of the positions that come beside elements; they count where the positions are used."""
+POOL_MARGINS: dict[str, Margin] = {
     **_name_all(_measure_windows, *(f"max_pool{axes}d_with_indices" for axes in (1, 2, 3))),
     **_name_all(_measure_all, *(f"adaptive_max_pool{axes}d" for axes in (1, 2, 3))),
 }
-"""Margins of the positions that come beside elements; they count where the positions are used."""
+"""Margins of the positions that come beside a pool. They are constants, seldom used, and long to measure."""
 REFUSED_TIES = frozenset(MARGINS) - frozenset({"aten.argsort", "aten.argmax", "aten.argmin"})
 """Operators of which a point at a jump is refused; equal elements of an order are a kink, which the service judges."""
 

@@ -37,7 +37,7 @@ def _convert_take_along_dim(call: OperatorCall) -> Converted:
     index: Any = call["indices"]
     if dim is not None and isinstance(index, Tensor):
         # Positions may count from the end.
-        index = index.remainder(get_shape(source)[dim])
+        index = index.remainder(get_shape(source)[int(dim)])
     if dim is None:
         number: Tensor = call.builder.freeze(index) if is_graph_tensor(index) else index
         inputs = [call.add_node("flatten", source), call.name_choice(number.reshape(-1), "index")]
