@@ -25,7 +25,7 @@ from gradcheckd.torch.operator_evaluation import (
     guess_result,
     is_guess,
     list_dtypes,
-    refuse_complex,
+    refuse_other_numbers,
     refuse_random,
 )
 
@@ -131,7 +131,7 @@ class _Walk:
             return compute_constant(node.target, args, kwargs)
         if not isinstance(node.target, OpOverload):
             raise UnsupportedError("control flow or an operation of higher order")
-        refuse_complex(node.meta.get("val"))
+        refuse_other_numbers(node.meta.get("val"))
         args, kwargs = pytree.tree_map(_move_to_processor, (args, kwargs))
         arguments = bind_arguments(node.target, args, kwargs)
         refuse_random(node.target, arguments)

@@ -105,10 +105,13 @@ def refuse_unfit(result: Any) -> None:
         raise UnsupportedError("a tensor without elements")
 
 
-def refuse_complex(values: Any) -> None:
-    """Refuse complex results, given as an exported program records them."""
-    if any(isinstance(leaf, Tensor) and leaf.is_complex() for leaf in pytree.tree_leaves(values)):
-        raise UnsupportedError("complex numbers")
+def refuse_other_numbers(values: Any) -> None:
+    """Refuse complex and sparse results, given as an exported program records them."""
+    for leaf in pytree.tree_leaves(values):
+        if isinstance(leaf, Tensor) and leaf.is_complex():
+            raise UnsupportedError("complex numbers")
+        if isinstance(leaf, Tensor) and leaf.layout is not torch.strided:
+            raise UnsupportedError("a sparse tensor")
 
 
 def list_dtypes(values: Any) -> set[torch.dtype]:

@@ -256,6 +256,7 @@ class Opaque:
         (torch.tanh, torch.tensor([1.0, torch.inf], requires_grad=True), "NaN or infinities"),
         (torch.tanh, torch.zeros(0), "no elements"),
         (lambda x: torch.view_as_complex(x).abs(), draw(3, 2), "complex numbers"),
+        (lambda x: x.to_sparse().to_dense(), draw(3), "a sparse tensor"),
         (torch.abs, draw(3).to(torch.complex128).requires_grad_(), "input0 is complex; give its real"),
     ],
 )
