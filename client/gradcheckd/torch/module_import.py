@@ -189,7 +189,8 @@ def _contract(graph: ModuleGraph, name: str, output: GraphTensor, cotangent: Ten
     if not bool(torch.isfinite(output.value).all()):
         raise ModuleImportError(f"The output {name!r} holds NaN or infinities at the point.")
     if cotangent is None:
-        if output.name in graph.judged:
+        # The loss is a node, and not a tensor or one output of a node.
+        if output.name not in graph.builder.nodes:
             return graph.builder.add_node("loss", "reshape", [output.name], {"shape": []})
         return output.name
     factor = graph.builder.add_tensor(f"cotangent.{name}", cotangent)

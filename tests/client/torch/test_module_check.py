@@ -256,6 +256,10 @@ class Opaque:
         (torch.tanh, torch.tensor([1.0, torch.inf], requires_grad=True), "NaN or infinities"),
         (torch.tanh, torch.zeros(0), "no elements"),
         (lambda x: torch.view_as_complex(x).abs(), draw(3, 2), "complex numbers"),
+        (lambda x: torch.linalg.pinv(x @ x.mT, hermitian=True), draw(3, 3), "it reads one triangle"),
+        (lambda x: torch.linalg.pinv(x @ x.mT), draw(3, 2), "has not full rank"),
+        (lambda x: torch.linalg.pinv(x, atol=100.0) + x, draw(3, 3), "has not full rank"),
+        (lambda x: torch.linalg.cholesky(x + 5 * torch.eye(3).double()), draw(3, 3), "is not symmetric"),
         (lambda x: x.to_sparse().to_dense(), draw(3), "a sparse tensor"),
         (torch.abs, draw(3).to(torch.complex128).requires_grad_(), "input0 is complex; give its real"),
     ],
@@ -351,6 +355,14 @@ def test_equal_elements_of_an_order_are_judged_by_the_service() -> None:
 def unpool(x: Tensor) -> Tensor:
     pooled, places = functional.max_pool2d(x, 2, return_indices=True)
     return functional.max_unpool2d(pooled * pooled, places, 2)
+
+
+def test_loss_that_is_one_output_of_a_node() -> None:
+    report = check_module(lambda x: x.max(0).values, draw(4))
+    assert report.passed
+    assert report.loss.analytic == float(draw(4).max())
+    assert check_module(lambda x: x[0], draw(1)).passed
+    assert check_module(lambda x: x, draw()).passed
 
 
 def test_places_of_a_pool_are_constants_away_from_its_ties() -> None:

@@ -190,7 +190,7 @@ class GraphBuilder:
         by_gradient
             True for those alone that a gradient reaches: none flows through integers and truths.
         """
-        needed = {loss}
+        needed = {loss, self.get_owner(loss)}
         for name in reversed(self.nodes):
             if name in needed:
                 read = set(_list_input_names(self.nodes[name]["inputs"]))

@@ -113,9 +113,12 @@ def _convert_singular_values(call: OperatorCall) -> Converted:
 def _convert_pseudo_inverse(call: OperatorCall) -> Converted:
     """Convert (A^T A)^-1 A^T, or A^T (A A^T)^-1 of a wide matrix, which are those of a matrix of full rank."""
     matrix = call["self"]
+    if call.get("hermitian", False):
+        raise UnsupportedError("of a symmetric matrix it reads one triangle")
     numbers: Tensor = get_value(matrix)
     rows, columns = numbers.shape[-2:]
-    ranks: Any = _linalg.matrix_rank(numbers)
+    # By the bounds below which the operator itself takes a singular value for 0.
+    ranks: Any = _linalg.matrix_rank(numbers, atol=call.get("atol"), rtol=call.get("rtol"))
     if bool((ranks < min(rows, columns)).any()):
         raise UnsupportedError("a matrix that has not full rank")
     flipped = call.add_node("transpose", matrix, dim0=-2, dim1=-1)
