@@ -89,8 +89,9 @@ jobs: $(TEST_STAMP) ## measure jobs: on several processes, on a dask cluster, an
 bounds: $(TEST_STAMP) ## hold the error bounds of the differences against the truth, on fresh problems
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bound_coverage
 
-alarms: $(BENCH_STAMP) ## count false alarms and misses beside the peers, on fresh problems, some 6 minutes
+alarms: $(BENCH_STAMP) ## count false alarms and misses beside the peers, on fresh problems, some 15 minutes
 	$(BIN)/python -m benchmarks.false_alarms
+	$(BIN)/python -m benchmarks.low_precision
 
 few: $(TEST_STAMP) ## count misses of few evaluations against what reports state, on fresh functions, some 15 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.few_evaluations
