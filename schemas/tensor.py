@@ -128,14 +128,15 @@ class _GradientTensor:
 
 def _decode_runs(value: object) -> Tensor:
     """Read runs of one gradient: a list of tensors of one shape, or one tensor with the runs along its first axis."""
-    if not isinstance(value, list) or not any(isinstance(run, dict) for run in cast("list[Any]", value)):
-        tensor = Tensor.decode_all(value)
+    listed_runs: list[Any] = cast("list[Any]", value) if isinstance(value, list) else []
+    if not any(isinstance(run, dict) for run in listed_runs):
+        tensor = Tensor.decode_all(cast("object", value))
         if not tensor.array.ndim:
             raise make_tensor_error(
                 "one number; runs are a list of tensors, or a tensor with the runs along its axis 0"
             )
         return tensor
-    runs = [Tensor.decode_all(run) for run in cast("list[Any]", value)]
+    runs = [Tensor.decode_all(run) for run in listed_runs]
     shapes = sorted({run.array.shape for run in runs})
     if len(shapes) > 1:
         listed = " and ".join(format_shape(list(shape)) for shape in shapes[:2])

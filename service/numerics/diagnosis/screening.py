@@ -51,12 +51,10 @@ class _NodePass:
         parts = [tangent.any(axis=1) for tangent in self.tangents if tangent is not None]
         return np.any(parts, axis=0) if parts else np.zeros(1, np.bool_)
 
-    @cached_attribute
-    def tangent_sizes(self) -> tuple[Array | None, ...]:
-        """Return the norm of each tangent, (names,)."""
-        return tuple(
-            None if tangent is None else np.sqrt(np.einsum("ij,ij->i", tangent, tangent)) for tangent in self.tangents
-        )
+
+def _measure_rows(rows: Array) -> Array:
+    """Return the norm of each row."""
+    return np.sqrt(np.einsum("ij,ij->i", rows, rows))
 
 
 class OverrideScreen:
@@ -155,9 +153,7 @@ class OverrideScreen:
                 wrong = results[number][position]
                 changes[row] = (-right[0] if wrong is None else wrong[0] - right[0]).ravel()
             products[changed] += changes @ tangents.T
-            sizes[changed] += np.outer(
-                np.sqrt(np.einsum("ij,ij->i", changes, changes)), node_pass.tangent_sizes[position]
-            )
+            sizes[changed] += np.outer(_measure_rows(changes), _measure_rows(tangents))
         errors, noise = self._candidate_errors
         # A comparison with NaN tells nothing.
         excess: Array = np.abs(products - errors) > _SCREEN_TOLERANCE * sizes + noise
@@ -188,8 +184,9 @@ class OverrideScreen:
         context, graph = self._context, self._context.graph
         tangents: dict[str, Array | None] = {}
         for number, name in enumerate(self._names):
-            tangents[name] = np.zeros((len(self._names), *context.values[name].shape[1:]))
-            tangents[name][number] = self._directions[name]
+            own_tangents = np.zeros((len(self._names), *context.values[name].shape[1:]))
+            own_tangents[number] = self._directions[name]
+            tangents[name] = own_tangents
         passes: dict[str, _NodePass] = {}
         with np.errstate(all="ignore"):
             for node in iterate_interruptibly(graph.list_downstream_nodes(self._names)):

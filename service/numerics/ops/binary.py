@@ -22,7 +22,7 @@ from service.numerics.core.batching import (
 )
 from service.numerics.core.sparsity import drop_missing, take_elementwise_min
 from service.numerics.ops.backward_form import BackwardForm
-from service.numerics.ops.formula_op import BroadcastFormula, Quantities
+from service.numerics.ops.formula_op import BroadcastFormula, BroadcastQuantities
 from service.numerics.ops.multipliers import Multiplier, declare_factor, declare_scalar_multiplier
 from service.numerics.ops.op import (
     DependencyLabels,
@@ -192,7 +192,7 @@ class Sub(BroadcastFormula, BinaryOp):
     supports_complex_step = True
     linear_in = _JOINTLY_LINEAR
 
-    quantities: ClassVar[Quantities] = {"c": lambda op, a, b, y: op.alpha}
+    quantities: ClassVar[BroadcastQuantities] = {"c": lambda op, a, b, y: op.alpha}
     backward_form = BackwardForm(
         {"input": "to_a(g)", "other": "to_b(-(c * g))"},
         declared={"other": ["to_b(c * g)"]},

@@ -32,7 +32,7 @@ class Scope(dict[str, Callable[..., Array]]):
             self._values[name] = self[name]()
         return self._values[name]
 
-    def add_quantities(self, **quantities: Callable[[], Array]) -> "Scope":
+    def add_quantities(self, **quantities: Callable[[], Array | float]) -> "Scope":
         """Add quantities, and return the scope."""
         self.update(quantities)
         return self

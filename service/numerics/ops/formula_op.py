@@ -13,8 +13,10 @@ from service.numerics.ops.composite import CompositeOp
 from service.numerics.ops.formula import Expression, Scope, evaluate
 from service.numerics.ops.op import Gradients, Op, OpBug
 
-Quantities = Mapping[str, Callable[..., Array | float]]
-"""Functions of an op and its arrays, by the names that they define in formulas."""
+Quantities = Mapping[str, Callable[[Any, Any, Any], Any]]
+"""Functions of an op, its input and its output, by the names that they define in formulas."""
+BroadcastQuantities = Mapping[str, Callable[[Any, Any, Any, Any], Any]]
+"""The same of an op with two inputs."""
 
 
 class FormulaBugs(Op):
@@ -133,7 +135,7 @@ class BroadcastFormula(FormulaBugs):
     `to_a` and `to_b` sum over the axes along which an input was broadcast.
     """
 
-    quantities: ClassVar[Quantities] = {}
+    quantities: ClassVar[BroadcastQuantities] = {}
     """Functions `(op, a, b, y)` of the other names in the formulas."""
 
     def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
@@ -202,16 +204,16 @@ class FormulaChange:
     def __call__(self, op: FormulaBugs, right: Gradients, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Return the right gradients, those of the slots with the edit."""
         with np.errstate(all="ignore"):
-            return self._evaluate(op, right, self._make_scope(op, gradient, output, *inputs), inputs)
+            return self.evaluate(op, right, self.make_scope(op, gradient, output, *inputs), inputs)
 
-    def _make_scope(self, op: FormulaBugs, gradient: Array, output: Array, *inputs: Any) -> Scope:
+    def make_scope(self, op: FormulaBugs, gradient: Array, output: Array, *inputs: Any) -> Scope:
         formula = self.variant.formula
         definitions = {} if self.place not in self.form.definitions or formula is None else {self.place: formula}
         scope = op.complete_scope(gradient, output, *inputs, definitions=definitions)
         scope.update({name: scope[other] for name, other in self.variant.stand_ins.items()})
         return scope
 
-    def _evaluate(self, op: FormulaBugs, right: Gradients, scope: Scope, inputs: Sequence[Any]) -> Gradients:
+    def evaluate(self, op: FormulaBugs, right: Gradients, scope: Scope, inputs: Sequence[Any]) -> Gradients:
         """Return the gradients; right ones where the shapes do not fit, as nobody wrote that formula here."""
         formulas = {slot: self.form.formulas[slot] for slot in self.slots}
         if self.place in formulas and self.variant.formula is not None:
@@ -223,7 +225,7 @@ class FormulaChange:
         return tuple(map(_choose_wrong, right, wrong))
 
     @property
-    def _is_edit_of_slot(self) -> bool:
+    def is_edit_of_slot(self) -> bool:
         return self.place in self.form.formulas and self.variant.formula is not None
 
 
@@ -235,8 +237,8 @@ def iterate_changes(
         common_scope = op.complete_scope(gradient, output, *inputs)
         common_scope.known_parts = {}
         for change in changes:
-            scope = common_scope if change._is_edit_of_slot else change._make_scope(op, gradient, output, *inputs)
-            yield change._evaluate(op, right, scope, inputs)
+            scope = common_scope if change.is_edit_of_slot else change.make_scope(op, gradient, output, *inputs)
+            yield change.evaluate(op, right, scope, inputs)
 
 
 def _run_alone(change: FormulaChange, op: FormulaBugs, gradient: Array, output: Array, *inputs: Any) -> Gradients:

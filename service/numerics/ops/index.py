@@ -257,7 +257,7 @@ class Embedding(FormulaBugs, SelectionOp):
 
     def make_scope(self, gradient: Array, output: Array, *inputs: Any) -> Scope:
         index, weight = inputs
-        rows = weight.shape[1]
+        rows: int = weight.shape[1]
         counts = np.maximum(np.bincount(index[0].ravel(), minlength=rows), 1)[:, None]
 
         def add(array: Array, move: int = 0) -> Array:
@@ -266,13 +266,14 @@ class Embedding(FormulaBugs, SelectionOp):
             np.add.at(total, places, array)
             return total
 
+        is_behind_first: Array = np.arange(rows)[:, None] > 0
         scope = Scope().add_quantities(g=lambda: gradient)
         return scope.add_functions(
             add=add,
             add_behind=lambda array: add(array, 1),
             add_before=lambda array: add(array, -1),
             average=lambda array: add(array) / counts,
-            add_without_first=lambda array: add(array) * (np.arange(rows) > 0)[:, None],
+            add_without_first=lambda array: add(array) * is_behind_first,
         )
 
     def infer_output_shape(self, input: Shape, weight: Shape) -> Shape:

@@ -10,7 +10,13 @@ from service.numerics.ops import analytic_continuation
 from service.numerics.ops.backward_form import BackwardForm
 from service.numerics.ops.binary import BinaryOp, align_ranks
 from service.numerics.ops.elementwise import UnaryOp
-from service.numerics.ops.formula_op import BroadcastFormula, Quantities, UnaryFormula, declare_function_form
+from service.numerics.ops.formula_op import (
+    BroadcastFormula,
+    BroadcastQuantities,
+    Quantities,
+    UnaryFormula,
+    declare_function_form,
+)
 from service.numerics.ops.multipliers import Multiplier, declare_factor
 from service.numerics.ops.op import (
     Gradients,
@@ -143,7 +149,7 @@ class PowerByTensor(BroadcastFormula, BinaryOp):
 
     inputs = ("input", "exponent")
     numpy_calls = 2
-    quantities: ClassVar[Quantities] = {
+    quantities: ClassVar[BroadcastQuantities] = {
         "q": lambda op, a, b, y: analytic_continuation.raise_to_powers(a, b - 1),
         "l": lambda op, a, b, y: np.log(a),
         "log_b": lambda op, a, b, y: np.log(b),

@@ -43,7 +43,7 @@ def _import_attention(call: NodeCall) -> Results:
     past = [call.get_optional(position) for position in (4, 5)]
     if past[0] is not None and past[1] is not None:
         key, value = (call.emit("cat", [[old, new]], dim=2) for old, new in zip(past, (key, value), strict=True))
-    present = [key, value]
+    present: list[Value] = [key, value]
     if key.shape[1] < 1 or query.shape[1] % key.shape[1]:
         raise OperatorUseError(f"has {query.shape[1]} heads of queries, no multiple of the {key.shape[1]} of keys")
     mask = _read_mask(call, query.shape[2], key.shape[2], 0 if past[0] is None else past[0].shape[2])
@@ -55,6 +55,7 @@ def _import_attention(call: NodeCall) -> Results:
         return [_join_heads(call, result) if is_flat else result, *present][: call.output_count]
     key, value = (_repeat_heads(call, part, query.shape[1]) for part in (key, value))
     scores, captured = _compute_scores(call, query, key)
+    mode: int = call.attributes.get("qk_matmul_output_mode", 0)
     if mask.added is not None:
         scores = call.emit("add", [scores, mask.added])
     if not mask.allowed.all():
@@ -69,11 +70,11 @@ def _import_attention(call: NodeCall) -> Results:
         # A query that may attend no key gets zeros.
         weights = call.emit("where", [_make_known(call, has_key, mask), weights, 0.0])
     captured.append(weights)
-    product = call.emit("matmul", [weights, value])
+    product: Value = call.emit("matmul", [weights, value])
     return [
         _join_heads(call, product) if is_flat else product,
         *present,
-        captured[call.attributes.get("qk_matmul_output_mode", 0)],
+        captured[mode],
     ]
 
 
