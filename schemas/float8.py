@@ -27,7 +27,7 @@ class Float8Format:
     exponent_bits, significand_bits
         Bits of the exponent and of the stored significand, 7 together.
     has_infinity
-        Whether the last exponent is kept for infinity and NaNs.
+        True if the last exponent is kept for infinity and NaNs.
     """
 
     exponent_bits: int
@@ -62,7 +62,7 @@ class Float8Format:
     def encode(self, values: _Array) -> _Array:
         """Return the bytes of the nearest numbers, ties to even.
 
-        What rounds beyond the largest number becomes infinity, or NaN where there is none.
+        Numbers that round beyond the largest one become infinity, or NaN where there is none.
         """
         values = np.asarray(values, np.float64)
         finite, sizes = self._finite_numbers, np.abs(values)

@@ -43,7 +43,7 @@ Casts = Annotated[
 
 
 class RecipeSpec(StrictModel):
-    """Where a program rounds, and to what."""
+    """The places where a program rounds, and their arithmetics."""
 
     inputs: RoundedArithmetic | None = Field(
         default=None,

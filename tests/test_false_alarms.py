@@ -13,6 +13,7 @@ import pytest
 
 from service.checks.graph import references
 from service.checks.graph.check import check
+from service.numerics.model.rounding import Allowances
 from service.numerics.verdict.outcome import Outcome
 from tests.alarms import judged_cells, numpy_gradients, torch_gradients
 from tests.alarms.arithmetic import BF16, TF32, Arithmetic, round_to_float16
@@ -55,10 +56,10 @@ def test_no_correct_gradient_fails_and_no_wrong_one_passes(model, variant):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_without_an_allowance_for_rounding_correct_ones_would_fail(model, monkeypatch):
-    def allow_nothing(graph, leaves, precision, seed, names):
-        return {name: np.zeros(graph.shapes[name]) for name in names}
+    def allow_nothing(graph, leaves, recipe, seed, names):
+        return {name: Allowances(np.zeros(graph.shapes[name]), np.inf) for name in names}
 
-    monkeypatch.setattr(references, "estimate_rounding_allowances", allow_nothing)
+    monkeypatch.setattr(references, "estimate_recipe_allowances", allow_nothing)
     failing = Counter(alarm.source for alarm in judged_cells.find_alarms(judge_cell(model, "ordinary", 2)))
     assert failing.keys() == {str(source) for source in (*WIDE_SOURCES, *NARROW_SOURCES) if source.arithmetic != "FP64"}
 

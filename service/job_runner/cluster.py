@@ -132,7 +132,7 @@ class ClusterExecutor(InlineExecutor):
     ) -> Iterator[ResultT]:
         """Hand all calls to the cluster at once, and return an iterator of their results, in order.
 
-        A single call is made here, on request: it would take longer to send. Of several, `chunksize` go together.
+        A single call is made here, on request: it would take longer to send. `chunksize` of several go together.
         """
         arguments = list(zip(*iterables, strict=False))
         if len(arguments) < _FEWEST_SHARED_CALLS:

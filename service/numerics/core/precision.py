@@ -102,7 +102,7 @@ class Precision:
 
     @property
     def is_scaled(self) -> bool:
-        """Whether tensors are scaled to its range, as those of 8 bits are."""
+        """True if tensors are scaled to its range, as those of 8 bits are."""
         return self.significand_bits <= _FP8_SIGNIFICAND_BITS
 
     def round_tensor(self, values: Array) -> Array:

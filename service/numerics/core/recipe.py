@@ -23,7 +23,7 @@ def _make_no_casts() -> Mapping[str, Precision]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Where a program rounds.
+    """The places where a program rounds.
 
     Attributes
     ----------
@@ -54,14 +54,14 @@ class Recipe:
 
     @property
     def key(self) -> "RecipeKey":
-        """What tells recipes apart."""
+        """Names of all arithmetics and places, which tell recipes apart."""
         names = (self.judged, self.accumulate, self.output, self.every_cast, self.products, self.inputs)
         casts = sorted((name, precision.name) for name, precision in self.casts.items())
         return tuple(None if precision is None else precision.name for precision in names), tuple(casts)
 
     @property
     def is_uniform(self) -> bool:
-        """Whether one arithmetic does everything, so that only operations round."""
+        """True if one arithmetic does everything, so that only operations round."""
         return self.every_cast is None and not self.casts and self.products is None and self.output == self.accumulate
 
     @property
@@ -128,4 +128,4 @@ def _make_eager_recipe(name: str) -> Recipe:
 
 
 EAGER_RECIPES: Mapping[str, Recipe] = MappingProxyType({name: _make_eager_recipe(name) for name in PRECISIONS})
-"""What a plain name means: the recipe of PyTorch's eager kernels, by the name of the arithmetic."""
+"""Recipes of PyTorch's eager kernels, by the name of the arithmetic: the meaning of a plain name."""

@@ -46,8 +46,8 @@ class _NodePass:
     is_reliable: bool
 
     @cached_attribute
-    def reached(self) -> Array:
-        """Return which names reach the node."""
+    def reaching_names(self) -> Array:
+        """Return a mask of the names that reach the node."""
         parts = [tangent.any(axis=1) for tangent in self.tangents if tangent is not None]
         return np.any(parts, axis=0) if parts else np.zeros(1, np.bool_)
 
@@ -111,7 +111,7 @@ class OverrideScreen:
     def _get_reached(self, node_name: str) -> Array | None:
         """Return which names reach a node, None if its tangents are not reliable."""
         node_pass = self._node_passes.get(node_name)
-        return None if node_pass is None or not node_pass.is_reliable else node_pass.reached
+        return None if node_pass is None or not node_pass.is_reliable else node_pass.reaching_names
 
     def _compare(self, bug: OpBug, node_name: str) -> Array:
         """Return which candidates' errors may be those of a node that alone has a bug."""

@@ -35,7 +35,7 @@ SAFETY_FACTOR = 6.0
 
 @dataclass(frozen=True)
 class Allowances:
-    """What a correct gradient may be off by.
+    """The largest errors of a correct gradient.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ def estimate_recipe_allowances(
     ]
     by_numbers = _estimate_constant_allowances(graph, leaves, recipe.number_precision, generator, requested_names)
     return {
-        name: _combine_rounds([spreads[name] for spreads in rounds], spread_scale, recipe, by_numbers.get(name))
+        name: _combine_rounds([deviations[name] for deviations in rounds], spread_scale, recipe, by_numbers.get(name))
         for name in requested_names
     }
 
@@ -124,7 +124,7 @@ _RECIPE_ROUNDS = 4
 """Rounds of sweeps where casts decide, of 8 each: nothing else is allowed beside what they find."""
 
 
-class _Spread(NamedTuple):
+class _Deviations(NamedTuple):
     """Right gradient, its spread in one round of sweeps, and that of the factor that fits it best."""
 
     gradient: Array
@@ -133,12 +133,12 @@ class _Spread(NamedTuple):
 
 
 def _combine_rounds(
-    rounds: Sequence[_Spread], spread_scale: float, recipe: Recipe, by_numbers: Array | None
+    rounds: Sequence[_Deviations], spread_scale: float, recipe: Recipe, by_numbers: Array | None
 ) -> Allowances:
     """Return the allowances that follow from the spreads of some rounds."""
     factor = SAFETY_FACTOR * spread_scale
-    elements = factor * compute_root_mean_square(np.array([spread.elements for spread in rounds]))
-    scale = factor * float(compute_root_mean_square(np.array([spread.scale for spread in rounds])))
+    elements = factor * compute_root_mean_square(np.array([deviation.elements for deviation in rounds]))
+    scale = factor * float(compute_root_mean_square(np.array([deviation.scale for deviation in rounds])))
     if by_numbers is not None:
         elements, scale = elements + by_numbers, scale + _bound_scale_error(by_numbers, rounds[0].gradient)
     if recipe.is_uniform:
@@ -163,13 +163,14 @@ def _measure_spreads(
     observer: MonteCarloRounding,
     names: list[str],
     backward_overrides: Mapping[str, BackwardPass] | None,
-) -> dict[str, _Spread]:
+) -> dict[str, _Deviations]:
     """Return the spread of each gradient in one round of sweeps."""
     values = graph.forward(observer.perturb_leaves(leaves), observer)
     leeway_spread = _measure_leeway_spread(graph, values)
     if leeway_spread * observer.spread_scale > 1:
         return {
-            name: _Spread(values[name][0], np.full(graph.shapes[name], np.inf), np.full((), np.inf)) for name in names
+            name: _Deviations(values[name][0], np.full(graph.shapes[name], np.inf), np.full((), np.inf))
+            for name in names
         }
     gradients = graph.backward(values, backward_overrides, observer)
     factor = max(1.0, leeway_spread)
@@ -237,17 +238,17 @@ def _estimate_constant_allowances(
     }
 
 
-def _measure_spread(gradients: Array, factor: float, *, is_uniform: bool) -> _Spread:
+def _measure_spread(gradients: Array, factor: float, *, is_uniform: bool) -> _Deviations:
     """Return the spread of the sweeps behind the first, times a factor."""
     gradient = gradients[0]
     if len(gradients) == 1:
-        return _Spread(gradient, np.zeros(gradient.shape), np.zeros(()))
+        return _Deviations(gradient, np.zeros(gradient.shape), np.zeros(()))
     moves = gradients[1:] - gradient
     elements = factor * compute_root_mean_square(moves)
     if is_uniform:
         # Where every operation rounds, errors of one element are as large as those of all.
-        return _Spread(gradient, elements, np.full((), np.inf))
+        return _Deviations(gradient, elements, np.full((), np.inf))
     norm = euclidean_norm(gradient)
     unit = gradient / norm if norm else np.zeros(gradient.shape)
     along = (moves * unit).reshape(len(moves), -1).sum(axis=1) / (norm or 1.0)
-    return _Spread(gradient, elements, factor * compute_root_mean_square(along))
+    return _Deviations(gradient, elements, factor * compute_root_mean_square(along))

@@ -50,15 +50,15 @@ class ClassLoss(FormulaBugs, LossOp):
         axis = self._get_batched_class_axis(input)
         has_labels = target.ndim != input.ndim
 
-        def spread(weights: Array) -> Array:
+        def expand(weights: Array) -> Array:
             return np.expand_dims(weights, axis)
 
         losses_shape = tuple(length for position, length in enumerate(input.shape) if position != axis)
         samples = np.ones(losses_shape, input.dtype)
         scope = Scope()
         return scope.add_quantities(
-            k=lambda: spread(self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs)),
-            k_with_ignored=lambda: spread(self._weigh_all_samples(gradient, samples, *inputs)),
+            k=lambda: expand(self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs)),
+            k_with_ignored=lambda: expand(self._weigh_all_samples(gradient, samples, *inputs)),
             k_by_all_samples=lambda: self._divide_by_all_samples(scope.compute("k"), samples, *inputs),
             w=lambda: self._get_class_weight(input, weight),
             e=lambda: self._make_one_hot(input, target) if has_labels else target,

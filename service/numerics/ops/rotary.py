@@ -65,7 +65,7 @@ class RotaryEmbedding(FormulaBugs, CompositeOp):
         x, cos, sin = inputs
         length = self._find_rotated_length(x.shape[1:], cos.shape[1:], sin.shape[1:])
 
-        def spread(angles: Array, rest: float, interleaved: bool) -> Array:
+        def expand(angles: Array, rest: float, interleaved: bool) -> Array:
             repeats = length // angles.shape[-1]
             parts = np.repeat(angles, repeats, -1) if interleaved else np.concatenate([angles] * repeats, -1)
             end = np.full((*parts.shape[:-1], x.shape[-1] - length), rest)
@@ -95,10 +95,10 @@ class RotaryEmbedding(FormulaBugs, CompositeOp):
                 g=lambda: gradient,
                 x=lambda: x,
                 y=lambda: output,
-                c=lambda: spread(cos, 1.0, here),
-                s=lambda: spread(sin, 0.0, here),
-                c_of_other_layout=lambda: spread(cos, 1.0, other),
-                s_of_other_layout=lambda: spread(sin, 0.0, other),
+                c=lambda: expand(cos, 1.0, here),
+                s=lambda: expand(sin, 0.0, here),
+                c_of_other_layout=lambda: expand(cos, 1.0, other),
+                s_of_other_layout=lambda: expand(sin, 0.0, other),
                 rx=lambda: turn(x, here),
                 ry=lambda: turn(output, here),
                 rx_of_other_layout=lambda: turn(x, other),
@@ -115,7 +115,7 @@ class RotaryEmbedding(FormulaBugs, CompositeOp):
         rotated = self._find_rotated_length(shape, angles, step.get_shape(sin))
         part = input if rotated == shape[-1] else step("narrow", input, dim=-1, start=0, length=rotated)
         turned = self._turn_pairs(step, part)
-        cos, sin = (self._spread_angles(step, name, rotated) for name in (cos, sin))
+        cos, sin = (self._expand_angles(step, name, rotated) for name in (cos, sin))
         result = step("add", step("mul", part, cos), step("mul", turned, sin))
         if rotated == shape[-1]:
             return result
@@ -147,7 +147,7 @@ class RotaryEmbedding(FormulaBugs, CompositeOp):
         first, second = (step("narrow", part, dim=-1, start=start, length=half) for start in (0, half))
         return step("cat", step("neg", second), first, dim=-1)
 
-    def _spread_angles(self, step: Expansion, angles: str, rotated: int) -> str:
+    def _expand_angles(self, step: Expansion, angles: str, rotated: int) -> str:
         """Return a cosine or a sine of each element, given that of each element or of each pair."""
         if step.get_shape(angles)[-1] == rotated:
             return angles

@@ -1,4 +1,4 @@
-"""What differs between runs of one program.
+"""Differences between runs of one program.
 
 Programs that add in another order each time, as by atomic additions, round otherwise each time. Each run is then off by
 what its recipe allows, a = 6 root mean squares, at most, and two of them are apart by sqrt(2) a: the difference of two
@@ -37,7 +37,7 @@ class RepeatSpread:
 
     @property
     def is_explained(self) -> bool:
-        """Whether rounding explains all of it."""
+        """True if rounding explains all of it."""
         return self.beyond_count == 0
 
 

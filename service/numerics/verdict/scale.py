@@ -1,7 +1,6 @@
 """The factor of a gradient in low precision.
 
-Where every element is allowed to be off by percents, a gradient that is 2 % too large as a whole may pass element by
-element. Roundings go both ways and cancel along the gradient, so that the factor
+A gradient that is 2 % too large as a whole may pass element by element, if each is allowed to be off by percents. Roundings go both ways and cancel along the gradient, so that the factor
 
     c = sum(g r) / sum(r^2)
 
@@ -27,7 +26,7 @@ class ScaleResult:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether the factor is farther from 1 than rounding explains."""
+        """True if the factor is farther from 1 than rounding explains."""
         return abs(self.factor - 1) > self.allowed
 
 
