@@ -1,7 +1,7 @@
 """Requests whose fields beside their tensors were valid before.
 
-Whoever checks one model again and again sends the same nodes each time, and other numbers. Parts that follow from the fields
-beside the tensors is worked out once, and kept by their content.
+Whoever checks one model again and again sends the same nodes each time, and other numbers. Parts that follow from the
+fields beside the tensors are worked out once, and kept by their content.
 """
 
 import marshal

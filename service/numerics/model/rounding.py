@@ -168,10 +168,8 @@ def _measure_spreads(
     values = graph.forward(observer.perturb_leaves(leaves), observer)
     leeway_spread = _measure_leeway_spread(graph, values)
     if leeway_spread * observer.spread_scale > 1:
-        return {
-            name: _Deviations(values[name][0], np.full(graph.shapes[name], np.inf), np.full((), np.inf))
-            for name in names
-        }
+        unknown = np.full((), np.inf)
+        return {name: _Deviations(values[name][0], np.full(graph.shapes[name], np.inf), unknown) for name in names}
     gradients = graph.backward(values, backward_overrides, observer)
     factor = max(1.0, leeway_spread)
     return {name: _measure_spread(gradients[name], factor, is_uniform=recipe.is_uniform) for name in names}

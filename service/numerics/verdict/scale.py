@@ -1,6 +1,7 @@
 """The factor of a gradient in low precision.
 
-A gradient that is 2 % too large as a whole may pass element by element, if each is allowed to be off by percents. Roundings go both ways and cancel along the gradient, so that the factor
+A gradient that is 2 % too large as a whole may pass element by element, if each is allowed to be off by percents.
+Roundings go both ways and cancel along the gradient, so that the factor
 
     c = sum(g r) / sum(r^2)
 
