@@ -108,6 +108,8 @@ def iterate_overridden_gradients(
 ) -> Iterator[tuple[Sequence[BackwardOverride], dict[str, Array]]]:
     """Sweep back with each override, in batches.
 
+    A wrong pass may divide by zero, and the sweep hands its infinities and NaN on, in its own tile alone.
+
     Parameters
     ----------
     graph
@@ -126,7 +128,8 @@ def iterate_overridden_gradients(
     """
     remaining_overrides, batch_size = iter(backward_overrides), _choose_batch_size(graph)
     while batch := list(islice(remaining_overrides, batch_size)):
-        gradients = graph.backward(values, _batch_overrides(graph, batch))
+        with np.errstate(all="ignore"):
+            gradients = graph.backward(values, _batch_overrides(graph, batch))
         yield batch, {name: broadcast_batch(gradients[name], len(batch)) for name in names}
 
 

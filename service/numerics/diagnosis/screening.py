@@ -116,7 +116,9 @@ class OverrideScreen:
     def _compare(self, bug: OpBug, node_name: str) -> Array:
         """Return which candidates' errors may be those of a node that alone has a bug."""
         if node_name not in self._results_by_node:
-            self._results_by_node[node_name] = self._compare_bugs(self._node_passes[node_name])
+            # A wrong pass may divide by zero.
+            with np.errstate(all="ignore"):
+                self._results_by_node[node_name] = self._compare_bugs(self._node_passes[node_name])
         return self._results_by_node[node_name].get(id(bug), np.zeros(len(self._names), np.bool_))
 
     def _compare_bugs(self, node_pass: _NodePass) -> dict[int, Array]:

@@ -214,7 +214,10 @@ class FormulaChange:
         return scope
 
     def evaluate(self, op: FormulaBugs, right: Gradients, scope: Scope, inputs: Sequence[Any]) -> Gradients:
-        """Return the gradients; right ones where the shapes do not fit, as nobody wrote that formula here."""
+        """Return the gradients; right ones where the shapes do not fit, as nobody wrote that formula here.
+
+        A part of a formula, such as the mean of "g - mean(g)", is handed on to all elements.
+        """
         formulas = {slot: self.form.formulas[slot] for slot in self.slots}
         if self.place in formulas and self.variant.formula is not None:
             formulas[self.place] = self.variant.formula
@@ -249,6 +252,11 @@ def _run_alone(change: FormulaChange, op: FormulaBugs, gradient: Array, output: 
 
 
 def _choose_wrong(right: Array | None, wrong: Array | None) -> Array | None:
-    if right is None or wrong is None or wrong.shape[1:] != right.shape[1:]:
+    if right is None or wrong is None:
         return right
-    return wrong
+    if wrong.shape[1:] == right.shape[1:]:
+        return wrong
+    fits = wrong.ndim == right.ndim and all(
+        size in (1, right_size) for size, right_size in zip(wrong.shape[1:], right.shape[1:], strict=True)
+    )
+    return np.broadcast_to(wrong, (len(wrong), *right.shape[1:])).copy() if fits else right

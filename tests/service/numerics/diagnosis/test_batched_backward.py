@@ -37,9 +37,11 @@ def test_batched_overrides_equal_single_ones(name: str) -> None:
                 node_name: partial(_apply_override, nodes[node_name], wrong)
                 for node_name, wrong in alteration.wrong_backward_by_node.items()
             }
-            alone = scene.graph.backward(scene.values, override)
+            # Some wrong passes divide by zero, such as those with an inverted label or angle.
+            with np.errstate(all="ignore"):
+                alone = scene.graph.backward(scene.values, override)
             for tensor in names:
-                scale = np.abs(alone[tensor]).max(initial=0)
+                scale = np.abs(alone[tensor]).max(initial=0, where=np.isfinite(alone[tensor]))
                 np.testing.assert_allclose(made[tensor][tile], alone[tensor][0], rtol=1e-9, atol=1e-12 * scale)
 
 
