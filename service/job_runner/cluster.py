@@ -3,6 +3,7 @@
 import logging
 import pickle
 import threading
+import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -23,6 +24,8 @@ _ANSWER_SECONDS = 15
 """Seconds within which a scheduler answers, however busy it is."""
 _POLL_SECONDS = 0.1
 """Seconds between two looks at the clock and for a cancellation, while a result is awaited."""
+_STEP_SECONDS = 0.005
+"""Seconds between two looks at a result: a wait of dask with a limit of time can end in an error of its own."""
 _FETCH_SECONDS = 10.0
 """Longest time in which a result is fetched at once; then a look at the clock, and another attempt."""
 _FEWEST_SHARED_CALLS = 2
@@ -208,8 +211,7 @@ class _ClusterMap:
             # A result is fetched only once it is there: a fetch that is broken off every time would never end.
             # So is one whose worker ends in that moment: the next look sees it.
             with suppress(TimeoutError, CancelledError):
-                if not future.done():
-                    future.exception(timeout=_POLL_SECONDS)
+                if not _wait_briefly(future):
                     continue
                 with _report_loss(TimeoutError, CancelledError):
                     return future.result(timeout=_FETCH_SECONDS)
@@ -217,9 +219,23 @@ class _ClusterMap:
     def _submit_again(self) -> None:
         self._losses += 1
         if self._losses > _MAX_LOSSES:
-            raise ClusterLostError("workers of the cluster end again and again")
+            raise ClusterLostError("workers of the cluster end again and again", has_ended_workers=True)
         _log.warning("a worker of the cluster is gone, and its work goes to the others")
-        self._submit([index for index, future in self._futures.items() if future.cancelled()])
+        try:
+            self._submit([index for index, future in self._futures.items() if future.cancelled()])
+        except ClusterLostError as error:
+            # The scheduler answers, and no worker is left.
+            raise ClusterLostError(str(error), has_ended_workers=isinstance(error.__cause__, TimeoutError)) from error
+
+
+def _wait_briefly(future: Any) -> bool:
+    """Wait until a future is done, for `_POLL_SECONDS` at most; tell whether it is."""
+    deadline = time.monotonic() + _POLL_SECONDS
+    while not future.done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_STEP_SECONDS)
+    return True
 
 
 @contextmanager

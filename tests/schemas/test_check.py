@@ -28,6 +28,7 @@ def test_request_has_its_defaults() -> None:
         "with_respect_to": None,
         "candidate": None,
         "candidate_dtype": None,
+        "repeats": None,
         "dtype": "float64",
         "finite_difference": {
             "method": "adaptive",

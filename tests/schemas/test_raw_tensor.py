@@ -15,6 +15,8 @@ READ = {
     "F32": ("<2f", [0.5, -0.0], np.float32),
     "F16": ("<2e", [0.5, 65504.0], np.float16),
     "BF16": ("<2H", [0x3F80, 0xC000], np.float32),
+    "F8_E4M3": ("<2B", [0x38, 0xC0], np.float32),
+    "F8_E5M2": ("<2B", [0x3C, 0xC0], np.float32),
     "I64": ("<2q", [2**63 - 1, -(2**63)], np.int64),
     "I32": ("<2i", [2**31 - 1, -7], np.int32),
     "BOOL": ("<2?", [True, False], np.bool_),
@@ -25,7 +27,7 @@ READ = {
 def test_every_dtype_that_is_taken_is_read(dtype: str) -> None:
     packing, values, becomes = READ[dtype]
     tensor = Tensor.decode(RawTensor(dtype, [1, 2], bytearray(struct.pack(packing, *values))))
-    expected = [1.0, -2.0] if dtype == "BF16" else values
+    expected = [1.0, -2.0] if dtype in ("BF16", "F8_E4M3", "F8_E5M2") else values
     assert (tensor.array.tolist(), tensor.array.dtype) == ([expected], np.dtype(becomes))
     assert (tensor.datatype, tensor.is_integral) == (BY_SHORT_NAME[dtype], False)
     tensor.array[0, 0] = 0  # an array of one's own
@@ -37,7 +39,10 @@ def test_a_number_is_a_tensor() -> None:
 
 
 REFUSED = {
-    "F8": (RawTensor("F8_E4M3", [1], bytearray(1)), "one of F64, F32, F16, BF16, I64, I32, BOOL; F8_E4M3 was given"),
+    "F8_E8M0": (
+        RawTensor("F8_E8M0", [1], bytearray(1)),
+        "one of F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, BOOL; F8_E8M0 was given",
+    ),
     "I8": (RawTensor("I8", [1], bytearray(1)), "I8 was given"),
     "U8": (RawTensor("U8", [1], bytearray(1)), "U8 was given"),
     "complex": (RawTensor("C64", [1], bytearray(8)), "C64 was given"),

@@ -129,7 +129,10 @@ REFUSED = {
     "neither data nor b64": (make_tensor("FP32", [1]), "data or b64"),
     "both": (make_tensor("FP32", [1], data=[1], b64=""), "data or b64"),
     "another field": (make_tensor("FP32", [1], data=[1], name="w"), "'name'"),
-    "unknown datatype": (make_tensor("FP8", [1], data=[1]), "BF16, INT64, INT32, BOOL, or the NumPy name; 'FP8' was"),
+    "unknown datatype": (
+        make_tensor("FP8", [1], data=[1]),
+        "FP8_E5M2, INT64, INT32, BOOL, or the NumPy name; 'FP8' was",
+    ),
     "datatype in small letters": (make_tensor("fp32", [1], data=[1]), "FP64"),
     "datatype null": (make_tensor(None, [1], data=[1]), "datatype"),
     "datatype list": (make_tensor(["FP32"], [1], data=[1]), "datatype"),

@@ -8,7 +8,6 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.numerics.diagnosis.matching import HypothesisMatch, is_beyond_chance
-from service.numerics.ops.backward_form import GENERATED_BUGS
 
 _MAX_ACTIONS_LISTED = 4
 """Actions that an explanation lists; it counts the others."""
@@ -74,6 +73,9 @@ def explain_matches(
     Fewer fitted constants come first, then more explained gradients. If one bug needs no fitted constant, and changes
     no gradient that came right, then bugs that do either are no explanation.
     """
+    # All ops come with it, and scipy: a check of a function has no such matches, and needs neither.
+    from service.numerics.ops.backward_form import GENERATED_BUGS
+
     accepted = [
         match for match in matches if is_beyond_chance(evidence.sum_digits(match)) and match.predicted_digits > 0
     ]

@@ -17,6 +17,7 @@ pseudorandom number generators (OOPSLA 2014), figure 16, for the mixing function
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -26,7 +27,7 @@ from service.numerics.core.precision import PRECISIONS, Precision
 from service.numerics.core.recipe import Recipe
 from service.numerics.model.graph import Graph, NamedArrays, Node
 from service.numerics.model.monte_carlo import ALIKE_BITS, ROUNDING_SWEEPS, SharedRounding, round_bits
-from service.numerics.ops.op import BackwardPass, Gradients
+from service.numerics.ops.op import BackwardPass, Gradients, Op
 from service.numerics.ops.rounding_errors import Rounding
 
 
@@ -95,13 +96,52 @@ class RecipeRounding(SharedRounding):
         factors = self._round_factors(node, inputs)
         if self._recipe.products is not None and node.op.product_slots and not node.op.casts_own_gradient:
             gradient = self.cast_array(f"factor gradient {node.name}", gradient, self._recipe.products)
+        if self._recipe.find_value_cast(node.name) is not None and node_backward == node.op.backward:
+            node_backward = self._choose_backward(node)
         results = super().backward(node, node_backward, gradient, output, factors)
         if self._recipe.every_cast is None:
             return results
+        results = self._round_stored_terms(node, results, self._recipe.every_cast, gradient, output, inputs)
         return tuple(
             self._round_result(node, position, result, self._recipe.every_cast)
             for position, result in enumerate(results)
         )
+
+    @staticmethod
+    def _choose_backward(node: Node) -> BackwardPass:
+        """Return the backward pass of programs that keep the rounded output of a node."""
+        takes_output = type(node.op).backward_by_output is not Op.backward_by_output
+        return node.op.backward_by_output if takes_output else node.op.backward
+
+    def _round_stored_terms(
+        self,
+        node: Node,
+        results: Gradients,
+        precision: Precision,
+        gradient: Array,
+        output: Array,
+        inputs: tuple[Array | None, ...],
+    ) -> Gradients:
+        """Round the terms of gradients that are stored and added up one by one."""
+        counts = [
+            1 if result is None else node.op.count_stored_terms(position, *inputs)
+            for position, result in enumerate(results)
+        ]
+        if max(counts, default=1) == 1:
+            return results
+        roundings = node.op.estimate_backward_rounding(gradient, output, *inputs)
+        return tuple(
+            result
+            if result is None or rounding is None or count == 1
+            else self._add_errors(result, rounding.magnitude, count, precision)
+            for result, rounding, count in zip(results, roundings, counts, strict=True)
+        )
+
+    def _add_errors(self, array: Array, magnitude: Array, count: int, precision: Precision) -> Array:
+        """Add the errors of a sum of terms that are rounded, as are the sums."""
+        sizes = math.sqrt(count) * (magnitude + 2.0**precision.min_exponent)
+        unit = precision.unit_roundoff / self._amplitude
+        return self(array, sizes * unit)
 
     def _round_result(self, node: Node, position: int, result: Array | None, precision: Precision) -> Array | None:
         """Round one of the gradients that a node hands back, but one that is the answer: that is rounded last."""

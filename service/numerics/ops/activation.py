@@ -58,6 +58,9 @@ class Tanh(UnaryFormula, CurvedActivation):
         e = np.exp(-2 * np.abs(x))
         return 4 * e / np.square(1 + e)
 
+    def backward_by_output(self, gradient: Array, output: Array, *inputs: Array) -> Gradients:
+        return (gradient * (1 - output * output),)
+
     def estimate_derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
         # The textbook's 1 - t^2: a correct backward pass may well be written so.
         return Cancellation(2 * np.square(y), _TANH_SATURATION_MARGIN * self.evaluate_derivative(x, y))
@@ -123,6 +126,9 @@ class Sigmoid(UnaryFormula, CurvedActivation):
 
     def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return compute_sigmoid_derivative(x)
+
+    def backward_by_output(self, gradient: Array, output: Array, *inputs: Array) -> Gradients:
+        return (gradient * output * (1 - output),)
 
     def estimate_derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
         # The textbook's s (1 - s)

@@ -113,6 +113,12 @@ class Convolution(FormulaBugs):
         """Return the number of each axis, given one for all or one for each."""
         return spread_over_axes(value, self.axis_count)
 
+    def count_stored_terms(self, position: int, *inputs: Array | None) -> int:
+        # On a CPU a product of matrices makes all terms of the input's gradient, one for each element of the kernel.
+        weight = inputs[1]
+        assert weight is not None
+        return int(np.prod([weight.shape[axis] for axis in self.kernel_axes])) if position == 0 else 1
+
     def without_padding(self, weight: Array) -> tuple["Convolution", list[tuple[int, int]]]:
         """Return the op for a padded input, and its (before, after) widths.
 

@@ -253,6 +253,21 @@ class Op(_Immutable, ABC):
         The docstring of the class is the derivation.
         """
 
+    def backward_by_output(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """Return the gradients as programs do that keep the output alone, rounded to the dtype of the tensors.
+
+        The default is `backward`. An op overrides it whose own pass takes the input, since the output has no digits
+        left where the derivative is small.
+        """
+        return self.backward(gradient, output, *inputs)
+
+    def count_stored_terms(self, position: int, *inputs: Any) -> int:
+        """Return the number of terms of an input's gradient that PyTorch stores in the dtype of the tensors.
+
+        They are added up in that dtype, too. The default is 1: the gradient itself.
+        """
+        return 1
+
     def backward_for(self, wanted: Sequence[bool], gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Return the gradients as `backward` does, of the wanted inputs at least.
 

@@ -20,6 +20,7 @@ NO_GRADIENT = frozenset(
         "aten.rand.default",
         "aten.randn.default",
         "aten.randperm.default",
+        "aten.resize_.default",
         "aten.scalar_tensor.default",
     }
 )

@@ -9,7 +9,7 @@ from service.checks.curve import compute_curve
 from service.checks.graph.check import check
 from service.numerics.model.presets import PRESETS
 from service.numerics.ops import OP_REGISTRY
-from service.numerics.ops.composite import CompositeOp
+from service.numerics.ops.composite import CompositeOp, SeveralOutputsOp
 
 
 def make_element(name, *index):
@@ -115,11 +115,14 @@ def find_weights_before_pieces(preset):
     """Weights from which the loss is reached through an op that takes no complex step, by the nodes of the preset."""
     weights_by_value, without = {name: {name} for name in preset.weights}, set()
     for node in preset.nodes:
-        weights = set().union(*(weights_by_value.get(operand, ()) for operand in node["inputs"]))
+        # An output has its node's name in front, as top.values has.
+        owners = [operand if operand in weights_by_value else operand.partition(".")[0] for operand in node["inputs"]]
+        weights = set().union(*(weights_by_value.get(owner, ()) for owner in owners))
         weights_by_value[node["name"]] = weights
         op = OP_REGISTRY[node["op"]]
-        # A composite op takes what its steps take, and those of the presets are smooth.
-        if not (op.supports_complex_step or issubclass(op, CompositeOp)):
+        # A composite op takes what its steps take, and those of the presets are smooth, but for an order.
+        is_smooth = issubclass(op, CompositeOp) and not issubclass(op, SeveralOutputsOp)
+        if not (op.supports_complex_step or is_smooth):
             without |= weights
     return without
 

@@ -14,6 +14,7 @@ from service.checks.common.background_job import CancelledError
 from service.checks.common.limits import Limits
 from service.checks.graph import helpers
 from service.checks.graph.check import check
+from service.job_runner import cluster as cluster_module
 from service.job_runner.cluster import Cluster, ClusterLostError
 from service.numerics.core.interrupts import install_interrupt_check
 from tests.service.checks.graph.test_helpers import build_request
@@ -129,10 +130,18 @@ def end_process(number: int) -> None:
     os._exit(1)
 
 
-def test_job_that_ends_its_workers_is_told_from_a_lost_cluster():
+@pytest.mark.parametrize(
+    "limit",
+    [
+        pytest.param({"_MAX_LOSSES": 2}, id="workers come back"),
+        pytest.param({"_ANSWER_SECONDS": 0.1}, id="no worker comes back in time"),
+    ],
+)
+def test_job_that_ends_its_workers_is_told_from_a_lost_cluster(monkeypatch, limit):
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as dying:
         cluster = Cluster(dying.scheduler_address)
         assert cluster.describe_absence() is None
+        monkeypatch.setattr(cluster_module, *next(iter(limit.items())))
         with cluster.share_work() as executor, pytest.raises(ClusterLostError) as error:
             list(executor.map(end_process, range(2)))
         assert error.value.has_ended_workers
@@ -165,7 +174,8 @@ def test_scheduler_that_goes_away_loses_the_job():
             results = executor.map(wait_and_square, range(50))
             next(results)
             leaving.close()
-            with pytest.raises(ClusterLostError):
+            with pytest.raises(ClusterLostError) as error:
                 list(results)
+            assert not error.value.has_ended_workers
         assert cluster.describe_absence() is not None
         cluster.close()

@@ -55,7 +55,7 @@ def test_a_right_kernel_passes(seed: int, recipe: Any) -> None:
     assert report["outcome"] == "pass"
     for verdict in report["verdicts"].values():
         assert verdict["scale"]["factor"] == pytest.approx(1, abs=0.01)
-        assert abs(verdict["scale"]["factor"] - 1) <= verdict["scale"]["allowed"] <= 0.02
+        assert abs(verdict["scale"]["factor"] - 1) <= verdict["scale"]["allowed"] <= 0.04
 
 
 WRONG = {

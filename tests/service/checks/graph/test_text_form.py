@@ -118,6 +118,7 @@ class _OneNodeGraph:
     def __init__(self, op_type, example):
         names = tuple(None if shape is None else f"a b{i}" for i, shape in enumerate(example.input_shapes))
         self.listed_nodes = [Node("loss", op_type(**example.attributes), names)]
+        self.nodes = self.listed_nodes
         self._shapes = example.input_shapes
 
     def get_operand_shapes(self, node):

@@ -150,7 +150,7 @@ def test_nonfinite_numbers_are_allowed_in_candidates_alone(example):
 
 
 BAD = {
-    "F8": ("weights/w2", ("F8_E5M2", [4], bytes(4)), {}, "/weights/w2", "F64, F32, F16, BF16, I64, I32, BOOL"),
+    "F8_E8M0": ("weights/w2", ("F8_E8M0", [4], bytes(4)), {}, "/weights/w2", "BF16, F8_E4M3, F8_E5M2, I64, I32, BOOL"),
     "I8": ("tensors/y", ("I8", [4], bytes(4)), {}, "/tensors/y", "I8 was given"),
     "U8": ("candidate/w2", ("U8", [4], bytes(4)), {}, "/candidate/w2", "U8 was given"),
     "integers": ("weights/w2", make_entry(np.arange(4)), {}, "/weights/w2", "a weight must be of floats"),

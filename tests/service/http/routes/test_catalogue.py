@@ -11,7 +11,7 @@ def test_every_op_is_listed_with_its_derivation():
     ops = CLIENT.get("/v1/ops").json["ops"]
     assert [op["name"] for op in ops] == sorted(OP_REGISTRY)
     for op in ops:
-        assert set(op) == {"name", "inputs", "outputs", "attributes", "backward"}
+        assert set(op) == {"name", "inputs", "outputs", "attributes", "inner_casts", "backward", "bugs"}
         has_gradient = any(output["of"] == "float" for output in op["outputs"])
         assert ("dL/d" if has_gradient else "no gradient") in op["backward"]
 
