@@ -173,3 +173,37 @@ def test_a_sum_of_equal_casts_is_off_by_all_of_them() -> None:
     off = 2 * BF16.round_to_nearest(leaves["x"]).sum() * leaves["x"].sum() - right
     assert abs(off) <= allowed.elements
     assert allowed.elements >= 3 * BF16.unit_roundoff * right
+
+
+@pytest.mark.parametrize("op", ["tanh", "sigmoid"])
+def test_a_derivative_by_the_rounded_output_is_as_far_off_as_that_is(op: str) -> None:
+    """tanh(4) = 0.9993 rounds to 1 in bfloat16, so that PyTorch's slope 1 - t^2 is 0."""
+    graph = Graph([Node("t", OP_REGISTRY[op](), ("w",)), Node("loss", OP_REGISTRY["sum"](), ("t",))], {"w": (1,)})
+    leaves = {"w": np.array([[4.0 if op == "tanh" else 8.0]])}
+    right = graph.backward(graph.forward(leaves))["w"][0]
+    allowed = estimate_recipe_allowances(graph, leaves, EAGER_RECIPES["BF16"], 0, ["w"])["w"].elements
+    assert allowed >= right
+    alone = estimate_recipe_allowances(graph, leaves, make_recipe(output=BF16), 0, ["w"])["w"].elements
+    assert alone < right / 10
+
+
+def test_terms_that_are_stored_round_one_by_one() -> None:
+    """The gradient of a convolution's input is a sum over the kernel, of terms in the dtype of the tensors."""
+    nodes = [
+        Node("y", OP_REGISTRY["conv2d"](), ("x", "k")),
+        Node("t", OP_REGISTRY["mul"](), ("y", "g")),
+        Node("loss", OP_REGISTRY["sum"](), ("t",)),
+    ]
+    graph = Graph(nodes, {"x": (6, 6), "k": (3, 3), "g": (4, 4)})
+    generator = np.random.default_rng(0)
+    leaves = {name: BF16.round_to_nearest(generator.normal(size=(1, *graph.shapes[name]))) for name in ("x", "k", "g")}
+    right = graph.backward(graph.forward(leaves))["x"][0]
+    total = np.zeros((6, 6))
+    for i in range(3):
+        for j in range(3):
+            term = BF16.round_to_nearest(leaves["k"][0, i, j] * leaves["g"][0])
+            total[i : i + 4, j : j + 4] = BF16.round_to_nearest(total[i : i + 4, j : j + 4] + term)
+    allowed = estimate_recipe_allowances(graph, leaves, EAGER_RECIPES["BF16"], 0, ["x"])["x"].elements
+    assert (np.abs(total - right) <= allowed).all()
+    fused = make_recipe(output=BF16)
+    assert (np.abs(total - right) > estimate_recipe_allowances(graph, leaves, fused, 0, ["x"])["x"].elements).any()
