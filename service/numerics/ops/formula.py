@@ -7,13 +7,14 @@ argument reduce or arrange arrays, and are linear. ``a @ b`` is a product of mat
 import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from service.numerics.core.batching import Array
 
 
-class Scope(dict[str, Callable[..., Array]]):
+class Scope(dict[str, Callable[..., Any]]):
     """The names in the formulas of a node at a point.
 
     Quantities are functions of nothing, and are computed once, when they are first needed. They may use one another.
