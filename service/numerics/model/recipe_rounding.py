@@ -9,8 +9,9 @@ properties make it the error of a cast and not of an operation:
   it was.
 - A number of the arithmetic that nothing has moved stays as it is.
 
-Numbers count as equal whose distance is at most an eighth of the spacing. A sum of several gradients, and the errors of
-operations, are those of `SharedRounding` in the arithmetic that accumulates.
+Numbers count as equal whose distance is at most an eighth of the spacing. They become one number: what is left of their
+difference is lost, as by a rounding to the same number. A sum of several gradients, and the errors of operations, are
+those of `SharedRounding` in the arithmetic that accumulates.
 
 Source: Parker, Monte Carlo Arithmetic (1997), section 4, for random rounding; Steele, Lea and Flood, Fast splittable
 pseudorandom number generators (OOPSLA 2014), figure 16, for the mixing function.
@@ -186,19 +187,21 @@ class RecipeRounding(SharedRounding):
             return array
         sizes = np.maximum(np.abs(array), 2.0**precision.min_exponent)
         rounded = np.repeat(array, ROUNDING_SWEEPS + 1, axis=0) if len(array) == 1 else array.copy()
-        errors = self._draw_errors(place, base, precision) * precision.unit_roundoff
+        common_sizes = _find_common_sizes(base, precision)
+        errors = self._draw_errors(place, common_sizes) * precision.unit_roundoff
         sizes = sizes[1:] if len(sizes) > 1 else sizes
-        rounded[1:] += np.where(stays, 0.0, np.copysign(sizes, base) * errors)
+        with np.errstate(invalid="ignore"):
+            moves = np.copysign(1.0, base) * (sizes * errors + (common_sizes - np.abs(base)))
+        rounded[1:] += np.where(stays, 0.0, moves)
         return np.where(np.abs(base) > precision.largest_number, np.copysign(np.inf, rounded), rounded)
 
-    def _draw_errors(self, place: str, base: Array, precision: Precision) -> Array:
-        """Return errors between -1 and 1, (sweeps, ...), of numbers (...): the same for the same size."""
-        dropped = PRECISIONS["FP64"].significand_bits - precision.significand_bits - ALIKE_BITS
-        bits = round_bits(np.abs(base).ravel(), max(0, dropped)).view(np.uint64)
+    def _draw_errors(self, place: str, sizes: Array) -> Array:
+        """Return errors between -1 and 1, (sweeps, ...), of sizes (...): the same for the same size."""
+        bits = np.ascontiguousarray(sizes).ravel().view(np.uint64)
         digest = hashlib.blake2b(place.encode(), digest_size=8).digest()
         keys = self._run_keys ^ np.uint64(int.from_bytes(digest, "little"))
         mixed = _mix_bits(_mix_bits(bits) + keys[:, None])
-        return ((mixed >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1).reshape(len(keys), *base.shape)
+        return ((mixed >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1).reshape(len(keys), *sizes.shape)
 
     def _begin(self, node: Node) -> None:
         self._node_name = self._names.get(node.name, node.name)
@@ -219,6 +222,12 @@ class RecipeRounding(SharedRounding):
             else array
             for array, slot, operand in zip(inputs, node.operand_slots, node.operands, strict=True)
         )
+
+
+def _find_common_sizes(base: Array, precision: Precision) -> Array:
+    """Return the size that stands for all that a precision can hardly tell apart, within an eighth of its spacing."""
+    dropped = PRECISIONS["FP64"].significand_bits - precision.significand_bits - ALIKE_BITS
+    return round_bits(np.abs(base), max(0, dropped)).reshape(base.shape)
 
 
 def _count_leaf_uses(graph: Graph) -> dict[str, int]:

@@ -331,7 +331,7 @@ class CrossEntropy(ClassLoss):
     ignore_index: int = -100
     label_smoothing: Annotated[float, Ge(0), Le(1)] = 0.0
 
-    inner_casts = ("log_p",)
+    inner_casts = ("log_p", "p")
     supports_complex_step = True
     # In the formula k = g / D, or g, is the gradient of the loss of a sample, and e the target without smoothing.
     backward_form = BackwardForm(
@@ -547,7 +547,7 @@ class CrossEntropy(ClassLoss):
         With z = x - max x, and r the sum of all exponentials but the largest: where r is small the largest z is 0,
         log(1 + r) is off by r at most, and so is the exponential of it. Kernels that compute p as exp(x - L), L = max x
         + log S, are off by a rounding of L too, for which `MEAN_ROUNDING` stands. Programs of two kernels, as
-        PyTorch's, store log p between them, and p is the exponential of the rounded one.
+        PyTorch's, store log p between them, and p is the exponential of the rounded one. On a CPU it is rounded, too.
         """
         input, target, class_weight = inputs
         class_axis = self._get_batched_class_axis(input)
@@ -559,6 +559,7 @@ class CrossEntropy(ClassLoss):
         stored = errors.cast("log_p", logarithms)
         if stored is not logarithms:
             p, logarithms_with_errors = np.exp(stored), logarithms_with_errors + (stored - logarithms)
+        p = errors.cast("p", p)
         results = self._compute_partial_gradients_from(weight, logarithms_with_errors, p, input, target, class_weight)
         magnitudes = self.estimate_sample_gradient_magnitudes(np.abs(weight), *inputs)
         terms = self.summand_count + 1, self.summand_count + 1, count_elements(weight.shape[1:]) + 1

@@ -310,6 +310,7 @@ class LogSoftmax(AxiswiseOp, FormulaOp):
     dim: int
     dtype: DtypeName | None = None
 
+    inner_casts = ("p",)
     supports_complex_step = True
 
     def forward(self, input: Array) -> Array:
@@ -367,12 +368,13 @@ class LogSoftmax(AxiswiseOp, FormulaOp):
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Return the gradient with the errors of p = exp(y) and of G = sum g.
 
-        p has the error of a library's exponential, of a rounded y. G is off by u sqrt(N) sum abs(g).
+        p has the error of a library's exponential, of a rounded y, and of its own rounding by PyTorch on a CPU. G is
+        off by u sqrt(N) sum abs(g).
         """
         (input,) = inputs
         g, axis = self._ensure_axis(gradient), self._get_batched_axis(input)
         p = np.exp(self._ensure_axis(output))
-        p = errors(p, _EXPONENTIAL_ROUNDING * p + errors.underflow_loss)
+        p = errors.cast("p", errors(p, _EXPONENTIAL_ROUNDING * p + errors.underflow_loss))
         total = errors(
             g.sum(axis=axis, keepdims=True), np.abs(g).sum(axis=axis, keepdims=True), max(1, g.shape[axis] - 1)
         )
