@@ -1,5 +1,6 @@
 """Jobs under random kill -9 of every process: each ends once, with the bytes that its request has at once."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ from tests.integration.job_trial import (
 )
 
 SEED = 21
+JOBS = int(os.environ.get("KILLED_JOBS", "40"))
+"""Jobs of the trial: forty take some minutes."""
 
 
 @pytest.mark.long
 def test_jobs_in_a_file_survive_every_kill(tmp_path: Path, example: dict[str, Any]) -> None:
     url = f"sqlite:///{tmp_path}/jobs.db"
-    counter, bodies = EndCounter(url), write_bodies(200, 8, LARGE_SIZE, example)
+    counter, bodies = EndCounter(url), write_bodies(JOBS, max(2, JOBS // 25), LARGE_SIZE, example)
     with run_service(url, tmp_path) as service:
-        counts = {"worker": 4, "runner": 4, "master": 2}
+        counts = {"worker": 2, "runner": 2, "master": 1}
         killer = Killer(SEED, make_service_kills(service), counts, [service.keep_alive], 2.0)
         with run_trial(service, url, bodies, killer) as (jobs, _):
             check_jobs(jobs, bodies, counter)
