@@ -26,6 +26,12 @@ from tests.integration.job_trial import (
 from tests.integration.raw_http import wait_until
 from tests.measured_cases import PROCESS_VARIABLE
 
+LEASE_SECONDS = 4.0
+RUNNER = (
+    "import sys; from service.job_runner import main, runner; "
+    f"runner.LEASE_SECONDS = {LEASE_SECONDS}; main.run_runner(*sys.argv[1:3], int(sys.argv[3]), sys.argv[4], 2**30)"
+)
+
 
 @contextmanager
 def run_runner_process(url: str, lock: Path) -> Iterator["subprocess.Popen[bytes]"]:
