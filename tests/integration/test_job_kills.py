@@ -19,8 +19,8 @@ from tests.integration.job_trial import (
 )
 
 SEED = 21
-JOBS = int(os.environ.get("KILLED_JOBS", "40"))
-"""Jobs of the trial: forty take some minutes."""
+JOBS = int(os.environ.get("KILLED_JOBS", "8"))
+"""Jobs of the trial: eight take a minute, two hundred some ten."""
 
 
 @pytest.mark.long
@@ -28,7 +28,7 @@ def test_jobs_in_a_file_survive_every_kill(tmp_path: Path, example: dict[str, An
     url = f"sqlite:///{tmp_path}/jobs.db"
     counter, bodies = EndCounter(url), write_bodies(JOBS, max(2, JOBS // 25), LARGE_SIZE, example)
     with run_service(url, tmp_path) as service:
-        counts = {"worker": 2, "runner": 2, "master": 1}
+        counts = {"worker": max(1, JOBS // 50), "runner": max(1, JOBS // 50), "master": JOBS // 100}
         killer = Killer(SEED, make_service_kills(service), counts, [service.keep_alive], 2.0)
         with run_trial(service, url, bodies, killer) as (jobs, _):
             check_jobs(jobs, bodies, counter)
