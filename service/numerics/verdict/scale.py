@@ -53,4 +53,5 @@ def measure_scale(judged: Array, reference: Reference, allowed: float) -> ScaleR
         return None
     r, g, bound = (array[known] / largest for array in (reference.value, judged, reference.error_bound))
     square = float((r * r).sum())
-    return ScaleResult(float((g * r).sum()) / square, allowed + float((bound * np.abs(r)).sum()) / square)
+    allowed += float((bound * np.abs(r)).sum()) / square
+    return ScaleResult(float((g * r).sum()) / square, allowed) if allowed < 1 else None

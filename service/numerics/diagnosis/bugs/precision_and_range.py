@@ -185,7 +185,8 @@ def _list_lower_precisions(precision: Precision) -> list[Precision]:
     lower = (
         precision_below
         for precision_below in PRECISIONS.values()
-        if precision_below.significand_bits < precision.significand_bits
+        # No program computes in 8 bits.
+        if precision_below.significand_bits < precision.significand_bits and not precision_below.is_scaled
     )
     return sorted(lower, key=lambda precision_below: (precision_below.significand_bits, -precision_below.min_exponent))
 
