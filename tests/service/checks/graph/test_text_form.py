@@ -155,6 +155,7 @@ CORRECTED_OVERRIDES = {
     "solve_triangular": ["A", "B", "upper", "left", "unitriangular"],
     "diag_embed": ["input", "offset", "dim1", "dim2"],
     "permute": ["input", "dims"],
+    "polygamma": ["n", "input"],  # torch.overrides has them in the order of the method
     "argmax": ["input", "dim", "keepdim"],
     "argmin": ["input", "dim", "keepdim"],
     "max": ["input", "dim", "keepdim"],
