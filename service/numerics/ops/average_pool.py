@@ -168,10 +168,12 @@ class AvgPool3d(AveragePool):
         return compute_in_single_precision(torch, average, input)
 
 
-class AdaptiveAveragePool(AverageMap):
-    """An average pool with a given number of windows, which cover each axis evenly."""
+class AdaptiveWindows(Op):
+    """A pool with a given number of windows along each of the last axes, which cover the axis evenly."""
 
     output_size: Any
+
+    axis_count: ClassVar[int]
 
     def infer_output_shape(self, input: Shape) -> Shape:
         check_image_rank(input, self.axis_count)
@@ -185,6 +187,13 @@ class AdaptiveAveragePool(AverageMap):
         lengths = choose_axis_lengths(self.output_size, input[-self.axis_count :])
         return replace(cast("Any", self), output_size=list(lengths))
 
+    def torch_forward(self, torch: Any, input: Any) -> Any:
+        return find_torch_function(torch, "nn.functional", self.name)(input, self.output_size)
+
+
+class AdaptiveAveragePool(AdaptiveWindows, AverageMap):
+    """An average over windows that cover each axis evenly."""
+
     def list_axis_tables(self, lengths: Shape) -> list[AxisTable]:
         tables: list[AxisTable] = []
         for length, count in zip(lengths, choose_axis_lengths(self.output_size, lengths), strict=True):
@@ -192,9 +201,6 @@ class AdaptiveAveragePool(AverageMap):
             table = make_window_table(starts, sizes, 1, length)
             tables.append(AxisTable(table.indices, table.weights / sizes[:, None]))
         return tables
-
-    def torch_forward(self, torch: Any, input: Any) -> Any:
-        return find_torch_function(torch, "nn.functional", self.name)(input, self.output_size)
 
 
 @register_op("adaptive_avg_pool1d")

@@ -1,12 +1,11 @@
 """Maximum pools along one axis or three, and with a given number of windows."""
 
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from service.numerics.core.batching import Shape
-from service.numerics.ops.average_pool import count_windows, list_adaptive_windows
+from service.numerics.ops.average_pool import AdaptiveWindows, count_windows, list_adaptive_windows
 from service.numerics.ops.axis_numbers import (
     NotNegative,
     NotNegativeSingle,
@@ -17,11 +16,9 @@ from service.numerics.ops.axis_numbers import (
     PositiveTriple,
     PositiveTripleOrLengths,
     choose_axis_lengths,
-    is_of_axis_lengths,
     spread_over_axes,
 )
 from service.numerics.ops.op import (
-    Op,
     OpExample,
     ShapeError,
     register_op,
@@ -116,22 +113,8 @@ class MaxPool3d(MaxPool):
     )
 
 
-class AdaptiveMaxPool(TableMaxPool):
-    """A maximum pool with a given number of windows, which cover each axis evenly."""
-
-    output_size: Any
-
-    def infer_output_shape(self, input: Shape) -> Shape:
-        check_image_rank(input, self.axis_count)
-        return (*input[: -self.axis_count], *choose_axis_lengths(self.output_size, input[-self.axis_count :]))
-
-    def resolve_shape_defaults(self, *shapes: Shape | None) -> Op:
-        (input,) = shapes
-        assert input is not None
-        if not is_of_axis_lengths(self.output_size):
-            return self
-        lengths = choose_axis_lengths(self.output_size, input[-self.axis_count :])
-        return replace(cast("Any", self), output_size=list(lengths))
+class AdaptiveMaxPool(AdaptiveWindows, TableMaxPool):
+    """The largest element of windows that cover each axis evenly."""
 
     def list_axis_windows(self, lengths: Shape) -> list[AxisWindow]:
         windows: list[AxisWindow] = []
@@ -140,9 +123,6 @@ class AdaptiveMaxPool(TableMaxPool):
             offsets = np.arange(int(sizes.max()))
             windows.append(AxisWindow(starts[:, None] + offsets, offsets < sizes[:, None]))
         return windows
-
-    def torch_forward(self, torch: Any, input: Any) -> Any:
-        return find_torch_function(torch, "nn.functional", self.name)(input, self.output_size)
 
 
 @register_op("adaptive_max_pool1d")
