@@ -147,6 +147,7 @@ def _get_model_tag(value: object) -> str | None:
 
 _Tensors = dict[Name, OperandTensor]
 _Candidate = dict[Name, GradientTensor] | None
+_Repeats = dict[Name, RepeatedTensor] | None
 
 
 class CheckTensors(StrictModel):
@@ -155,6 +156,11 @@ class CheckTensors(StrictModel):
     tensors: _Tensors
     weights: _Tensors
     candidate: _Candidate = None
+    repeats: _Repeats = None
+
+
+TENSOR_FIELDS = tuple(CheckTensors.model_fields)
+"""Fields of a request that hold tensors by name."""
 
 
 class CheckRequest(StrictModel, Generic[NodeT]):
@@ -189,7 +195,7 @@ class CheckRequest(StrictModel, Generic[NodeT]):
         description="Arithmetic of the candidate, which sets its rounding allowance: a name, for what PyTorch's eager "
         "kernels do, or a recipe of the places where its program rounds.",
     )
-    repeats: dict[Name, RepeatedTensor] | None = Field(
+    repeats: _Repeats = Field(
         default=None,
         description="Further runs of the program that computed the candidate, by name: lists of tensors. What differs "
         "from run to run beyond rounding is a finding.",

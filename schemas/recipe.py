@@ -9,21 +9,7 @@ from schemas.problem_details import MAX_NAME_LENGTH
 from schemas.strict_model import StrictModel
 
 Arithmetic = Literal["FP64", "FP32", "TF32", "FP16", "BF16", "float64", "float32", "float16", "bfloat16"]
-RoundedArithmetic = Literal[
-    "FP64",
-    "FP32",
-    "TF32",
-    "FP16",
-    "BF16",
-    "FP8_E4M3",
-    "FP8_E5M2",
-    "float64",
-    "float32",
-    "float16",
-    "bfloat16",
-    "float8_e4m3fn",
-    "float8_e5m2",
-]
+RoundedArithmetic = Literal[Arithmetic, "FP8_E4M3", "FP8_E5M2", "float8_e4m3fn", "float8_e5m2"]
 CastName = Annotated[str, MinLen(1), MaxLen(MAX_NAME_LENGTH + 2)]
 """Name of a node, of a place inside it, `att.p`, or, behind `d:`, of the gradient at it."""
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 import safetensors
 from safetensors import SafetensorError, TensorSpec, serialize
 
+from schemas.check import TENSOR_FIELDS
 from schemas.datatype import Datatype
 from schemas.json_writer import write_json
 from schemas.plan import FurtherPoints, JudgeReport
@@ -22,7 +23,7 @@ from schemas.report import CheckReport
 from schemas.tensor import Tensor
 
 SAFETENSORS = "application/vnd.safetensors"
-SECTIONS = ("tensors", "weights", "candidate", "repeats")
+SECTIONS = TENSOR_FIELDS
 """Fields of a check's request whose tensors are tensors of the body, named section/name."""
 OPTIONAL_SECTIONS = frozenset({"candidate", "repeats", "cotangents", "values", "vjp", "jvp", "jacobian"})
 """Fields that a request without such tensors leaves out."""

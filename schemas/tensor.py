@@ -141,7 +141,10 @@ def _decode_runs(value: object) -> Tensor:
     if len(shapes) > 1:
         listed = " and ".join(format_shape(list(shape)) for shape in shapes[:2])
         raise make_tensor_error(f"runs of different shapes, {listed}; each has the shape of the candidate")
-    return Tensor(np.stack([run.array for run in runs]), runs[0].datatype, is_integral=False)
+    datatypes = [run.datatype for run in runs if run.datatype is not None]
+    # One that is not of floats stands for all: it is refused.
+    datatype = next((datatype for datatype in datatypes if datatype.kind != "float"), runs[0].datatype)
+    return Tensor(np.stack([run.array for run in runs]), datatype, is_integral=False)
 
 
 class _RepeatedTensor:

@@ -4,7 +4,7 @@ from schemas.datatype import BY_ANY_NAME
 from schemas.recipe import RecipeSpec
 from schemas.tensor import Tensor
 from service.numerics.core.precision import PRECISIONS, Precision
-from service.numerics.core.recipe import EAGER_RECIPES, EVERY_NODE, Recipe
+from service.numerics.core.recipe import EVERY_NODE, Recipe
 
 
 def find_precision(name: str) -> Precision:
@@ -17,13 +17,6 @@ def choose_precision(candidate: Tensor, declared: str | None, default: Precision
     if declared is not None:
         return find_precision(declared)
     return default if candidate.datatype is None else PRECISIONS[candidate.datatype.name]
-
-
-def choose_recipe(candidate: Tensor, declared: str | RecipeSpec | None, default: Precision) -> Recipe:
-    """Return the recipe of a candidate: as declared, or that of PyTorch's eager kernels for its arithmetic."""
-    if isinstance(declared, RecipeSpec):
-        return make_recipe(declared)
-    return EAGER_RECIPES[choose_precision(candidate, declared, default).name]
 
 
 def make_recipe(spec: RecipeSpec) -> Recipe:

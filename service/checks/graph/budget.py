@@ -31,7 +31,8 @@ def plan_within_limits(problem: Problem, limits: Limits) -> CheckPlan:
     request = problem.request
     candidates = tuple((name, tensor.array.shape) for name, tensor in problem.candidate.items())
     shown = tuple(request.include), request.encoding, candidates
-    key = problem.graph, problem.dtype.name, problem.names, problem.projection_count, shown, limits
+    judged = problem.has_casts, problem.repeated_element_count
+    key = problem.graph, problem.dtype.name, problem.names, problem.projection_count, shown, judged, limits
     return _JOINT_PLANS.get_or_make(key, lambda: _plan_within_limits(problem, limits))
 
 

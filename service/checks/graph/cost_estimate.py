@@ -20,6 +20,7 @@ _ROUTE_ARRAYS_PER_VALUE = 4
 _NUMBERS_PER_JUDGED_ELEMENT = 30
 """Numbers for each element of one tensor while it is judged and measured."""
 _NUMBERS_PER_REPEATED_ELEMENT = 4
+"""Numbers for each element of all runs of a candidate while they are compared."""
 _ROUNDING_PASSES = 6
 """Passes, in multiply-adds of a forward one, of the rounding model: there and back, and their sizes both ways."""
 _OTHER_PASSES = 16
@@ -118,8 +119,7 @@ def count_model_elements(problem: Problem) -> int:
 
 def estimate_other_work(problem: Problem) -> int:
     """Return the operations of the rounding model and of the gradient sources."""
-    has_casts = any(not problem.get_recipe(name).is_uniform for name in problem.names)
-    return estimate_other_graph_work(problem.graph) * (_RECIPE_FACTOR if has_casts else 1)
+    return estimate_other_graph_work(problem.graph) * (_RECIPE_FACTOR if problem.has_casts else 1)
 
 
 def estimate_other_graph_work(graph: Graph) -> int:
@@ -137,7 +137,7 @@ def estimate_bytes(problem: Problem, differences: int) -> int:
         _ROUTE_ARRAYS_PER_VALUE * elements
         + _NUMBERS_PER_DIFFERENCE * sum(element_counts)
         + (problem.projection_count or 0) * sum(element_counts)
-        + _NUMBERS_PER_REPEATED_ELEMENT * sum(runs.array.size for runs in (problem.request.repeats or {}).values())
+        + _NUMBERS_PER_REPEATED_ELEMENT * problem.repeated_element_count
     )
     scratch = (ROUNDING_SWEEPS + 1) * max(
         (

@@ -74,7 +74,9 @@ def _judge_lines(
         lines, base_gradients, {name: _collect_judged_gradients(problem, sources, name) for name in moved.names}
     )
     misshapen = {name for name, tensor in problem.candidate.items() if tensor.array.shape != problem.graph.shapes[name]}
-    verdicts = {name: verdict for name, verdict in judge.find_passing().items() if name not in misshapen}
+    # Lines of all tensors say nothing of a shape, and nothing of what differs from run to run.
+    judged_alone = misshapen | (problem.request.repeats or {}).keys()
+    verdicts = {name: verdict for name, verdict in judge.find_passing().items() if name not in judged_alone}
     return JointResults(moved.names, judge.list_results(), verdicts, moved.evaluations)
 
 

@@ -80,7 +80,7 @@ class Judge:
         """Judge the candidate, or our own gradients; name the origin of non-finite ones."""
         joint = self._routes.joint
         if joint is not None and name in joint.verdicts:
-            return self._judge_repeats(joint.verdicts[name], name)
+            return joint.verdicts[name]
         verdict = self._judge_name(name)
         if verdict.outcome == Outcome.PASS:
             return verdict

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from schemas.check import TENSOR_FIELDS
 from schemas.problem_details import InvalidRequestError, PlacedError, error_at
 from service.checks.common.limits import Limits
 from service.checks.common.request_validation import check_counts, count_nested_entries
@@ -11,7 +12,6 @@ from service.checks.graph.problem import ParsedCheckRequest, Problem, build_prob
 from service.checks.graph.text_form import count_text_lines, expand_model_text
 from service.numerics.model.graph import Graph
 
-_TENSOR_FIELDS = ("tensors", "weights", "candidate", "repeats")
 _MAX_ENTRIES_PER_NODE = 40
 
 RequestT = TypeVar("RequestT", bound=ParsedCheckRequest)
@@ -64,10 +64,10 @@ def check_entry_counts(body: object, limits: Limits) -> None:
     if not isinstance(body, dict):
         return
     fields = cast("dict[str, Any]", body)
-    by_path: dict[tuple[str, ...], int] = {(name,): limits.names for name in (*_TENSOR_FIELDS, "with_respect_to")}
+    by_path: dict[tuple[str, ...], int] = {(name,): limits.names for name in (*TENSOR_FIELDS, "with_respect_to")}
     model = ("model",) if isinstance(fields.get("model"), list) else ("model", "nodes")
     check_counts(fields, by_path | {model: limits.nodes})
-    entries = count_nested_entries({name: value for name, value in fields.items() if name not in _TENSOR_FIELDS})
+    entries = count_nested_entries({name: value for name, value in fields.items() if name not in TENSOR_FIELDS})
     max_entries = _MAX_ENTRIES_PER_NODE * limits.nodes
     if entries > max_entries:
         detail = f"tensors aside, the request has {entries} entries; at most {max_entries} are taken"

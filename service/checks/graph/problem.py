@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 import numpy as np
 
@@ -11,9 +12,10 @@ from schemas.datatype import BY_ANY_NAME, Array
 from schemas.problem_details import InvalidRequestError, PlacedError, error_at, quote_name
 from schemas.recipe import RecipeSpec
 from schemas.tensor import Tensor
-from service.checks.common.candidate_precision import choose_recipe, find_precision
+from service.checks.common.candidate_precision import choose_precision, find_precision, make_recipe
 from service.checks.graph import model_language
 from service.numerics.core.batching import add_batch_axis, count_elements
+from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.precision import DTYPES, ComputeDtype, Precision
 from service.numerics.core.recipe import EAGER_RECIPES, GRADIENT_PREFIX, Recipe
@@ -109,7 +111,26 @@ class Problem:
         tensor = self.candidate.get(name)
         if tensor is None:
             return self.own_recipe
-        return choose_recipe(tensor, self.request.candidate_dtype, self.dtype.precision)
+        if self.declared_recipe is not None:
+            return self.declared_recipe
+        name_of_arithmetic = cast("str | None", self.request.candidate_dtype)
+        return EAGER_RECIPES[choose_precision(tensor, name_of_arithmetic, self.dtype.precision).name]
+
+    @cached_attribute
+    def declared_recipe(self) -> Recipe | None:
+        """Recipe of the request; None if it names an arithmetic, or nothing."""
+        spec = self.request.candidate_dtype
+        return make_recipe(spec) if isinstance(spec, RecipeSpec) else None
+
+    @property
+    def has_casts(self) -> bool:
+        """True if some judged gradient is rounded at other places than its operations."""
+        return any(not self.get_recipe(name).is_uniform for name in self.names)
+
+    @property
+    def repeated_element_count(self) -> int:
+        """Number of elements of all further runs of the candidate."""
+        return sum(runs.array.size for runs in (self.request.repeats or {}).values())
 
     def get_precision(self, name: str) -> Precision:
         """Return the arithmetic by which an error of the judged gradient counts as large."""
@@ -278,14 +299,14 @@ def _find_cast_errors(request: ParsedCheckRequest, graph: Graph) -> Iterator[Pla
     recipe = request.candidate_dtype
     if not isinstance(recipe, RecipeSpec) or not isinstance(recipe.casts, dict):
         return
-    places = list_cast_places(graph)
+    places, node_names = dict.fromkeys(list_cast_places(graph)), {node.name for node in graph.listed_nodes}
     for name in iterate_interruptibly(recipe.casts):
         base = name.removeprefix(GRADIENT_PREFIX)
         if name in places:
             continue
-        known = ", ".join(map(quote_name, places[:20])) + (", ..." if len(places) > 20 else "")
+        known = ", ".join(map(quote_name, islice(places, 20))) + (", ..." if len(places) > 20 else "")
         detail = f"there is no node {quote_name(base)} at which a program could round; there are: {known}"
-        if base in graph.all_shapes and base not in {node.name for node in graph.listed_nodes}:
+        if base in graph.all_shapes and base not in node_names:
             detail = f"{quote_name(base)} is a tensor: inputs rounds tensors, and output rounds their gradients"
         yield error_at(detail, "candidate_dtype", "casts", name)
 

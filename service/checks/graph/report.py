@@ -9,7 +9,6 @@ import numpy as np
 
 from schemas.datatype import BY_ANY_NAME, Array
 from schemas.json_writer import defer_tensor
-from schemas.recipe import RecipeSpec
 from schemas.report import (
     CheckReport,
     Discrepancies,
@@ -23,7 +22,6 @@ from schemas.report import Verdict as VerdictReport
 from schemas.tensor import Encoding, encode_number
 from schemas.tensor import encode_tensor as encode_now
 from service.checks.common import report_entries
-from service.checks.common.candidate_precision import make_recipe
 from service.checks.common.stage_timer import StageTimer
 from service.checks.graph import model_language
 from service.checks.graph.gradient_sources import GradientSources
@@ -97,8 +95,8 @@ def build_report(
         "model": {"nodes": model_language.graph_to_dict(problem.graph)},
         "model_text": model_language.write_cached_text(problem.graph),
     }
-    if isinstance(problem.request.candidate_dtype, RecipeSpec):
-        report["judged_as"] = make_recipe(problem.request.candidate_dtype).describe()
+    if problem.declared_recipe is not None:
+        report["judged_as"] = problem.declared_recipe.describe()
     if routes.joint is not None:
         names = list(routes.joint.names)
         report["directions"] = [{**report_entries.build_direction(line), "names": names} for line in routes.joint.lines]

@@ -10,10 +10,9 @@ from typing import Any, TypeVar, cast
 import orjson
 from pydantic import ValidationError
 
-from schemas.check import CheckRequest, CheckTensors
+from schemas.check import TENSOR_FIELDS, CheckRequest, CheckTensors
 from service.numerics.core.bounded_cache import BoundedCache
 
-_TENSOR_FIELDS = ("tensors", "weights", "candidate")
 _MAX_KEPT_REQUESTS = 8
 _MAX_KEY_BYTES, _MAX_NODES = 2**16, 512
 """Bytes of the fields of a request that is kept, and nodes of its model."""
@@ -34,7 +33,7 @@ def make_fields_key(body: object) -> bytes | None:
     """
     if not isinstance(body, dict):
         return None
-    fields = {name: value for name, value in cast("dict[Any, Any]", body).items() if name not in _TENSOR_FIELDS}
+    fields = {name: value for name, value in cast("dict[Any, Any]", body).items() if name not in TENSOR_FIELDS}
     model = fields.get("model")
     nodes = cast("dict[str, Any]", model).get("nodes") if isinstance(model, dict) else model
     if isinstance(nodes, list) and len(cast("list[Any]", nodes)) > _MAX_NODES:
@@ -65,10 +64,10 @@ def find_valid_request(body: dict[str, Any], key: bytes | None, schema: type[Req
     if kept is None:
         return None
     try:
-        tensors = CheckTensors.model_validate({name: body[name] for name in _TENSOR_FIELDS if name in body})
+        tensors = CheckTensors.model_validate({name: body[name] for name in TENSOR_FIELDS if name in body})
     except ValidationError:
         return None
-    given = {name: getattr(tensors, name) for name in _TENSOR_FIELDS if name in body}
+    given = {name: getattr(tensors, name) for name in TENSOR_FIELDS if name in body}
     return cast("RequestT", kept.model_copy(update=given))
 
 
@@ -76,6 +75,6 @@ def keep_valid_request(request: CheckRequest[Any], key: bytes | None) -> None:
     """Keep a request without its tensors."""
     if key is None:
         return
-    kept = request.model_copy(update={"tensors": {}, "weights": {}, "candidate": None})
-    kept.model_fields_set.difference_update(_TENSOR_FIELDS)
+    kept = request.model_copy(update={"tensors": {}, "weights": {}, "candidate": None, "repeats": None})
+    kept.model_fields_set.difference_update(TENSOR_FIELDS)
     _VALID_REQUESTS.put((type(request), key), kept)

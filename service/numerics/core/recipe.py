@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.precision import PRECISIONS, Precision
 
 RecipeKey = tuple[tuple[str | None, ...], tuple[tuple[str, str], ...]]
@@ -52,16 +53,16 @@ class Recipe:
     products: Precision | None = None
     inputs: Precision | None = None
 
-    @property
+    @cached_attribute
     def key(self) -> "RecipeKey":
         """Names of all arithmetics and places, which tell recipes apart."""
         names = (self.judged, self.accumulate, self.output, self.every_cast, self.products, self.inputs)
         casts = sorted((name, precision.name) for name, precision in self.casts.items())
         return tuple(None if precision is None else precision.name for precision in names), tuple(casts)
 
-    @property
+    @cached_attribute
     def is_uniform(self) -> bool:
-        """True if one arithmetic does everything, so that only operations round."""
+        """Tell whether one arithmetic does everything, so that only operations round."""
         return self.every_cast is None and not self.casts and self.products is None and self.output == self.accumulate
 
     @property

@@ -138,12 +138,15 @@ def _combine_rounds(
     """Return the allowances that follow from the spreads of some rounds."""
     factor = SAFETY_FACTOR * spread_scale
     elements = factor * compute_root_mean_square(np.array([deviation.elements for deviation in rounds]))
+    if by_numbers is not None:
+        elements = elements + by_numbers
+    if recipe.is_uniform:
+        # Where every operation rounds, errors of one element are as large as those of all.
+        return Allowances(elements, math.inf)
+    gradient = rounds[0].gradient
     scale = factor * float(compute_root_mean_square(np.array([deviation.scale for deviation in rounds])))
     if by_numbers is not None:
-        elements, scale = elements + by_numbers, scale + _bound_scale_error(by_numbers, rounds[0].gradient)
-    if recipe.is_uniform:
-        return Allowances(elements, scale)
-    gradient = rounds[0].gradient
+        scale += _bound_scale_error(by_numbers, gradient)
     last_rounding = recipe.output.unit_roundoff * np.maximum(np.abs(gradient), 2.0**recipe.output.min_exponent)
     squares = euclidean_norm(gradient * last_rounding)
     norm = euclidean_norm(gradient)
@@ -244,8 +247,7 @@ def _measure_spread(gradients: Array, factor: float, *, is_uniform: bool) -> _De
     moves = gradients[1:] - gradient
     elements = factor * compute_root_mean_square(moves)
     if is_uniform:
-        # Where every operation rounds, errors of one element are as large as those of all.
-        return _Deviations(gradient, elements, np.full((), np.inf))
+        return _Deviations(gradient, elements, np.zeros(()))
     norm = euclidean_norm(gradient)
     unit = gradient / norm if norm else np.zeros(gradient.shape)
     along = (moves * unit).reshape(len(moves), -1).sum(axis=1) / (norm or 1.0)

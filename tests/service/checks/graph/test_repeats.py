@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from schemas.problem_details import InvalidRequestError
+from service.checks.common.limits import Limits
 from service.checks.graph.check import check
 from service.numerics.core.precision import PRECISIONS
 
@@ -59,6 +60,15 @@ def test_a_run_that_lost_a_row_is_not_reproducible(fields: dict[str, Any]) -> No
     assert "at 1 of 24 elements, first at index [1, 2]" in verdict["reason"]
 
 
+@pytest.mark.parametrize(("factor", "outcome"), [(1.0, "pass"), (1 + 1e-9, "fail")])
+def test_runs_of_a_tensor_that_joint_directions_would_decide_are_compared(factor: float, outcome: str) -> None:
+    body, right = draw_body(finite_difference={"projections": 1})
+    report = check(body | {"candidate": {"w": right.tolist()}, "repeats": {"w": [(right * factor).tolist()]}})
+    verdict = report["verdicts"]["w"]
+    assert len(report["directions"]) == len(verdict["directions"]) == 1
+    assert (verdict["outcome"], verdict["repeatability"]["explained"]) == (outcome, outcome == "pass")
+
+
 def test_a_number_that_is_not_finite_in_one_run_alone_is_a_finding() -> None:
     body, _ = draw_body()
     runs = [run_in_order(seed, body) for seed in range(3)]
@@ -106,10 +116,30 @@ def test_runs_of_nothing_are_refused(repeats: Any, words: str) -> None:
 
 
 def test_runs_beyond_the_limit_are_refused() -> None:
-    from service.checks.common.limits import Limits
 
     body, right = draw_body()
     body |= {"candidate": {"w": right.tolist()}, "repeats": {"w": [right.tolist()] * 100}}
     with pytest.raises(InvalidRequestError) as refusal:
         check(body, Limits(elements=2000))
     assert refusal.value.errors[0]["pointer"] == "/repeats"
+
+
+@pytest.mark.parametrize("method", [{}, {"projections": 1}], ids=["elements", "directions"])
+def test_runs_count_in_the_memory_of_a_check_whose_plan_is_kept(method: dict[str, Any]) -> None:
+    body, right = draw_body(finite_difference=method)
+    body |= {"candidate": {"w": right.tolist()}}
+    limits = Limits(bytes=2**25)
+    assert check(body, limits)["outcome"] == "pass"
+    runs = {"datatype": "FP64", "shape": [60_000, 3, 8], "data": np.zeros(60_000 * 24).tolist()}
+    with pytest.raises(InvalidRequestError) as refusal:
+        check(body | {"repeats": {"w": runs}}, limits)
+    assert refusal.value.reason == "over-budget"
+
+
+def test_a_later_run_of_integers_is_refused_too() -> None:
+    body, right = draw_body()
+    first = {"datatype": "FP32", "shape": [3, 8], "data": right.tolist()}
+    second = {"datatype": "INT64", "shape": [3, 8], "data": [1] * 24}
+    with pytest.raises(InvalidRequestError) as refusal:
+        check(body | {"candidate": {"w": right.tolist()}, "repeats": {"w": [first, second]}})
+    assert "datatype INT64 was given" in refusal.value.errors[0]["detail"]
