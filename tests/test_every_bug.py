@@ -124,13 +124,22 @@ def _add_noise(right: Array, generator: np.random.Generator) -> Array:
     return right + generator.normal(size=right.shape) * np.abs(right).max() * 10 ** generator.uniform(-3, 0)
 
 
+def _permute(right: Array, generator: np.random.Generator) -> Array:
+    flat = right.ravel()
+    wrong = generator.permutation(flat)
+    # A rotation is the listed bug `shifted`.
+    while any(np.array_equal(np.roll(flat, places), wrong) for places in range(flat.size)):
+        wrong = generator.permutation(flat)
+    return wrong.reshape(right.shape)
+
+
 CORRUPTIONS: dict[str, Callable[[Array, np.random.Generator], Array]] = {
     "one element scaled": _scale_one,
     "largest element zeroed": _zero_largest,
     "some elements scaled": _scale_some,
     "noise added": _add_noise,
     "noise multiplied": lambda g, rng: g * (1 + rng.normal(size=g.shape) * 10 ** rng.uniform(-3, 0)),
-    "elements in random order": lambda g, rng: rng.permutation(g.ravel()).reshape(g.shape),
+    "elements in random order": _permute,
     "random numbers": lambda g, rng: rng.normal(size=g.shape) * np.abs(g).max(),
     "a constant added": lambda g, rng: g + rng.uniform(0.1, 1) * np.abs(g).max(),
     "unknown factors along the last axis": lambda g, rng: g * rng.uniform(0.5, 2, g.shape[-1:]),

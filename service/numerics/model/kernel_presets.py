@@ -184,10 +184,10 @@ def _make_moe_block() -> Preset:
             make_node("scores", "linear", "x", "w_router"),
             make_node("top", "topk", "scores", k=2),
             make_node("gates", "softmax", "top.values", dim=-1),
-            *_make_expert_nodes("up", 3, 4),
+            *_make_expert_nodes("up", 4, 4),
             make_node("hidden", "einsum", "x", "up_chosen", equation="nd,nkfd->nkf"),
             make_node("active", "silu", "hidden"),
-            *_make_expert_nodes("down", 4, 3),
+            *_make_expert_nodes("down", 4, 4),
             make_node("results", "einsum", "active", "down_chosen", equation="nkf,nkdf->nkd"),
             make_node("mixed", "einsum", "gates", "results", equation="nk,nkd->nd"),
             make_node("residual", "add", "x", "mixed"),
@@ -196,8 +196,8 @@ def _make_moe_block() -> Preset:
         tensors={"x": values.draw_normal(5, 4), "y": values.draw_normal(5, 4)},
         weights={
             "w_router": values.draw_weight(3, 4),
-            "w_up": values.draw_weight(3, 3, 4),
-            "w_down": values.draw_weight(3, 4, 3),
+            "w_up": values.draw_weight(3, 4, 4),
+            "w_down": values.draw_weight(3, 4, 4),
         },
     )
 

@@ -61,7 +61,8 @@ class FormulaBugs(Op):
         form = cls.backward_form
         positions = {slot.name: position for position, slot in enumerate(cls.slots)}
         bugs: dict[str, OpBug] = {}
-        main_keys = {name: key for key, (name, _) in list(form.published.items())[::-1]}
+        # A bug that is declared by hand keeps its key.
+        main_keys = {name: key for key, (name, _) in list(form.published.items())[::-1] if not hasattr(cls, name)}
         for key, (place, variant) in form.list_variants().items():
             slots = _list_changed_slots(form, place, variant)
             bug_name, clause = form.published.get(key, (variant.kind, variant.clause + form.describe_place(place)))

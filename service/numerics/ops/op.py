@@ -670,7 +670,10 @@ class _OpBugs(Mapping[str, OpBug]):
 
     @cached_attribute
     def _bugs(self) -> dict[str, OpBug]:
-        return {**_collect_bugs(self._op), **self._op.generate_bugs()}
+        declared, generated = _collect_bugs(self._op), self._op.generate_bugs()
+        if twice := declared.keys() & generated.keys():
+            raise TypeError(f"{self._op.__name__} has two bugs by each of the keys {sorted(twice)}")
+        return {**declared, **generated}
 
     def __getitem__(self, key: str) -> OpBug:
         return self._bugs[key]

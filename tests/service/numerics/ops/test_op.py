@@ -5,7 +5,8 @@ import pytest
 
 from service.numerics.core.batching import Array
 from service.numerics.ops import OP_REGISTRY
-from service.numerics.ops.op import Gradients, Op, Slot, register_op
+from service.numerics.ops.conv import Conv2d
+from service.numerics.ops.op import Gradients, Op, OpBug, Slot, declare_bug, register_op
 from tests.op_graphs import build_op_graph
 
 
@@ -137,3 +138,24 @@ def test_ops_keep_their_attributes(name, doubled_op):
                 change()
         with pytest.raises(dataclasses.FrozenInstanceError):
             del op.name
+
+
+class BuggyTwice(Doubled):
+    """An op whose generated bug has the key of a declared one."""
+
+    @declare_bug("the factor was left out")
+    def undoubled(self, gradient, output, input, bias):
+        return gradient, None
+
+    @classmethod
+    def generate_bugs(cls):
+        return {"undoubled": OpBug("undoubled", cls.undoubled, "the factor was left out again", lambda shapes: True)}
+
+
+def test_no_generated_bug_takes_the_place_of_a_declared_one(doubled_op):
+    assert [*doubled_op.bugs] == []
+    buggy = register_op("buggy_twice")(BuggyTwice)
+    del OP_REGISTRY["buggy_twice"]
+    with pytest.raises(TypeError, match="BuggyTwice has two bugs by each of the keys \\['undoubled'\\]"):
+        len(buggy.bugs)
+    assert "as a convolution in mathematics reads it" in Conv2d.bugs["kernel_flipped"].explanation
