@@ -83,8 +83,10 @@ load: $(TEST_STAMP) ## put load on a real gunicorn, and attack it, and look at i
 	$(BIN)/python -m benchmarks.load_one_worker
 	$(BIN)/python -m benchmarks.memory_attacks
 
-jobs: $(TEST_STAMP) ## measure jobs: on several processes, on a dask cluster, and their queue; some 6 minutes
+jobs: $(TEST_STAMP) ## measure jobs: on several processes, on a dask cluster, their queue and growth; some 8 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.jobs
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.job_costs
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.job_scaling
 
 bounds: $(TEST_STAMP) ## hold the error bounds of the differences against the truth, on fresh problems
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bound_coverage

@@ -18,6 +18,7 @@ from benchmarks import (
     few_evaluations,
     job_parts,
     job_runs,
+    job_scaling,
     jobs,
     load,
     load_one_worker,
@@ -56,6 +57,8 @@ RENDERED: Mapping[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     "onnx_cases": (onnx_cases.write_markdown, onnx_cases.write_markdown),
     "load": (load.write_markdown, load.write_markdown),
     "one_worker": (load_one_worker.write_markdown, load_one_worker.write_markdown),
+    "jobs": (jobs.write_markdown, jobs.write_markdown),
+    "job_scaling": (job_scaling.write_markdown, job_scaling.write_markdown),
 }
 
 
