@@ -32,6 +32,8 @@ WAYS: Mapping[str, tuple[int, int]] = {
 """Local processes and dask workers of each way."""
 _WARM_UP_WIDTH = 32
 _POLL_SECONDS = 0.02
+_LONG_POLL_SECONDS = 0.5
+"""Seconds between looks at a job whose time is measured: each look takes milliseconds of a core that the job wants."""
 _TIMES = re.compile(rb'"cost":\{.*?stages":\{[^}]*\}[^}]*\}')
 
 
@@ -58,10 +60,12 @@ class JobClient:
         """Return the path of a new job."""
         return json.loads(self.call("/v1/check", "POST", body))["links"]["self"]
 
-    def wait_until(self, path: str, condition: Callable[[Mapping[str, Any]], Any]) -> dict[str, Any]:
-        """Return a job once a condition holds."""
+    def wait_until(
+        self, path: str, condition: Callable[[Mapping[str, Any]], Any], pause: float = _POLL_SECONDS
+    ) -> dict[str, Any]:
+        """Return a job once a condition holds; look again after a pause in seconds."""
         while not condition(job := json.loads(self.call(path))):
-            time.sleep(_POLL_SECONDS)
+            time.sleep(pause)
         return job
 
 
@@ -97,7 +101,7 @@ def run_way(directory: Path, way: str, **settings: str) -> Iterator[JobClient]:
 def run_job(client: JobClient, body: bytes) -> tuple[float, bytes]:
     """Seconds of a job, and its answer without the times of its stages."""
     path = client.submit(body)
-    job = client.wait_until(path, lambda job: job["finished"])
+    job = client.wait_until(path, lambda job: job["finished"], _LONG_POLL_SECONDS)
     if job["status"] != "successful":
         raise AssertionError(client.call(f"{path}/result"))
     answer = _TIMES.sub(b"", client.call(f"{path}/result"))
