@@ -32,6 +32,8 @@ EXPECTED_STATUSES = {200, 202, 409, 503}
 """Statuses that a client may meet while processes are killed: an answer, not yet, and try again."""
 _TIMES = re.compile(rb'"cost":\{.*?stages":\{[^}]*\}[^}]*\}')
 _CLIENTS = 4
+_PATIENCE_FOR_A_JOB = 10.0
+"""Further seconds that a client waits for each job of its."""
 LARGE_SIZE = 40
 """Size of a large check, whose estimate lets several processes compute it."""
 _ENDS = {
@@ -237,6 +239,11 @@ class Killer(threading.Thread):
             for start in self._keep_alive:
                 start()
 
+    @property
+    def is_at_work(self) -> bool:
+        """True while there is more to kill."""
+        return self.is_alive() and bool(self._order)
+
     def stop(self) -> None:
         """Stop killing, and raise what went wrong."""
         self._is_stopped.set()
@@ -262,12 +269,15 @@ class PatientClient:
     def __init__(self, service: KilledService) -> None:
         self._address = f"http://127.0.0.1:{service.port}"
         self.statuses: Counter[int] = Counter()
-        self._deadline = time.monotonic() + PATIENCE
+        self._submitted, self._deadline = 0, 0.0
 
     def compute(self, bodies: Sequence[bytes]) -> list[tuple[dict[str, Any], bytes]]:
         """Return the ended job of each request, and its result."""
+        self._deadline = time.monotonic() + PATIENCE + _PATIENCE_FOR_A_JOB * len(bodies)
+        numbers = range(self._submitted, self._submitted + len(bodies))
+        self._submitted += len(bodies)
         with ThreadPoolExecutor(_CLIENTS) as pool:
-            paths = list(pool.map(self._submit, range(len(bodies)), bodies))
+            paths = list(pool.map(self._submit, numbers, bodies))
             return list(pool.map(self._await_end, paths))
 
     def _submit(self, number: int, body: bytes) -> str:
@@ -309,26 +319,31 @@ def write_bodies(count: int, large_count: int, size: int, example: Mapping[str, 
     return [large[(number // step) % 2] if number % step == 0 else small[number % 8] for number in range(count)]
 
 
-@contextmanager
-def run_trial(
-    service: KilledService, url: str, bodies: list[bytes], killer: Killer
-) -> Iterator[tuple[list[Any], PatientClient]]:
-    """Compute jobs under a killer; yield them with the client."""
+def compute_under_kills(service: KilledService, bodies: Sequence[bytes], killer: Killer) -> list[Any]:
+    """Return the ended jobs of requests, and their results, while a killer is at work.
+
+    The requests come again in rounds until the killer has killed all that it should: however fast the machine, each
+    kill meets jobs.
+    """
     client = PatientClient(service)
     killer.start()
     try:
         jobs = client.compute(bodies)
+        while killer.is_at_work:
+            jobs += client.compute(bodies)
     finally:
         killer.stop()
-    yield jobs, client
+    return jobs
 
 
 def check_jobs(jobs: list[Any], bodies: list[bytes], counter: EndCounter) -> None:
-    """Hold each job to the answer of its request, and to one end."""
+    """Hold each job to the answer of its request, which came in rounds, and to one end."""
     distinct = sorted(set(bodies))
     expected = dict(zip(distinct, answer_at_once(distinct), strict=True))
     assert {job["status"] for job, _ in jobs} == {"successful"}
-    assert [remove_times(result) for _, result in jobs] == [expected[body] for body in bodies]
+    assert [remove_times(result) for _, result in jobs] == [
+        expected[bodies[number % len(bodies)]] for number in range(len(jobs))
+    ]
     ends = counter.count()
     assert set(ends.values()) == {1}
     assert set(ends) == {job["id"] for job, _ in jobs}

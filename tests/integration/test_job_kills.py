@@ -1,22 +1,27 @@
 """Jobs under random kill -9 of every process: each ends once, with the bytes that its request has at once."""
 
 import os
+import random
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy
 
+from tests.dask_processes import DaskProcesses, run_dask
+from tests.external_programs import POSTGRESQL
 from tests.integration.job_trial import (
     LARGE_SIZE,
     EndCounter,
     Killer,
     check_jobs,
+    compute_under_kills,
     make_service_kills,
     run_service,
-    run_trial,
     write_bodies,
 )
+from tests.postgresql_server import PostgresqlServer, run_postgresql
 
 SEED = 21
 JOBS = int(os.environ.get("KILLED_JOBS", "8"))
@@ -30,11 +35,42 @@ def test_jobs_in_a_file_survive_every_kill(tmp_path: Path, example: dict[str, An
     with run_service(url, tmp_path) as service:
         counts = {"worker": max(1, JOBS // 50), "runner": max(1, JOBS // 50), "master": JOBS // 100}
         killer = Killer(SEED, make_service_kills(service), counts, [service.keep_alive], 2.0)
-        with run_trial(service, url, bodies, killer) as (jobs, _):
-            check_jobs(jobs, bodies, counter)
-        assert killer.killed["runner"] > 0
-        assert killer.killed["worker"] > 0
+        check_jobs(compute_under_kills(service, bodies, killer), bodies, counter)
+        assert dict(killer.killed) == {name: count for name, count in counts.items() if count}
     counter.close()
+
+
+@pytest.mark.long
+@POSTGRESQL.required_mark
+def test_jobs_on_a_cluster_survive_every_kill(tmp_path: Path, example: dict[str, Any]) -> None:
+    (tmp_path / "postgresql").mkdir()
+    (tmp_path / "dask").mkdir()
+    with run_postgresql(tmp_path / "postgresql") as server, run_dask(tmp_path / "dask", 2) as cluster:
+        counter, bodies = EndCounter(server.url), write_bodies(JOBS, max(2, JOBS // 25), LARGE_SIZE, example)
+        with run_service(server.url, tmp_path, GRADCHECKD_SCHEDULER=cluster.address) as service:
+            kills = make_service_kills(service) | make_cluster_kills(cluster, server)
+            names = ("worker", "runner", "scheduler", "dask worker", "database")
+            counts = dict.fromkeys(names, max(1, JOBS // 100)) | {"master": JOBS // 100}
+            killer = Killer(SEED, kills, counts, [service.keep_alive, cluster.replace_ended], 2.0)
+            check_jobs(compute_under_kills(service, bodies, killer), bodies, counter)
+            assert dict(killer.killed) == {name: count for name, count in counts.items() if count}
+        counter.close()
+
+
+def make_cluster_kills(
+    cluster: DaskProcesses, server: PostgresqlServer
+) -> Mapping[str, Callable[[random.Random], object]]:
+    """Return what ends a process of a cluster, or its database, and starts it again."""
+
+    def restart_database(_: random.Random) -> None:
+        server.stop()
+        server.start()
+
+    return {
+        "scheduler": lambda _: cluster.restart_scheduler(),
+        "dask worker": lambda generator: cluster.restart_worker(generator.randrange(2)),
+        "database": restart_database,
+    }
 
 
 def test_counter_sees_a_second_end(tmp_path: Path) -> None:
