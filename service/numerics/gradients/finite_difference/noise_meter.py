@@ -13,7 +13,10 @@ leeway, the true error is F / 2^23 of a leeway, and a function changes over that
 is F times as large as the spread scaled back, where F exceeds 1.
 
 Noise at the base alone would not do: with a residual near 0, as in a fitted model, the terms and their errors are far
-smaller there than at x +- h.
+smaller there than at x +- h. Nor do the moved terms alone where they are the smaller ones: a product of n numbers moved
+by their parts e_i has at its two ends the factors prod(1 + e_i) and prod(1 - e_i), whose product, prod(1 - e_i^2), is
+far below 1 for large n, while the move of one element alone leaves the term as large as it is. Where terms fell below
+a part of their size at rest, the noise without a move counts, too, if it is larger.
 """
 
 import math
@@ -37,6 +40,8 @@ _DIRECTION_COUNTS = (2, 1)
 _WIDE_MODEL_ELEMENTS = 2**11
 _REUSABLE_STEP_RATIO = 2.0**-5
 _SMALLEST_NOISE = 2.0**-1074
+_FALLEN_PART = 0.25
+"""Part of a term at rest below which its noise at the moved points says little of that of other moves."""
 
 
 def evaluate_with_sweeps(
@@ -142,9 +147,12 @@ class NoiseMeter:
             *(self._compute_perturbed_terms(downstream, pass_moves) for pass_moves in passes), strict=True
         )
         all_terms = terms[0] if len(terms) == 1 else np.concatenate(terms)
-        return max(1.0, *spreads) * _estimate_term_noise(
-            all_terms[: len(directions)] - all_terms[len(directions) :]
-        ).max(axis=0)
+        differences = all_terms[: len(directions)] - all_terms[len(directions) :]
+        if _have_fallen(downstream, all_terms[:, 0]):
+            # Two evaluations at rest differ by their rounding alone.
+            at_rest, _ = self._compute_perturbed_terms(downstream, np.zeros((2, *downstream.shape)))
+            differences = np.concatenate([differences, at_rest[:1] - at_rest[1:]])
+        return max(1.0, *spreads) * _estimate_term_noise(differences).max(axis=0)
 
     def _compute_perturbed_terms(self, downstream: DownstreamGraph, moves: Array) -> tuple[Array, float]:
         """Return the terms at each of the moves, (moves, SWEEPS + 1, terms), and the spread of arguments in leeways."""
@@ -165,6 +173,12 @@ class NoiseMeter:
 
 def _repeat_in_batch(array: Array, count: int) -> Array:
     return np.concatenate([array] * count) if array.shape[0] > 1 else array
+
+
+def _have_fallen(downstream: DownstreamGraph, moved_terms: Array) -> bool:
+    """Return whether a term is far smaller at all moved points, (moves, terms), than at rest."""
+    at_rest = downstream.evaluate_remaining({downstream.name: downstream.point.values[downstream.name]})
+    return bool((np.abs(moved_terms).max(axis=0) < _FALLEN_PART * np.abs(at_rest)).any())
 
 
 def _estimate_term_noise(differences: Array) -> Array:

@@ -1,5 +1,8 @@
 import dataclasses
+import operator
+from itertools import accumulate
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -55,6 +58,32 @@ def count_misses(family, shrink=1.0, method=ADAPTIVE_METHOD):
 def test_the_truth_lies_within_the_bound(family):
     count, total = count_misses(family)
     assert (count, total) == (0, 8 * (4 + 16 + 25))
+
+
+def differentiate_squared_products(x):
+    """dL/dx_k = 2 / x_k sum_{j >= k} p_j^2 of L = sum(p^2), p the cumulative product of one row."""
+    with mpmath.workprec(400):
+        factors = [mpmath.mpf(factor) for factor in x.tolist()]
+        squares = list(accumulate((factor * factor for factor in factors), operator.mul))
+        tails = list(accumulate(reversed(squares)))[::-1]
+        return np.array([2 * tail / factor for tail, factor in zip(tails, factors, strict=True)])
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_terms_that_all_moves_make_small_hold_their_bounds(seed):
+    """The terms fall to a part of their size where all factors move, and not where one does."""
+    x = np.random.default_rng(seed).normal(size=(6, 400))
+    nodes = [
+        Node("p", OP_REGISTRY["cumprod"](dim=1), ("x",)),
+        Node("q", MUL, ("p", "p")),
+        Node("loss", OP_REGISTRY["sum"](), ("q",)),
+    ]
+    graph = Graph(nodes, {"x": x.shape})
+    difference = finite_difference.differentiate_numerically(graph, {"x": x[None]}, ["x"])["x"]
+    expected = np.array([differentiate_squared_products(row) for row in x])
+    with mpmath.workprec(400):
+        errors = np.abs(difference.value - expected)
+        assert (errors <= difference.error_bound + 2.0**-1073).all()
 
 
 def test_a_bound_a_ten_thousandth_as_wide_would_miss():
