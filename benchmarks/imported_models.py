@@ -205,7 +205,7 @@ def write_markdown(document: Mapping[str, Any]) -> str:
 
 
 def _describe_failure(model: ImportedModel) -> str:
-    return model.note or ", ".join(f"{name} ({count})" for name, count in model.missing.items())
+    return model.note.rstrip(".") or ", ".join(f"{name} ({count})" for name, count in model.missing.items())
 
 
 def read_results(path: Path | None) -> dict[str, ImportedModel]:
