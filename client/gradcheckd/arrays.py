@@ -1,9 +1,11 @@
 """Tensors for the wire: the numbers of a value, and their datatype.
 
-NumPy has no bfloat16, and neither torch nor jax is imported here to get one: it travels as its 16 bits.
+NumPy has no bfloat16 and no floats of 8 bits, and neither torch nor jax is imported here to get them: they travel as
+their bits.
 """
 
 import math
+import sys
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,20 +31,39 @@ class Datatype:
     storage_dtype: np.dtype[Any]
 
     def from_storage(self, storage: Array) -> Array:
-        """Return read-only numbers from their storage; bfloat16 in the float32 that holds it."""
-        widened = storage.astype(np.uint32) << 16 if self.name == "BF16" else storage
-        array = np.asarray(
-            widened.view(np.float32) if self.name == "BF16" else widened.astype(widened.dtype.newbyteorder("="))
-        )
+        """Return read-only numbers from their storage; bfloat16 and FP8 in the float32 that holds them."""
+        if self.name == "BF16":
+            array = np.asarray((storage.astype(np.uint32) << 16).view(np.float32))
+        elif self.name in _FLOAT8_NUMBERS:
+            array = _FLOAT8_NUMBERS[self.name][storage]
+        else:
+            array = np.asarray(storage.astype(storage.dtype.newbyteorder("=")))
         array.flags.writeable = False
         return array
 
 
+def _list_e4m3_numbers() -> Array:
+    """Return the number of each byte of E4M3, (256,): 3 bits of significand, bias 7, and NaN in place of infinity."""
+    codes = np.arange(128)
+    exponent, fraction = codes >> 3, codes % 8 / 8
+    numbers = np.where(exponent == 0, np.ldexp(fraction, -6), np.ldexp(1 + fraction, exponent - 7))
+    numbers[-1] = np.nan
+    return np.concatenate([numbers, -numbers]).astype(np.float32)
+
+
+_FLOAT8_NUMBERS = {
+    "FP8_E4M3": _list_e4m3_numbers(),
+    # A byte of E5M2 is the upper half of a float16.
+    "FP8_E5M2": (np.arange(256, dtype=np.uint16) << 8).view(np.float16).astype(np.float32),
+}
+"""Number of each byte."""
 BY_NUMPY_NAME = {
     "float64": Datatype("FP64", "F64", np.dtype("<f8")),
     "float32": Datatype("FP32", "F32", np.dtype("<f4")),
     "float16": Datatype("FP16", "F16", np.dtype("<f2")),
     "bfloat16": Datatype("BF16", "BF16", np.dtype("<u2")),
+    "float8_e4m3fn": Datatype("FP8_E4M3", "F8_E4M3", np.dtype("u1")),
+    "float8_e5m2": Datatype("FP8_E5M2", "F8_E5M2", np.dtype("u1")),
     "int64": Datatype("INT64", "I64", np.dtype("<i8")),
     "int32": Datatype("INT32", "I32", np.dtype("<i4")),
     "bool": Datatype("BOOL", "BOOL", np.dtype("?")),
@@ -50,6 +71,8 @@ BY_NUMPY_NAME = {
 BY_NAME = {datatype.name: datatype for datatype in BY_NUMPY_NAME.values()}
 BY_SHORT_NAME = {datatype.short_name: datatype for datatype in BY_NUMPY_NAME.values()}
 _BFLOAT16 = "bfloat16"
+_BITS = {_BFLOAT16: np.uint16, "float8_e4m3fn": np.uint8, "float8_e5m2": np.uint8}
+"""Bits of the datatypes that NumPy does not have, by name."""
 # Labels and indices often have these dtypes; int64 holds every number of them.
 _WIDENED_DTYPES = ("int8", "int16", "uint8", "uint16", "uint32")
 
@@ -165,7 +188,7 @@ def to_number(value: Any, subject: str) -> float:
         array, name = _read_array(value, subject)
         if array.size != 1:
             raise TensorError(f"{subject} an array of shape {array.shape}; it must return one number.")
-        element = _to_typed_tensor(array, name, subject).datatype.from_storage(array) if name == _BFLOAT16 else array
+        element = _to_typed_tensor(array, name, subject).datatype.from_storage(array) if name in _BITS else array
         value = element.reshape(()).item()
     if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
         raise TensorError(f"{subject} {_describe_value(value)}; it must return one number.")
@@ -211,9 +234,10 @@ def _stack_items(items: Sequence[Any], subject: str) -> TypedTensor:
             f"{subject}: the arrays of its list do not have one shape: {describe_error(error)}."
         ) from None
     # Bits do not show their datatype.
-    if _BFLOAT16 in names and len(names) > 1:
-        raise TensorError(f"{subject}: arrays of bfloat16 among others. Give all of them one datatype.")
-    return _to_typed_tensor(array, _BFLOAT16 if _BFLOAT16 in names else array.dtype.name, subject)
+    name = next(iter(names & _BITS.keys()), "")
+    if name and len(names) > 1:
+        raise TensorError(f"{subject}: arrays of {name} among others. Give all of them one datatype.")
+    return _to_typed_tensor(array, name or array.dtype.name, subject)
 
 
 def _to_nested_list(value: Any, subject: str) -> Any:
@@ -266,8 +290,11 @@ def _read_array(value: Any, subject: str) -> tuple[Array, str]:
             f"{subject}: {_describe_type(value)} was given. A tensor is an array (of NumPy, torch, jax, or anything "
             "else with __array__ or __dlpack__), a number, or nested lists of numbers."
         )
-    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+    name = str(getattr(value, "dtype", "")).removeprefix("torch.")
+    if name == _BFLOAT16 and array.dtype == np.float32:
         return (array.view(np.uint32) >> 16).astype(np.uint16), _BFLOAT16
+    if name in _BITS and array.dtype == _BITS[name]:
+        return array, name
     return _name_array(array)
 
 
@@ -276,9 +303,9 @@ def _is_masked(value: object) -> bool:
 
 
 def _name_array(array: Array) -> tuple[Array, str]:
-    # bfloat16 of the package ml_dtypes, as jax has it: NumPy knows its bits alone.
+    # Datatypes of the package ml_dtypes, as jax has them: NumPy knows their bits alone.
     name = _get_numpy_name(array.dtype)
-    return (array.view(np.uint16) if name == _BFLOAT16 else array), name
+    return (array.view(_BITS[name]) if name in _BITS else array), name
 
 
 @cache
@@ -291,7 +318,11 @@ def _to_array(value: Any) -> Array | None:
     if hasattr(value, "detach"):
         # A tensor of torch has a history and a device; some hold their numbers negated, or, for zeros, none at all.
         dense = value.detach().to_dense()
-        return (dense.float() if str(dense.dtype) == "torch.bfloat16" else dense).numpy(force=True)
+        if str(dense.dtype) == "torch.bfloat16":
+            dense = dense.float()
+        elif str(dense.dtype).removeprefix("torch.") in _BITS:
+            dense = dense.view(sys.modules["torch"].uint8)
+        return dense.numpy(force=True)
     if hasattr(value, "__array__"):
         return np.asarray(value)
     return np.from_dlpack(value) if hasattr(value, "__dlpack__") else None

@@ -105,6 +105,8 @@ class Report(_BaseReport):
         Value and gradients of each node by name; with "intermediates" in `include`.
     directions
         Random directions of several tensors together; with "projections", unless "joint" is False.
+    judged_as
+        Recipe of the candidate in words; None without a recipe.
     """
 
     loss: Loss
@@ -112,6 +114,7 @@ class Report(_BaseReport):
     discrepancies: Mapping[str, Mapping[str, Discrepancy]]
     intermediates: Mapping[str, Mapping[str, Array]]
     directions: tuple[JointDirection, ...] = ()
+    judged_as: str | None = None
 
     @classmethod
     def read(cls, raw: Mapping[str, Any], renderer: RenderReport, text: str | None = None) -> Self:
@@ -125,6 +128,7 @@ class Report(_BaseReport):
             ),
             intermediates=_read_mapping(raw["intermediates"], report_parts.make_read_only),
             directions=tuple(map(report_parts.read_joint_direction, raw.get("directions", ()))),
+            judged_as=raw.get("judged_as"),
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self, Unpack, cast, overload
 
 from gradcheckd import wire
 from gradcheckd.arrays import TypedTensor, UntypedTensor, encode_recipe, get_dtype_name, to_tensor
+from gradcheckd.candidate_runs import run_candidate
 from gradcheckd.connection import Connection
 from gradcheckd.errors import RequestError, hide_frames
 from gradcheckd.function_methods import FunctionMethods
@@ -86,10 +87,10 @@ class Service(FunctionMethods):
         tensors: Tensors | None = None,
         weights: Tensors | None = None,
         model: str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
-        candidate: Tensors | None = None,
+        candidate: Tensors | Callable[[], Tensors] | None = None,
         with_respect_to: Sequence[str] | None = None,
         candidate_dtype: DtypeLike | Mapping[str, Any] | None = None,
-        repeats: Mapping[str, Sequence[Any]] | None = None,
+        repeats: Mapping[str, Sequence[Any]] | int | None = None,
         dtype: DtypeLike | None = None,
         finite_difference: Mapping[str, Any] | None = None,
         tolerance: Mapping[str, float] | None = None,
@@ -110,10 +111,10 @@ class Service(FunctionMethods):
             A preset's name, a graph `{"nodes": [...]}`, its nodes, or a text with a node a line, as in
             `h = linear(x, w, b)`, the loss last; by default the reference example.
         candidate
-            Your own gradients, by name; each is judged in place of the service's.
+            Your own gradients, by name, or a function that computes them; each is judged in place of the service's.
         repeats
             Further runs of the program that computed the candidate, lists of gradients by name: what differs from run
-            to run beyond rounding fails.
+            to run beyond rounding fails. With a function, the number of its further runs.
         with_respect_to, candidate_dtype, dtype, finite_difference, tolerance, include, seed
             As in the request of `POST /v1/check`, whose defaults they have. For weights of 50,000 numbers or more in
             arrays, `finite_difference` is `{"method": "auto"}` by default: all elements where the service's limits
@@ -150,6 +151,7 @@ class Service(FunctionMethods):
             "encoding": "b64" if progress and wait else None,
             **further,
         }
+        candidate, repeats = run_candidate(candidate, repeats)
         if candidate is not None:
             sections["candidate"] = _to_tensors("candidate", candidate)
         if repeats is not None:
@@ -198,12 +200,13 @@ class Service(FunctionMethods):
         RequestError
             There is no candidate, so that no gradient of yours would be judged.
         """
-        if not _check_mapping("candidate", request.get("candidate")):
+        candidate, repeats = run_candidate(request.get("candidate"), request.get("repeats"))
+        if not _check_mapping("candidate", candidate):
             raise RequestError(
                 "assert_gradients was given no gradient of yours, and without one it would pass whatever you computed. "
                 'Give it as candidate={"name": array}; to check the gradients of the service itself, use check.'
             )
-        return require_pass(self.check(**request))
+        return require_pass(self.check(**{**request, "candidate": candidate, "repeats": repeats}))
 
     def from_onnx(self, path: str | PathLike[str], *, loss: str = "projection", seed: int = 0) -> ImportedRequest:
         """Make the request of a check of an ONNX file: `check(**from_onnx("model.onnx"))`.

@@ -20,10 +20,10 @@ class CheckParameters(TypedDict, total=False):
     tensors: Tensors | None
     weights: Tensors | None
     model: str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
-    candidate: Tensors | None
+    candidate: Tensors | Callable[[], Tensors] | None
     with_respect_to: Sequence[str] | None
     candidate_dtype: DtypeLike | Mapping[str, Any] | None
-    repeats: Mapping[str, Sequence[Any]] | None
+    repeats: Mapping[str, Sequence[Any]] | int | None
     dtype: DtypeLike | None
     finite_difference: Mapping[str, Any] | None
     tolerance: Mapping[str, float] | None

@@ -97,6 +97,26 @@ def test_bfloat16_travels_as_its_bits(value: Any) -> None:
 WHOLE = {"int8": "INT64", "uint8": "INT64", "uint16": "INT64", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
 
 
+@pytest.mark.parametrize(("name", "datatype"), [("float8_e4m3fn", "FP8_E4M3"), ("float8_e5m2", "FP8_E5M2")])
+def test_floats_of_8_bits_travel_as_their_bits(name: str, datatype: str) -> None:
+    every = torch.arange(256, dtype=torch.uint8).view(getattr(torch, name))
+    of_jax = np.arange(256, dtype=np.uint8).view(np.dtype(getattr(jnp, name)))
+    for value in (every, of_jax, [every]):
+        tensor = to_tensor(value, "x")
+        assert isinstance(tensor, TypedTensor)
+        assert tensor.datatype.name == datatype
+        assert tensor.array.ravel().tolist() == list(range(256))
+        restored = tensor.datatype.from_storage(tensor.array).ravel()
+        np.testing.assert_array_equal(restored, every.float().numpy())
+    with pytest.raises(TensorError, match=f"arrays of {name} among others"):
+        to_tensor([every, torch.zeros(256)], "x")
+
+
+def test_other_floats_of_8_bits_are_refused() -> None:
+    with pytest.raises(TensorError, match="Float8_e8m0fnu"):
+        to_tensor(torch.zeros(2).to(torch.float8_e8m0fnu), "x")
+
+
 @pytest.mark.parametrize(("dtype", "datatype"), WHOLE.items())
 def test_labels_stay_whole_numbers(dtype: str, datatype: str) -> None:
     taken = to_tensor(np.array([0, 1, 1], dtype), "y")

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradcheckd.arrays import encode_arithmetic
 from gradcheckd.errors import RequestError, hide_frames
 from gradcheckd.report import require_pass
 from gradcheckd.service import Service
@@ -15,13 +14,12 @@ from gradcheckd.torch.module_errors import ModuleImportError
 from gradcheckd.torch.module_gradients import run_backward
 from gradcheckd.torch.module_import import find_judged, make_request
 from gradcheckd.torch.module_parts import find_parts, list_parameters
+from gradcheckd.torch.module_recipe import choose_arithmetic, find_unit_roundoff
 from gradcheckd.torch.module_report import ModuleReport, add_places
 from gradcheckd.torch.module_request import Request
 from gradcheckd.torch.module_trace import trace_module
 
 __tracebackhide__ = hide_frames
-
-_UNIT_ROUNDOFFS = {"FP64": 2.0**-53, "FP32": 2.0**-24, "TF32": 2.0**-11, "FP16": 2.0**-11, "BF16": 2.0**-8}
 
 
 def check_module(
@@ -31,6 +29,8 @@ def check_module(
     kwargs: Mapping[str, Any] | None = None,
     reference: Callable[..., Any] | None = None,
     candidate_dtype: Any = None,
+    recipe: str | Mapping[str, Any] | None = None,
+    repeats: int = 0,
     loss: Callable[..., Any] | None = None,
     output: str | None = None,
     seed: int = 0,
@@ -58,6 +58,13 @@ def check_module(
     candidate_dtype
         Arithmetic of the module's gradients; by default the least precise datatype of parameters and inputs, and of
         casts within the module.
+    recipe
+        Where the kernels round: "eager", the default, at each node, as PyTorch's own kernels do; "flash", as one fused
+        kernel does, in its outputs, in those of attention and in the factors of the products within; or a mapping as
+        `candidate_dtype` of `gradcheckd.check` takes it.
+    repeats
+        Further runs of the backward pass: kernels with atomic additions add in another order each time. What differs
+        by more fails.
     loss
         Function of the result that returns the loss, as in `from_module`.
     output
@@ -95,11 +102,17 @@ def check_module(
         output=output,
     )
     request = make_request(traced, arguments, parts, seed)
-    precision = candidate_dtype or request.arithmetic
-    _refuse_near_jumps(request, precision)
-    gradients = run_backward(module, arguments, judged, request.cotangents, parts=parts, loss=loss, output=output)
-    request, candidate = _pair(request, judged, gradients)
-    fields: dict[str, Any] = {**request, "candidate_dtype": precision, "seed": seed, **options}
+    arithmetic = choose_arithmetic(request, recipe, candidate_dtype)
+    _refuse_near_jumps(request, arithmetic)
+
+    def run() -> dict[str, Tensor | None]:
+        return run_backward(module, arguments, judged, request.cotangents, parts=parts, loss=loss, output=output)
+
+    request, candidate = _pair(request, judged, run())
+    fields: dict[str, Any] = {**request, "candidate_dtype": arithmetic, "seed": seed, **options}
+    if repeats:
+        runs = [_fill_missing(judged, run()) for _ in range(repeats)]
+        fields["repeats"] = {name: [gradients[name] for gradients in runs] for name in candidate}
     with Service(url, key, timeout=timeout) as service:
         return add_places(service.check(candidate=candidate, wait=True, **fields), request.places)
 
@@ -119,12 +132,12 @@ def _find_owner(module: Any) -> torch.nn.Module | None:
     return module if isinstance(module, torch.nn.Module) else None
 
 
-def _refuse_near_jumps(request: Request, precision: Any) -> None:
-    roundoff = _UNIT_ROUNDOFFS.get(encode_arithmetic(precision) or "", _UNIT_ROUNDOFFS["BF16"])
+def _refuse_near_jumps(request: Request, arithmetic: Any) -> None:
+    roundoff = find_unit_roundoff(arithmetic)
     for value in request.fixed:
         if value.margin < value.least_roundoffs * roundoff:
             raise ModuleImportError(
-                f"{value.operator} at {value.place} may come out otherwise in {precision}: at this point it is within "
+                f"{value.operator} at {value.place} may come out otherwise in {arithmetic}: at this point it is within "
                 f"{value.margin:.1e} of a jump, relative to its numbers. Take other inputs, or a wider datatype."
             )
 
@@ -136,13 +149,18 @@ def _pair(
 
     A gradient that is not 0 of a tensor on which the forward pass does not depend is judged, too.
     """
-    candidate = {
-        name: torch.zeros_like(judged[name]) if gradient is None else gradient.detach()
-        for name, gradient in gradients.items()
-    }
+    candidate = _fill_missing(judged, gradients)
     extra = [name for name in request.unused if bool((candidate[name] != 0).any())]
     request = request.include_unused(extra)
     chosen = {name: candidate[name] for name in request.with_respect_to}
     if not chosen:
         raise RequestError("The loss depends on no parameter and no input that is judged.")
     return request, chosen
+
+
+def _fill_missing(judged: Mapping[str, Tensor], gradients: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """Return the gradients, zeros for each that is None."""
+    return {
+        name: torch.zeros_like(judged[name]) if gradient is None else gradient.detach()
+        for name, gradient in gradients.items()
+    }

@@ -1,0 +1,72 @@
+"""A candidate may be a function, which runs as often as it is asked to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradcheckd
+from gradcheckd.errors import RequestError
+
+pytestmark = pytest.mark.covers_by_cases
+
+X = np.array([1.0, -2.0, 0.5])
+REQUEST: Mapping[str, Any] = {"model": "y = mul(x, x)\nloss = sum(y)", "weights": {"x": X}}
+
+
+class Kernel:
+    """2 x, off by a part of it that grows from run to run."""
+
+    def __init__(self, growth: float = 0.0) -> None:
+        self._growth, self.runs = growth, 0
+
+    def __call__(self) -> Mapping[str, Any]:
+        self.runs += 1
+        return {"x": 2 * X * (1 + self._growth * (self.runs - 1))}
+
+
+def test_a_function_runs_once_and_as_often_again_as_it_is_asked_to() -> None:
+    kernel = Kernel()
+    assert gradcheckd.check(**REQUEST, candidate=kernel).outcome == "pass"
+    assert kernel.runs == 1
+    report = gradcheckd.check(**REQUEST, candidate=kernel, repeats=3)
+    assert kernel.runs == 5
+    assert report.outcome == "pass"
+    assert report.raw["verdicts"]["x"]["repeatability"]["runs"] == 4
+
+
+def test_runs_that_differ_fail() -> None:
+    assert gradcheckd.check(**REQUEST, candidate=Kernel(1e-3), repeats=1).outcome == "fail"
+    with pytest.raises(AssertionError, match="fail"):
+        gradcheckd.assert_gradients(**REQUEST, candidate=Kernel(1e-3), repeats=1)
+    kernel = Kernel()
+    gradcheckd.assert_gradients(**REQUEST, candidate=kernel, repeats=1)
+    assert kernel.runs == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"candidate": {"x": X}, "repeats": 2}, "candidate is no function that could run again"),
+        ({"repeats": 2}, "candidate is no function"),
+        ({"candidate": Kernel(), "repeats": -1}, "the number of its further runs, not -1"),
+        ({"candidate": Kernel(), "repeats": True}, "the number of its further runs, not True"),
+        ({"candidate": Kernel(), "repeats": {"x": [X]}}, "the number of its further runs, not {"),
+        ({"candidate": lambda: X}, "candidate returns ndarray. It returns gradients by name"),
+    ],
+)
+def test_runs_without_a_meaning_are_refused(options: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        gradcheckd.check(**REQUEST, **options)
+
+
+def test_runs_have_the_same_names() -> None:
+    results = iter([{"x": X}, {"w": X}])
+    with pytest.raises(RequestError, match=r"other names: \['x'\] at first, and then \['w'\]"):
+        gradcheckd.check(**REQUEST, candidate=lambda: next(results), repeats=1)
+
+
+def test_a_function_without_gradients_asserts_nothing() -> None:
+    with pytest.raises(RequestError, match="no gradient of yours"):
+        gradcheckd.assert_gradients(**REQUEST, candidate=dict)
