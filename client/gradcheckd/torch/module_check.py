@@ -59,12 +59,12 @@ def check_module(
         Arithmetic of the module's gradients; by default the least precise datatype of parameters and inputs, and of
         casts within the module.
     recipe
-        Where the kernels round: "eager", the default, at each node, as PyTorch's own kernels do; "flash", as one fused
-        kernel does, in its outputs, in those of attention and in the factors of the products within; or a mapping as
-        `candidate_dtype` of `gradcheckd.check` takes it.
+        Places where the kernels round. "eager", the default: each node, as in PyTorch's own kernels. "flash": the
+        stored gradients of one fused kernel; of attention also the output and the factors of the products within. Or a
+        mapping, as `candidate_dtype` of `gradcheckd.check` takes it.
     repeats
-        Further runs of the backward pass: kernels with atomic additions add in another order each time. What differs
-        by more fails.
+        Further runs of the backward pass: kernels with atomic additions add in another order each time. Gradients that
+        differ by more fail.
     loss
         Function of the result that returns the loss, as in `from_module`.
     output

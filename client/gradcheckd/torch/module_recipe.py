@@ -61,8 +61,8 @@ def choose_arithmetic(request: Request, recipe: Any, candidate_dtype: Any) -> An
 def _make_flash_recipe(request: Request, arithmetic: str) -> dict[str, Any]:
     """Return the recipe of one fused kernel.
 
-    It computes in single precision, and stores its gradients in the arithmetic. Of what is in between it rounds the
-    outputs of attention, and the factors of the products within.
+    It computes in single precision, and stores its gradients in the arithmetic. In between it rounds the outputs of
+    attention, and the factors of the products within.
     """
     names = [node["name"] for node in request.model["nodes"] if node["op"] in ATTENTION_OPS]
     places = [place for name in names for place in (name, f"{name}.p", f"{name}.ds")]

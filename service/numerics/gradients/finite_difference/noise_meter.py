@@ -15,8 +15,8 @@ is F times as large as the spread scaled back, where F exceeds 1.
 Noise at the base alone would not do: with a residual near 0, as in a fitted model, the terms and their errors are far
 smaller there than at x +- h. Nor do the moved terms alone where they are the smaller ones: a product of n numbers moved
 by their parts e_i has at its two ends the factors prod(1 + e_i) and prod(1 - e_i), whose product, prod(1 - e_i^2), is
-far below 1 for large n, while the move of one element alone leaves the term as large as it is. Where terms fell below
-a part of their size at rest, the noise without a move counts, too, if it is larger.
+far below 1 for large n, while the move of one element alone leaves the term as large as it is. If terms fell below a
+part of their size at rest, the noise without a move counts, too.
 """
 
 import math
