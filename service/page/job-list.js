@@ -12,6 +12,7 @@ const REFRESH = 2000;
 const WORDS = { accepted: "waiting", running: "running", successful: "done", failed: "failed", dismissed: "cancelled" };
 
 let timer = 0;
+let asked = 0;
 let opens = () => {};
 let ends = () => {};
 
@@ -26,9 +27,12 @@ export function listenToJobs(open, removed) {
 export async function refresh() {
   clearTimeout(timer);
   if (!byId("jobs").open || document.hidden) return;
+  const own = ++asked;
   try {
     const { jobs } = await get(`/v1/jobs?limit=${MOST}`);
     const kept = await Promise.all(jobs.map(({ id }) => recall(id)));
+    // An answer that was overtaken by a later one is older.
+    if (own !== asked) return;
     present(jobs, kept);
     clearTimeout(timer);
     if (jobs.some(({ finished }) => finished === null)) timer = setTimeout(refresh, REFRESH);

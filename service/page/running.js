@@ -84,6 +84,8 @@ export async function followed(id, signal, kept) {
   if (kept) await keep(id, kept.request, kept.title);
   const report = await ended(id, signal, () => get(`${address(id)}/result`, signal));
   await settle(id, report.outcome);
+  // The list may have been shown between the end of the job and this.
+  refresh();
   return report;
 }
 
