@@ -100,6 +100,16 @@ class Precision:
             values.dtype
         )
 
+    def compute_half_spacings(self, values: Array) -> Array:
+        """Return half the distance of this precision's numbers around each finite value: the largest rounding error.
+
+        Formats with scales have their binades wherever the scale puts them: there it is that of the upper end of one.
+        """
+        if self.is_scaled:
+            return self.unit_roundoff * np.maximum(np.abs(values), 2.0**self.min_exponent)
+        smallest = np.where(values == 0, self.smallest_subnormal, values)
+        return np.ldexp(0.5, self._compute_spacing_exponents(smallest))
+
     @property
     def is_scaled(self) -> bool:
         """True if tensors are scaled to its range, as those of 8 bits are."""

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+import numpy as np
+
+from service.numerics.core.batching import Array
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.precision import PRECISIONS, Precision
 
@@ -74,6 +77,16 @@ class Recipe:
     def number_precision(self) -> Precision:
         """Arithmetic in which the program may have its constants: eager kernels take some in that of the tensors."""
         return self.every_cast or self.accumulate
+
+    def bound_rounding_errors(self, precision: Precision, values: Array) -> Array:
+        """Return the largest error of rounding each value to an arithmetic, at a place of this recipe.
+
+        It is half the distance of the arithmetic's numbers there. A plain name stands for the kernels of a library,
+        whose places nobody lists: there it is that of the upper end of a binade, up to twice as much.
+        """
+        if self.every_cast is None:
+            return precision.compute_half_spacings(values)
+        return precision.unit_roundoff * np.maximum(np.abs(values), 2.0**precision.min_exponent)
 
     @property
     def coarsest_roundoff(self) -> float:

@@ -1,13 +1,16 @@
 """The rounding errors of a recipe: casts at its places, beside the errors of its operations.
 
-A cast of a number x to an arithmetic with unit roundoff u is off by u abs(x) at most, and by half the spacing of the
-subnormal numbers below the smallest normal one. It is drawn from the uniform distribution over this range. Two
-properties make it the error of a cast and not of an operation:
+A cast is off by half the spacing of the arithmetic's numbers at most, by `Recipe.bound_rounding_errors`. Its error is
+drawn from the uniform distribution over this range. Three properties make it the error of a cast and not of an
+operation:
 
 - It is a function of run, place and number: equal numbers round alike, however often and wherever they stand. Sums of
   n equal numbers are off by n times the error of each, and a number that a backward pass computes again is rounded as
   it was.
 - A number of the arithmetic that nothing has moved stays as it is.
+- Numbers nearer to each other than the spacing round to the same number or to neighbours. In half of the runs all
+  numbers are therefore rounded to the numbers of the arithmetic, moved by a random part of their distance, one for each
+  run, place and binade. The larger one of the two spreads counts.
 
 Numbers count as equal whose distance is at most an eighth of the spacing. They become one number: what is left of their
 difference is lost, as by a rounding to the same number. A sum of several gradients, and the errors of operations, are
@@ -43,14 +46,20 @@ class RecipeRounding(SharedRounding):
         The model, in which names are found.
     generator
         Source of all random numbers.
+    shifts_grids
+        True to round to the numbers of an arithmetic, all moved by a random part of their distance; False, the default,
+        to draw an error for each number.
     """
 
-    def __init__(self, recipe: Recipe, graph: Graph, generator: np.random.Generator) -> None:
+    def __init__(
+        self, recipe: Recipe, graph: Graph, generator: np.random.Generator, *, shifts_grids: bool = False
+    ) -> None:
         super().__init__(recipe.accumulate, generator)
         # Casts are as large as they are: nothing is scaled.
         self._amplitude = recipe.accumulate.unit_roundoff
         self.spread_scale = 1.0
         self._recipe = recipe
+        self._shifts_grids = shifts_grids
         self._names = graph.composite_names
         self._leaf_uses = _count_leaf_uses(graph)
         self._run_keys = generator.integers(2**64, size=ROUNDING_SWEEPS, dtype=np.uint64)
@@ -131,18 +140,19 @@ class RecipeRounding(SharedRounding):
         if max(counts, default=1) == 1:
             return results
         roundings = node.op.estimate_backward_rounding(gradient, output, *inputs)
-        return tuple(
-            result
-            if result is None or rounding is None or count == 1
-            else self._add_errors(result, rounding.magnitude, count, precision)
-            for result, rounding, count in zip(results, roundings, counts, strict=True)
-        )
+        rounded = list(results)
+        for position, (result, rounding, count) in enumerate(zip(results, roundings, counts, strict=True)):
+            if result is None or rounding is None or count == 1:
+                continue
+            sums = node.op.measure_stored_sums(position, gradient, output, *inputs)
+            sizes = math.sqrt(count) * rounding.magnitude if sums is None else sums
+            rounded[position] = self._add_errors(result, sizes, count, precision)
+        return tuple(rounded)
 
-    def _add_errors(self, array: Array, magnitude: Array, count: int, precision: Precision) -> Array:
+    def _add_errors(self, array: Array, sizes: Array, count: int, precision: Precision) -> Array:
         """Add the errors of a sum of terms that are rounded, as are the sums."""
-        sizes = math.sqrt(count) * (magnitude + 2.0**precision.min_exponent)
         unit = precision.unit_roundoff / self._amplitude
-        return self(array, sizes * unit)
+        return self(array, (sizes + math.sqrt(count) * 2.0**precision.min_exponent) * unit)
 
     def _round_result(self, node: Node, position: int, result: Array | None, precision: Precision) -> Array | None:
         """Round one of the gradients that a node hands back, but one that is the answer: that is rounded last."""
@@ -185,15 +195,26 @@ class RecipeRounding(SharedRounding):
         stays |= ~np.isfinite(base)
         if stays.all():
             return array
-        sizes = np.maximum(np.abs(array), 2.0**precision.min_exponent)
         rounded = np.repeat(array, ROUNDING_SWEEPS + 1, axis=0) if len(array) == 1 else array.copy()
-        common_sizes = _find_common_sizes(base, precision)
-        errors = self._draw_errors(place, common_sizes) * precision.unit_roundoff
-        sizes = sizes[1:] if len(sizes) > 1 else sizes
+        swept = array[1:] if len(array) > 1 else array
+        swept = np.where(np.isfinite(swept), swept, 0.0)
+        find_moves = self._shift_grids if self._shifts_grids and not precision.is_scaled else self._draw_moves
         with np.errstate(invalid="ignore"):
-            moves = np.copysign(1.0, base) * (sizes * errors + (common_sizes - np.abs(base)))
-        rounded[1:] += np.where(stays, 0.0, moves)
+            rounded[1:] += np.where(stays, 0.0, find_moves(place, base, swept, precision))
         return np.where(np.abs(base) > precision.largest_number, np.copysign(np.inf, rounded), rounded)
+
+    def _draw_moves(self, place: str, base: Array, swept: Array, precision: Precision) -> Array:
+        """Return random errors of numbers that stand in sweeps, (sweeps, ...); those of equal ones are equal."""
+        common_sizes = find_common_sizes(base, precision)
+        errors = self._recipe.bound_rounding_errors(precision, swept) * self._draw_errors(place, common_sizes)
+        return np.copysign(1.0, base) * (errors + (common_sizes - np.abs(base)))
+
+    def _shift_grids(self, place: str, base: Array, swept: Array, precision: Precision) -> Array:
+        """Return errors of rounding to the numbers of each binade, moved by a random part of their distance."""
+        spacings = 2 * precision.compute_half_spacings(swept)
+        sizes = np.abs(swept) / spacings
+        shifts = self._draw_errors(place, precision.compute_half_spacings(base)) / 2
+        return np.copysign(spacings, swept) * (np.rint(sizes + shifts) - shifts - sizes)
 
     def _draw_errors(self, place: str, sizes: Array) -> Array:
         """Return errors between -1 and 1, (sweeps, ...), of sizes (...): the same for the same size."""
@@ -224,7 +245,7 @@ class RecipeRounding(SharedRounding):
         )
 
 
-def _find_common_sizes(base: Array, precision: Precision) -> Array:
+def find_common_sizes(base: Array, precision: Precision) -> Array:
     """Return the size that stands for all that a precision can hardly tell apart, within an eighth of its spacing."""
     dropped = PRECISIONS["FP64"].significand_bits - precision.significand_bits - ALIKE_BITS
     return round_bits(np.abs(base), max(0, dropped)).reshape(base.shape)

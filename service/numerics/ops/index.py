@@ -3,6 +3,7 @@
 An element that is picked several times gets the sum of all gradients.
 """
 
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any
 
@@ -226,6 +227,16 @@ class Gather(SelectionOp):
         return torch.gather(input, self.dim, index)
 
 
+def _list_occurrences(numbers: Array) -> Iterator[Array]:
+    """Yield the places of the first occurrence of each number, then those of the second, and so on."""
+    order = np.argsort(numbers, kind="stable")
+    ordered = numbers[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    ranks = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.r_[starts, len(ordered)]))
+    by_rank = np.argsort(ranks, kind="stable")
+    yield from np.split(order[by_rank], np.cumsum(np.bincount(ranks))[:-1])
+
+
 @register_op("embedding")
 class Embedding(FormulaBugs, SelectionOp):
     """Rows of a weight W (V, D) by index: y[...] = W[i[...]].
@@ -283,6 +294,23 @@ class Embedding(FormulaBugs, SelectionOp):
 
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
         _check_index_range(values[0], shapes[1][0])
+
+    def count_stored_terms(self, position: int, *inputs: Array | None) -> int:
+        # A CPU adds up the rows of one number in the dtype of the tensors.
+        numbers = inputs[0]
+        assert numbers is not None
+        return int(np.bincount(numbers[0].ravel()).max(initial=1)) if position == 1 else 1
+
+    def measure_stored_sums(self, position: int, gradient: Array, output: Array, *inputs: Any) -> Array | None:
+        numbers, weight = inputs
+        terms = gradient[0].reshape(-1, weight.shape[2])
+        total, squares = np.zeros(weight.shape[1:]), np.zeros(weight.shape[1:])
+        for rank, places in enumerate(_list_occurrences(numbers[0].ravel())):
+            rows = numbers[0].ravel()[places]
+            total[rows] += terms[places]
+            # The first term of a row is stored as it is.
+            squares[rows] += np.square(total[rows]) if rank else 0.0
+        return np.sqrt(squares)[None]
 
     def forward(self, input: Array, weight: Array) -> Array:
         return weight[:, input[0]]

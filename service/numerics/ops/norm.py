@@ -431,6 +431,19 @@ class LayerNorm(TrailingAxesNormalisation, CentredNormalisation):
         OpExample(((2, 5), None, None), {"normalized_shape": [5]}),
     )
 
+    def count_stored_terms(self, position: int, *inputs: Array | None) -> int:
+        # A CPU adds up the rows of both parameters' gradients in the dtype of the tensors.
+        x, parameter = inputs[0], inputs[position]
+        assert x is not None
+        return 1 if not position or parameter is None else x[0].size // parameter[0].size
+
+    def measure_stored_sums(self, position: int, gradient: Array, output: Array, *inputs: Any) -> Array | None:
+        terms = self._group_elements(gradient[:1])
+        if position == 1:
+            terms = terms * self._normalise(inputs[0][:1])[0]
+        partial_sums = np.cumsum(terms, axis=1)
+        return np.sqrt(np.square(partial_sums).sum(axis=1)).reshape(1, *self._get_trailing_shape())
+
     def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         return torch.nn.functional.layer_norm(input, self._get_trailing_shape(), weight, bias, self.eps)
 

@@ -268,6 +268,13 @@ class Op(_Immutable, ABC):
         """
         return 1
 
+    def measure_stored_sums(self, position: int, gradient: Array, output: Array, *inputs: Any) -> Array | None:
+        """Return the root of the sum of squares of the partial sums that are stored, of the first tile.
+
+        The default is None: nothing is known but the size of all terms.
+        """
+        return None
+
     def backward_for(self, wanted: Sequence[bool], gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Return the gradients as `backward` does, of the wanted inputs at least.
 

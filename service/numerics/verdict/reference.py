@@ -173,7 +173,8 @@ class Reference:
     def is_negligible(self) -> Array:
         """Mask of the elements that are negligible beside the largest of their tensor.
 
-        They are so by their largest possible size, with the allowed error in it.
+        They are so by their largest possible size, with the allowed error in it. So are elements at the end of the
+        range of their arithmetic, which has no number nearer to them than it allows.
 
         So are those of which a tolerance of the client's says that they do not count.
         """
@@ -185,7 +186,29 @@ class Reference:
             )
             if self.tolerance is not None:
                 return is_small | (self._magnitudes <= 2 * self.allowed_error)
-        return is_small & (self.largest_magnitude > 0)
+        return (is_small & (self.largest_magnitude > 0)) | self._is_at_end_of_range
+
+    @property
+    def _is_at_end_of_range(self) -> Array:
+        """Mask of the elements without a promise that have fewer digits in their arithmetic than a promise takes.
+
+        With their allowances they are below its smallest normal number. They are known to the part of the largest
+        element that an error of that must be, or to the smallest number, which is all that there is. The latter needs
+        an element that is known to differ from 0 by twice its allowance: nobody could tell another gradient from none.
+        """
+        if self.precision.is_scaled:
+            return np.zeros(self.value.shape, np.bool_)
+        largest_sizes = self._magnitudes + self.allowed_error
+        is_known = self.allowed_error <= self.precision.detectable_error * self.largest_magnitude / 2
+        if (self.known_magnitudes > 2 * self.allowed_error).any():
+            is_known |= self.allowed_error <= self.precision.smallest_subnormal
+        return self._is_imprecise & is_known & (largest_sizes < 2.0**self.precision.min_exponent)
+
+    @property
+    def _is_imprecise(self) -> Array:
+        """Mask of the elements of which an error that must be found could hide in the allowance."""
+        with np.errstate(invalid="ignore"):
+            return self.allowed_error > self.precision.detectable_error * self._error_scale / 2
 
     @cached_attribute
     def _error_scale(self) -> Array:
@@ -199,11 +222,7 @@ class Reference:
         """
         if self.tolerance is not None:
             return self.error_bound > self.allowed_error
-        with np.errstate(invalid="ignore"):
-            is_hidden = ~self.is_negligible & (
-                self.allowed_error > self.precision.detectable_error * self._error_scale / 2
-            )
-            return is_hidden & ~self.is_zero(judged)
+        return self._is_imprecise & ~self.is_negligible & ~self.is_zero(judged)
 
     def is_zero(self, judged: Array) -> Array:
         """Return where both the gradient and the judged number are 0, by the evidence."""

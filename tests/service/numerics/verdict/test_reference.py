@@ -24,6 +24,26 @@ def test_negligible_element_is_small_at_any_value_within_its_allowance():
     assert reference.is_undecided(reference.value).tolist() == [False, False, False, True, False]
 
 
+def test_elements_at_the_end_of_a_range_are_negligible_beside_one_that_is_not():
+    half = PRECISIONS["FP16"]
+    unit = half.smallest_subnormal
+    values, allowed = np.array([100.0, 15.0, 15.0, 50.0]) * unit, np.array([1.0, 1.0, 5.1, 4.9]) * unit
+    reference = dataclasses.replace(make_reference(values, 0.0, allowed), precision=half)
+    assert reference.is_negligible.tolist() == [False, True, False, True]
+    assert reference.is_undecided(values).tolist() == [False, False, True, False]
+    normal = dataclasses.replace(make_reference(1024 * values, 0.0, 1024 * allowed), precision=half)
+    assert normal.is_undecided(1024 * values).tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize(("largest", "is_known"), [(1.1, False), (1.3, True)])
+def test_a_gradient_that_none_could_tell_from_zero_is_no_negligible_one(largest, is_known):
+    half = PRECISIONS["FP16"]
+    values = np.array([largest, -0.5, 0.0]) * half.smallest_subnormal
+    reference = dataclasses.replace(make_reference(values, 0.0, 0.6 * half.smallest_subnormal), precision=half)
+    assert reference.is_undecided(np.zeros(3)).any() != is_known
+    assert (np.abs(values) > reference.allowed_error).any(), "zeros fail"
+
+
 def test_largest_magnitude_of_a_sample_includes_unexamined_elements():
     assert make_reference([1e-7], 0.0).is_negligible.tolist() == [False]
     assert make_reference([1e-7], 0.0, peer_magnitude=1.0).is_negligible.tolist() == [True]
