@@ -12,7 +12,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ import gradcheckd
 from benchmarks import low_precision_tables, saved_results
 from benchmarks.low_precision_counts import count_trials, list_exceptions
 from benchmarks.low_precision_formats import FORMATS
+from benchmarks.low_precision_presets import NARROW_DTYPES, count_preset_outcomes
 from benchmarks.low_precision_trials import KERNELS, Bench, Trial, run_trials, to_arrays
 from benchmarks.machine_info import describe_machine, list_versions
 
@@ -64,17 +65,22 @@ def _time_check(bench: Bench, *, narrow: bool) -> float:
 def measure_document(seed: int, kernels: int = KERNEL_COUNT) -> Mapping[str, Any]:
     """Measure all arithmetics."""
     trials: list[Trial] = []
-    ratios: dict[str, float] = {}
     for arithmetic in FORMATS:
         print(f"{arithmetic} ...", file=sys.stderr, flush=True)
         trials += run_all_trials(arithmetic, kernels, seed)
-        ratios[arithmetic] = measure_time_ratio(arithmetic, seed)
+    return make_document(seed, kernels, trials)
+
+
+def make_document(seed: int, kernels: int, trials: Sequence[Trial]) -> Mapping[str, Any]:
+    """Return the counts of trials, with times and the verdicts on the service's own gradients."""
+    ratios = {arithmetic: measure_time_ratio(arithmetic, seed) for arithmetic in FORMATS}
     return {
         "seed": seed,
         "kernels": kernels,
         "arithmetics": count_trials(trials),
         "exceptions": list_exceptions(trials),
         "time_ratios": ratios,
+        "presets": {dtype: count_preset_outcomes(dtype) for dtype in NARROW_DTYPES},
         "machine": describe_machine(),
         "versions": list_versions(("numpy", "torch")),
     }

@@ -53,5 +53,5 @@ def is_mistaken(trial: Trial) -> bool:
     if trial.kind in (RIGHT, RIGHT_PLAIN, EAGER):
         return trial.outcome == "fail"
     if trial.kind in (ONE_ELEMENT, SCALED):
-        return set(trial.outcomes.values()) != {"fail"}
+        return trial.is_beyond_rounding and set(trial.outcomes.values()) != {"fail"}
     return trial.is_beyond_rounding and trial.outcome != "fail"

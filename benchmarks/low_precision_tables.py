@@ -108,11 +108,23 @@ def _write_notes(document: Document) -> str:
         "Right ones are judged by the recipe of their author, and by the plain name of the arithmetic (BF16 for "
         "FP8_E4M3). PyTorch's own are its eager gradients on a CPU, by the plain name.",
         f"A bug counts if, in one tensor, it is off by {BUG_SIZE:g} times as much as the right kernel, or as "
-        "half a unit of its output everywhere, by the norm; a factor of 1.02 always counts. One element is off by a "
-        "tenth of its tensor's root mean square, wherever it is.",
+        "half a unit of its output everywhere, by the norm. A factor of 1.02 counts in every tensor, and one element "
+        "that is off by a tenth of its tensor's root mean square, wherever it is. Both do not where the smallest "
+        "numbers of FP16 are too coarse: where the error, for a factor that of the largest element, is below "
+        f"{BUG_SIZE:g} halves of one of them.",
         "Time is that of a check by the recipe, over that of one of the same model in float64, the median.",
+        *_list_preset_counts(document),
     ]
     return "\n".join(wrap_prose(f"- {line}") for line in lines)
+
+
+def _list_preset_counts(document: Document) -> list[str]:
+    """The verdicts on the service's own gradients, a sentence each."""
+    return [
+        f"Of the {sum(counts.values())} tensors of the presets, {counts['pass']} pass in {dtype} by the service's own "
+        f"gradients, {counts['inconclusive']} are inconclusive, and {counts['fail']} fail."
+        for dtype, counts in document["presets"].items()
+    ]
 
 
 def _write_rule_table(document: Document) -> str:

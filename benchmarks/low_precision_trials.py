@@ -29,6 +29,8 @@ KERNELS: tuple[Kernel, ...] = (
 RIGHT, RIGHT_PLAIN, EAGER = "right", "right, by name", "PyTorch's own, by name"
 ONE_ELEMENT, SCALED = "one element off", "2 % too large"
 BUGS_A_PROBLEM = 2
+ELEMENT_ERROR, SCALE_ERROR = 0.1, 0.02
+"""Error of one element, over the root mean square of its tensor, and of all elements, over themselves."""
 BUG_SIZE = 3.0
 """Errors of a bug over those of the right kernel from which on it is a bug and no rounding."""
 
@@ -139,7 +141,22 @@ class Bench:
 
     def _estimate_output_error(self, exact: Tensor) -> float:
         """Return the norm of the errors of rounding an output once, at most."""
-        return float(torch.finfo(self._format.dtype).eps / 2 * exact.norm())
+        return float(torch.finfo(self._format.dtype).eps / 2 * exact.abs().clamp(min=self._smallest_normal).norm())
+
+    @property
+    def _smallest_normal(self) -> float:
+        return float(torch.finfo(self._format.dtype).smallest_normal)
+
+    def find_resolved(self, kind: str) -> set[str]:
+        """Return the tensors in which the format has numbers for an error: some halves of the smallest ones."""
+        smallest = BUG_SIZE * torch.finfo(self._format.dtype).eps / 2 * self._smallest_normal
+        sizes = {
+            name: ELEMENT_ERROR * exact.square().mean().sqrt()
+            if kind == ONE_ELEMENT
+            else SCALE_ERROR * exact.abs().max()
+            for name, exact in self.exact.items()
+        }
+        return {name for name, size in sizes.items() if float(size) >= smallest}
 
     def plant_elements(self, right: Gradients) -> dict[str, Tensor]:
         """Move one element of each tensor by a tenth of the tensor's root mean square."""
@@ -148,13 +165,13 @@ class Bench:
             wrong = gradient.clone().reshape(-1)
             position = int(self.generator.integers(wrong.numel()))
             sign = float(self.generator.choice([-1, 1]))
-            wrong[position] += sign * 0.1 * float(self.exact[name].square().mean().sqrt())
+            wrong[position] += sign * ELEMENT_ERROR * float(self.exact[name].square().mean().sqrt())
             moved[name] = wrong.reshape(gradient.shape)
         return self.round_output(moved)
 
     def scale(self, gradients: Gradients) -> dict[str, Tensor]:
         """Return gradients that are 2 % too large."""
-        return self.round_output({name: 1.02 * gradient for name, gradient in gradients.items()})
+        return self.round_output({name: (1 + SCALE_ERROR) * gradient for name, gradient in gradients.items()})
 
     def differentiate_eagerly(self) -> dict[str, Tensor]:
         """Return the gradients of PyTorch's modules."""
@@ -176,8 +193,17 @@ def run_trials(arithmetic: str, kernel: Kernel, seed: int) -> Iterator[Trial]:
     yield bench.judge(RIGHT_PLAIN, right, named)
     if arithmetic in ("BF16", "FP16"):
         yield bench.judge(EAGER, bench.differentiate_eagerly(), named)
-    yield bench.judge(ONE_ELEMENT, bench.plant_elements(right), bench.recipe)
-    yield bench.judge(SCALED, bench.scale(right), bench.recipe)
+    for kind, wrong in ((ONE_ELEMENT, bench.plant_elements(right)), (SCALED, bench.scale(right))):
+        yield from _judge_by_tensor(bench, kind, wrong)
     for bug in bench.generator.choice(kernel.bugs, min(BUGS_A_PROBLEM, len(kernel.bugs)), replace=False):
         wrong = bench.run(str(bug))
         yield bench.judge(str(bug), wrong, bench.recipe, is_beyond=bench.is_beyond_rounding(wrong, right))
+
+
+def _judge_by_tensor(bench: Bench, kind: str, wrong: Gradients) -> Iterator[Trial]:
+    """Judge wrong tensors, those apart in which the format has no numbers for the error."""
+    resolved = bench.find_resolved(kind)
+    for is_resolved in (True, False):
+        chosen = {name: gradient for name, gradient in wrong.items() if (name in resolved) == is_resolved}
+        if chosen:
+            yield bench.judge(kind, chosen, bench.recipe, is_beyond=is_resolved)

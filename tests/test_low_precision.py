@@ -17,8 +17,9 @@ from benchmarks.low_precision_formats import (
     round_to_bfloat16,
     round_to_tf32,
 )
+from benchmarks.low_precision_presets import NARROW_DTYPES, count_preset_outcomes
 from benchmarks.low_precision_rules import RULES
-from benchmarks.low_precision_trials import KERNELS, ONE_ELEMENT, RIGHT, Bench, run_trials, to_arrays
+from benchmarks.low_precision_trials import KERNELS, ONE_ELEMENT, RIGHT, SCALED, Bench, run_trials, to_arrays
 
 BY_NAME = {kernel.name: kernel for kernel in KERNELS}
 LARGEST_ERROR = {"FP32": 1e-5, "TF32": 5e-3, "FP16": 1e-2, "BF16": 5e-2, "FP8_E4M3": 5e-2}
@@ -121,3 +122,19 @@ def test_a_short_run_measures_all_arithmetics_and_tables_show_what_was_missed(mo
             counts[RIGHT]["tensors"] = {"pass": 1, "fail": 0, "inconclusive": 1}
     shown = low_precision_tables.write_markdown(document)
     assert "50 % (1/2), missed: 99.5 %" in shown
+
+
+@pytest.mark.parametrize("dtype", NARROW_DTYPES)
+def test_own_gradients_of_the_presets_pass_in_narrow_dtypes(dtype):
+    counts = count_preset_outcomes(dtype)
+    assert counts["fail"] == 0
+    assert counts["pass"] >= 0.93 * sum(counts.values())
+
+
+def test_errors_below_the_smallest_numbers_are_counted_apart():
+    bench = Bench(BY_NAME["RoPE"], FORMATS["FP16"], 3)
+    assert bench.find_resolved(SCALED) == bench.find_resolved(ONE_ELEMENT) == {"x"}
+    bench.exact = {name: exact / exact.abs().max() * 4e-6 for name, exact in bench.exact.items()}
+    assert bench.find_resolved(SCALED) == set()
+    bench.exact = {name: exact * 2**-8 for name, exact in bench.exact.items()}
+    assert bench.find_resolved(ONE_ELEMENT) == set()

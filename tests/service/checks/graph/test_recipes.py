@@ -90,6 +90,16 @@ def test_a_factor_that_no_element_shows_is_explained() -> None:
     assert "as a whole is 1.00" in verdict["reason"]
 
 
+@pytest.mark.parametrize(("factor", "outcome"), [(1.0, "pass"), (1.01, "fail")])
+def test_the_rounding_of_equal_gradients_is_no_factor(factor: float, outcome: str) -> None:
+    """The gradient of a mean is 1/768 everywhere, and bfloat16 has a number 0.2 % above it."""
+    points = BF16.round_to_nearest(np.random.default_rng(0).normal(size=768))
+    gradient = BF16.round_to_nearest(np.full(768, factor / 768))
+    body = {"model": "loss = mean(x)", "tensors": {}, "weights": {"x": points.tolist()}}
+    report = check(body | {"candidate": {"x": gradient.tolist()}, "candidate_dtype": {"output": "BF16"}})
+    assert report["verdicts"]["x"]["outcome"] == outcome
+
+
 def test_a_pass_says_what_it_was_judged_as() -> None:
     operands = draw_operands(0)
     report = judge(operands, run_kernel(operands))
