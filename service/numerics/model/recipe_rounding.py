@@ -187,8 +187,18 @@ class RecipeRounding(SharedRounding):
         return super().add_rounding_error(array, rounding)
 
     def cast_array(self, place: str, array: Array, precision: Precision) -> Array:
-        """Return an array (K or 1, ...) rounded at a place at random, (K, ...); itself where no number rounds."""
+        """Return an array (K or 1, ...) rounded at a place at random, (K, ...); itself where no number rounds.
+
+        A cast to 8 bits has a scale for the tensor, by which its largest number becomes that of the arithmetic.
+        """
         base = np.asarray(array[0], np.float64)
+        largest = float(np.abs(base).max(initial=0.0, where=np.isfinite(base))) if precision.is_scaled else 0.0
+        if not largest or precision.fits(base):
+            return self._cast_unscaled(place, array, base, precision)
+        scale = precision.largest_number / largest
+        return self._cast_unscaled(place, array * scale, base * scale, precision) / scale
+
+    def _cast_unscaled(self, place: str, array: Array, base: Array, precision: Precision) -> Array:
         stays = precision.is_representable(base)
         if len(array) > 1:
             stays &= (array[1:] == base).all(axis=0)

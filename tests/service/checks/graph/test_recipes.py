@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from schemas.float8 import E4M3
 from schemas.problem_details import InvalidRequestError
 from service.checks.graph.check import check
 from service.numerics.core.precision import PRECISIONS
@@ -156,3 +157,43 @@ def test_a_recipe_that_names_nothing_is_refused(recipe: Any, pointer: str, words
         judge(operands, run_kernel(operands), recipe)
     assert {error["pointer"] for error in refusal.value.errors} == {pointer}
     assert any(words in error["detail"] for error in refusal.value.errors)
+
+
+def cast_to_e4m3(values: np.ndarray, *, is_scaled: bool) -> np.ndarray:
+    scale = E4M3.numbers[np.isfinite(E4M3.numbers)].max() / np.abs(values).max() if is_scaled else 1.0
+    return (E4M3.round_to_nearest(values * scale) / scale).astype(np.float64)
+
+
+def judge_scaled_cast(magnitude: float, *, is_scaled: bool, seed: int = 0, factor: float = 1.0) -> Any:
+    """Judge the gradient of w and v of sum(c (x w^T v^T)), with x w^T and its gradient in FP8."""
+    generator = np.random.default_rng(seed)
+    x, w, v, c = (
+        BF16.round_to_nearest(generator.normal(size=shape)) for shape in ((64, 32), (48, 32), (16, 48), (64, 16))
+    )
+    x = x * magnitude
+    hidden = x @ w.T
+    stored = cast_to_e4m3(hidden, is_scaled=is_scaled)
+    candidate = {
+        "v": BF16.round_to_nearest(factor * c.T @ stored),
+        "w": BF16.round_to_nearest(cast_to_e4m3(c @ v, is_scaled=is_scaled).T @ x),
+    }
+    body: dict[str, Any] = {
+        "tensors": {"x": x.tolist(), "c": c.tolist()},
+        "weights": {"w": w.tolist(), "v": v.tolist()},
+        "model": "h = linear(x, w)\ny = linear(h, v)\nt = mul(y, c)\nloss = sum(t)",
+        "candidate": {name: gradient.tolist() for name, gradient in candidate.items()},
+        "candidate_dtype": {"casts": {"h": "FP8_E4M3", "d:h": "FP8_E4M3"}, "output": "BF16"},
+        "include": [],
+    }
+    return check(body)
+
+
+@pytest.mark.parametrize("magnitude", [1.0, 2.0**-14, 2.0**14])
+@pytest.mark.parametrize("seed", range(3))
+def test_casts_to_8_bits_are_scaled(magnitude: float, seed: int) -> None:
+    # Errors of 6 % leave some elements undecided.
+    assert judge_scaled_cast(magnitude, is_scaled=True, seed=seed)["outcome"] != "fail"
+    # Without a scale, small numbers become 0 and large ones are lost.
+    outcome = judge_scaled_cast(magnitude, is_scaled=False, seed=seed)["verdicts"]["v"]["outcome"]
+    assert (outcome == "fail") == (magnitude != 1.0)
+    assert judge_scaled_cast(magnitude, is_scaled=True, seed=seed, factor=1.1)["outcome"] == "fail"
