@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.numerics.core.batching import Array
+from service.numerics.core.precision import PRECISIONS
 
 MATTERING_FRACTION = {"FP64": 1e-6, "FP32": 1e-2, "TF32": 0.1, "BF16": 0.3, "FP16": 0.1}
 """Part of the largest element of its tensor above which an element matters, by arithmetic."""
@@ -60,7 +61,14 @@ def plant_errors(
     factors = dict(zip(ERROR_KINDS, (1 + TARGET_ERROR[arithmetic], 2.0, -1.0, 0.0), strict=True))
     for kind, factor in factors.items() if names else ():
         name = names[generator.integers(len(names))]
-        yield PlantedError(kind, name, int(generator.choice(those[name])), factor)
+        position = int(generator.choice(those[name]))
+        # Below its smallest normal number an arithmetic has too few digits for the smallest error: see docs/claims.md.
+        if (
+            kind == ERROR_KINDS[0]
+            and abs(gradients[name].ravel()[position]) < 2.0 ** PRECISIONS[arithmetic].min_exponent
+        ):
+            continue
+        yield PlantedError(kind, name, position, factor)
 
 
 def _find_mattering_elements(gradient: Array, extended: Array, part: float) -> Array:
