@@ -1,7 +1,7 @@
 """Gradients of the caller that a function computes, in one run or several."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from gradcheckd.errors import RequestError
 from gradcheckd.signatures import Tensors
@@ -45,10 +45,10 @@ def run_candidate(
 
 
 def _run_once(candidate: Callable[[], Tensors]) -> Tensors:
-    gradients: object = candidate()
+    gradients: Any = candidate()
     if not isinstance(gradients, Mapping):
         raise RequestError(
             f"The function given as candidate returns {type(gradients).__qualname__}. It returns gradients by name, as "
             '{"w": array}.'
         )
-    return gradients
+    return cast("Tensors", gradients)

@@ -46,7 +46,7 @@ def choose_arithmetic(request: Request, recipe: Any, candidate_dtype: Any) -> An
     if isinstance(recipe, Mapping):
         if candidate_dtype is not None:
             raise RequestError("A recipe that is a mapping says all: leave candidate_dtype out.")
-        return encode_recipe(recipe)
+        return encode_recipe(cast("Mapping[str, object]", recipe))
     arithmetic = encode_recipe(candidate_dtype) or request.arithmetic
     if not isinstance(arithmetic, str) or recipe not in (EAGER, FLASH):
         raise RequestError(
