@@ -33,15 +33,27 @@ def run_candidate(
                 'function as candidate, or the gradients of each run as repeats={"name": [array, ...]}.'
             )
         return candidate, repeats
-    if repeats is not None and (isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 0):
-        raise RequestError(f"The candidate is a function: repeats is the number of its further runs, not {repeats!r}.")
-    first, *others = [_run_once(candidate) for _ in range(1 + (repeats or 0))]
+    count = 0 if repeats is None else check_repeats(repeats)
+    first, *others = [_run_once(candidate) for _ in range(1 + count)]
     for run in others:
         if run.keys() != first.keys():
             raise RequestError(
                 f"The runs of the candidate return other names: {sorted(first)} at first, and then {sorted(run)}."
             )
     return first, {name: [run[name] for run in others] for name in first} if others else None
+
+
+def check_repeats(repeats: object) -> int:
+    """Return the number of further runs of a function.
+
+    Raises
+    ------
+    RequestError
+        The value is no such number.
+    """
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 0:
+        raise RequestError(f"The candidate is a function: repeats is the number of its further runs, not {repeats!r}.")
+    return repeats
 
 
 def _run_once(candidate: Callable[[], Tensors]) -> Tensors:

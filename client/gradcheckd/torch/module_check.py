@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradcheckd.candidate_runs import check_repeats
 from gradcheckd.errors import RequestError, hide_frames
 from gradcheckd.report import require_pass
 from gradcheckd.service import Service
@@ -89,7 +90,10 @@ def check_module(
         The module cannot be imported, or a value that stays fixed is too near to a jump for this arithmetic.
     ProblemError
         The service refuses the request.
+    RequestError
+        The recipe or the number of runs has no meaning.
     """
+    run_count = check_repeats(repeats)
     arguments = ModuleArguments.bind(module, args, kwargs)
     parts = find_parts(module, None)
     parameters = list_parameters(parts)
@@ -110,8 +114,8 @@ def check_module(
 
     request, candidate = _pair(request, judged, run())
     fields: dict[str, Any] = {**request, "candidate_dtype": arithmetic, "seed": seed, **options}
-    if repeats:
-        runs = [_fill_missing(judged, run()) for _ in range(repeats)]
+    if run_count:
+        runs = [_fill_missing(judged, run()) for _ in range(run_count)]
         fields["repeats"] = {name: [gradients[name] for gradients in runs] for name in candidate}
     with Service(url, key, timeout=timeout) as service:
         return add_places(service.check(candidate=candidate, wait=True, **fields), request.places)

@@ -77,6 +77,7 @@ def test_runs_that_differ_by_more_than_rounding_fail(monkeypatch: pytest.MonkeyP
         ({"recipe": "fused"}, "The recipe is 'fused'. Give 'eager' or 'flash'"),
         ({"recipe": {"output": "BF16"}, "candidate_dtype": "BF16"}, "leave candidate_dtype out"),
         ({"recipe": "flash", "candidate_dtype": {"output": "BF16"}}, "The recipe is 'flash'"),
+        ({"repeats": -1}, "the number of its further runs, not -1"),
     ],
 )
 def test_recipes_without_a_meaning_are_refused(options: Mapping[str, Any], message: str) -> None:
