@@ -111,7 +111,8 @@ class Service(FunctionMethods):
             A preset's name, a graph `{"nodes": [...]}`, its nodes, or a text with a node a line, as in
             `h = linear(x, w, b)`, the loss last; by default the reference example.
         candidate
-            Your own gradients, by name, or a function that computes them; each is judged in place of the service's.
+            Your own gradients, by name, or a function that computes them, in new arrays each time. Each is judged in
+            place of the service's.
         repeats
             Further runs of the program that computed the candidate, lists of gradients by name: what differs from run
             to run beyond rounding fails. With a function, the number of its further runs.

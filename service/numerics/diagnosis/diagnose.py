@@ -16,6 +16,7 @@ from service.numerics.diagnosis.bug import BackwardOverride
 from service.numerics.diagnosis.bugs import BACKWARD_BUGS, GRADIENT_BUGS, backward_paths, share_factors
 from service.numerics.diagnosis.context import DiagnosisContext
 from service.numerics.diagnosis.explanation import BugEvidence, BugExplanation, explain_matches
+from service.numerics.diagnosis.lower_precisions import find_covering_precision
 from service.numerics.diagnosis.matching import BugHypothesis, CandidateMatcher, HypothesisMatch
 from service.numerics.diagnosis.screening import OverrideScreen
 
@@ -179,6 +180,12 @@ def _make_unknown_explanation(
     else:
         locations = error_locations.describe_locations(wrong)
         text = f"No known bug explains {context.describe_gradient(name)}: {locations}."
+        lower = find_covering_precision(context, name, wrong)
+        if lower is not None:
+            text += (
+                f" All errors are within those of a computation in {lower.name}: something on the way may have been "
+                "rounded to it, or to fewer digits."
+            )
     return BugExplanation(UNKNOWN_BUG, text + incomplete_note, _measure_relative_distance(candidate, right))
 
 

@@ -7,9 +7,10 @@ from typing import ClassVar
 import numpy as np
 
 from service.numerics.core.batching import Array
-from service.numerics.core.precision import PRECISIONS, Precision
+from service.numerics.core.precision import Precision
 from service.numerics.diagnosis.bug import GradientBug, register_gradient_bug
 from service.numerics.diagnosis.context import DiagnosisContext
+from service.numerics.diagnosis.lower_precisions import list_lower_precisions
 from service.numerics.diagnosis.matching import BugHypothesis
 
 _LOG10_OF_2 = 0.30103
@@ -49,7 +50,7 @@ class LowPrecision(GradientBug):
         if candidate.shape != right.shape or not np.isfinite(candidate).all():
             return
         error, size = _compute_error_and_gradient_norms(candidate - right, right)
-        for lower in _list_lower_precisions(precision):
+        for lower in list_lower_precisions(precision):
             is_representable = lower.is_representable(candidate).all() and error <= _MAX_ROUNDING_ERROR * size
             # The allowance takes sweeps of its own.
             if (
@@ -71,7 +72,7 @@ class LowPrecision(GradientBug):
         """Yield gradients with all digits, whose inputs or factors were rounded."""
         candidate, right = context.candidates[name], context.get_right_gradient(name)
         error, size = _compute_error_and_gradient_norms(candidate - right, right)
-        for lower in _list_lower_precisions(context.precisions[name]):
+        for lower in list_lower_precisions(context.precisions[name]):
             # FP16 has the digits of TF32, and a shorter range.
             if lower.name == "FP16" or error > _MAX_ROUNDINGS * lower.unit_roundoff * size:
                 continue
@@ -82,7 +83,7 @@ class LowPrecision(GradientBug):
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield gradients rounded at the end, and rounded midway; see `GradientBug`."""
         precision, size = context.precisions[name], context.get_right_gradient(name).size
-        for lower in _list_lower_precisions(precision):
+        for lower in list_lower_precisions(precision):
             if size * (precision.significand_bits - lower.significand_bits) <= 48:
                 continue
             yield {name: lower.round_to_nearest(context.get_right_gradient(name))}
@@ -175,20 +176,6 @@ def _find_fewest_digits(candidate: Array, right: Array, exponents: Array, precis
             break
         fewest = count
     return fewest
-
-
-def _list_lower_precisions(precision: Precision) -> list[Precision]:
-    """List the lower precisions.
-
-    Fewer digits first, and of two with equal digits the one with the shorter range.
-    """
-    lower = (
-        precision_below
-        for precision_below in PRECISIONS.values()
-        # No program computes in 8 bits.
-        if precision_below.significand_bits < precision.significand_bits and not precision_below.is_scaled
-    )
-    return sorted(lower, key=lambda precision_below: (precision_below.significand_bits, -precision_below.min_exponent))
 
 
 class _NonFiniteBug(GradientBug):
