@@ -180,13 +180,22 @@ def _make_unknown_explanation(
     else:
         locations = error_locations.describe_locations(wrong)
         text = f"No known bug explains {context.describe_gradient(name)}: {locations}."
-        lower = find_covering_precision(context, name, wrong)
-        if lower is not None:
-            text += (
-                f" All errors are within those of a computation in {lower.name}: something on the way may have been "
-                "rounded to it, or to fewer digits."
-            )
+        text += _describe_size(context, name, wrong)
     return BugExplanation(UNKNOWN_BUG, text + incomplete_note, _measure_relative_distance(candidate, right))
+
+
+def _describe_size(context: DiagnosisContext, name: str, wrong: Array) -> str:
+    """Return a sentence on errors of the size of roundings; an empty one for others, and where time has run out."""
+    try:
+        lower = find_covering_precision(context, name, wrong)
+    except OutOfTimeError:
+        return ""
+    if lower is None:
+        return ""
+    return (
+        f" All errors are within those of a computation in {lower.name}: something on the way may have been rounded to "
+        "it, or to fewer digits."
+    )
 
 
 def _measure_relative_distance(candidate: Array, right: Array) -> float:

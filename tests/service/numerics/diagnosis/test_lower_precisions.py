@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from schemas.datatype import Array
+from service.numerics.core.interrupts import OutOfTimeError
 from service.numerics.core.precision import PRECISIONS
+from service.numerics.diagnosis import diagnose
 from service.numerics.diagnosis.lower_precisions import list_lower_precisions
 from tests.solved_problems import solve_preset
 
@@ -39,3 +41,13 @@ def test_larger_errors_and_those_of_few_elements_are_not() -> None:
 def test_lower_precisions_come_with_the_fewest_digits_first() -> None:
     assert [lower.name for lower in list_lower_precisions(PRECISIONS["FP32"])] == ["BF16", "FP16", "TF32"]
     assert list_lower_precisions(PRECISIONS["BF16"]) == []
+
+
+def test_explanation_without_time_for_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out(*_: object) -> None:
+        raise OutOfTimeError
+
+    monkeypatch.setattr(diagnose, "find_covering_precision", run_out)
+    text = explain(RIGHT * (1 + 2.0**-11 * NOISE))
+    assert text.startswith("No known bug explains dL/dw1")
+    assert "rounded" not in text
