@@ -1,6 +1,7 @@
 """Limits on a worker's connections, so that descriptors remain for its files."""
 
 import errno
+import os
 import resource
 
 SHORTAGE_ERRORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -9,6 +10,8 @@ _TARGET_LIMIT = 2**16
 _RESERVED_DESCRIPTORS = 64
 """Descriptors of a worker beside those of connections and the brief ones of its threads."""
 _MAX_CONNECTIONS = 1000
+_MAX_SPARE_DESCRIPTORS = 32
+"""The most descriptors that accepting leaves to files: those of metrics, and brief ones."""
 
 
 def raise_descriptor_limit() -> int:
@@ -40,3 +43,26 @@ def compute_max_connections(limit: int, threads: int) -> int:
         Number of threads, each of which may open a file.
     """
     return max(1, min(_MAX_CONNECTIONS, limit - compute_max_lingering(limit) - _RESERVED_DESCRIPTORS - threads))
+
+
+def raise_if_few_are_left(descriptor: int, limit: int) -> None:
+    """Raise the error of a shortage while there are still descriptors for files.
+
+    The kernel gives the lowest free descriptor, so that a high one says that few are left.
+
+    Parameters
+    ----------
+    descriptor
+        An open descriptor, to be duplicated.
+    limit
+        Limit on descriptors.
+
+    Raises
+    ------
+    OSError
+        ``EMFILE``: an eighth of the descriptors or less is left, or 32 or fewer of many.
+    """
+    lowest_free = os.dup(descriptor)
+    os.close(lowest_free)
+    if lowest_free >= limit - min(_MAX_SPARE_DESCRIPTORS, limit // 8):
+        raise OSError(errno.EMFILE, "the last descriptors are kept for files")

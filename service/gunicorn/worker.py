@@ -39,8 +39,9 @@ class Worker(ThreadWorker):
         super().__init__(*args, **kwargs)
         self._unfinished_heads: dict[TConn, float] = {}
         self._arrived: dict[TConn, float] = {}
+        self._descriptor_limit = file_descriptors.raise_descriptor_limit()
         self._lingering = LingeringConnections(
-            lambda: self.poller, file_descriptors.compute_max_lingering(file_descriptors.raise_descriptor_limit())
+            lambda: self.poller, file_descriptors.compute_max_lingering(self._descriptor_limit)
         )
         self._settings = Settings()
         self._paused_until = 0.0
@@ -89,6 +90,7 @@ class Worker(ThreadWorker):
         """Accept a connection; accept none for a while after a shortage of descriptors."""
         try:
             super().accept(listener)
+            file_descriptors.raise_if_few_are_left(listener.fileno(), self._descriptor_limit)
         except OSError as error:
             if error.errno not in file_descriptors.SHORTAGE_ERRORS:
                 raise
