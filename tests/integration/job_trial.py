@@ -219,7 +219,7 @@ class Killer(threading.Thread):
         self._order = [victim for victim, count in counts.items() for _ in range(count)]
         self._generator.shuffle(self._order)
         self._kills, self._keep_alive, self._pause_seconds = kills, keep_alive, pause_seconds
-        self._is_stopped = threading.Event()
+        self._stop_requested = threading.Event()
         self.killed: Counter[str] = Counter()
         self.errors: list[BaseException] = []
 
@@ -230,12 +230,12 @@ class Killer(threading.Thread):
             self.errors.append(error)
 
     def _kill_all(self) -> None:
-        while self._order and not self._is_stopped.wait(self._generator.uniform(0.3, 1.7) * self._pause_seconds):
+        while self._order and not self._stop_requested.wait(self._generator.uniform(0.3, 1.7) * self._pause_seconds):
             for start in self._keep_alive:
                 start()
             if self._kills[self._order[-1]](self._generator) is not False:
                 self.killed[self._order.pop()] += 1
-        while not self._is_stopped.wait(0.5):
+        while not self._stop_requested.wait(0.5):
             for start in self._keep_alive:
                 start()
 
@@ -246,7 +246,7 @@ class Killer(threading.Thread):
 
     def stop(self) -> None:
         """Stop killing, and raise what went wrong."""
-        self._is_stopped.set()
+        self._stop_requested.set()
         self.join()
         if self.errors:
             raise self.errors[0]
