@@ -94,6 +94,7 @@ bounds: $(TEST_STAMP) ## hold the error bounds of the differences against the tr
 alarms: $(BENCH_STAMP) ## count false alarms and misses beside the peers, on fresh problems, some 15 minutes
 	$(BIN)/python -m benchmarks.false_alarms
 	$(BIN)/python -m benchmarks.low_precision
+	$(BIN)/python -m benchmarks.low_precision_diagnosis
 
 few: $(TEST_STAMP) ## count misses of few evaluations against what reports state, on fresh functions, some 15 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.few_evaluations

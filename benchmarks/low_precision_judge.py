@@ -12,10 +12,12 @@ from service.checks.common.limits import Limits
 from service.checks.common.stage_timer import StageTimer
 from service.checks.graph import model_language
 from service.checks.graph.budget import plan_within_limits
+from service.checks.graph.diagnosis import diagnose_failures
 from service.checks.graph.gradients import compute_gradients
 from service.checks.graph.judge import Judge
 from service.checks.graph.problem import build_problem
 from service.numerics.core.batching import Array
+from service.numerics.verdict.gradient_verdict import GradientVerdict
 
 Arithmetic = str | Mapping[str, Any]
 
@@ -55,6 +57,18 @@ class CandidateJudge:
 
     def judge(self, gradients: Mapping[str, Array], arithmetic: Arithmetic) -> dict[str, str]:
         """Return the outcome of each gradient."""
+        return {name: verdict.outcome.wire_name for name, verdict in self._judge(gradients, arithmetic)[1].items()}
+
+    def diagnose(self, gradients: Mapping[str, Array], arithmetic: Arithmetic) -> dict[str, list[str]]:
+        """Return the bugs that the explanations of each gradient name, those of the gradients that fail."""
+        judge, verdicts = self._judge(gradients, arithmetic)
+        with np.errstate(all="ignore"):
+            explanations = diagnose_failures(judge.problem, judge, verdicts, self._routes.evaluations)
+        return {name: [explanation.bug_name for explanation in found] for name, found in explanations.items()}
+
+    def _judge(
+        self, gradients: Mapping[str, Array], arithmetic: Arithmetic
+    ) -> tuple[Judge, dict[str, GradientVerdict]]:
         self._candidate |= {name: Tensor(gradient, None, False) for name, gradient in gradients.items()}
         key = str(arithmetic)
         if key not in self._judges:
@@ -63,5 +77,6 @@ class CandidateJudge:
                 update={"candidate": self._candidate, "candidate_dtype": declared}
             )
             self._judges[key] = Judge(dataclasses.replace(self._problem, request=request), self._routes)
+        judge = self._judges[key]
         with np.errstate(all="ignore"):
-            return {name: self._judges[key].verdict(name).outcome.wire_name for name in gradients}
+            return judge, {name: judge.verdict(name) for name in gradients}

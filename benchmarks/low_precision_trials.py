@@ -112,13 +112,21 @@ class Bench:
 
     def judge(self, kind: str, gradients: Gradients, arithmetic: Any, *, is_beyond: bool = True) -> Trial:
         """Judge gradients."""
+        outcomes = self._make_judge().judge(to_arrays(gradients), arithmetic)
+        accepted = {rule: self._accept(rule, gradients) for rule in RULES}
+        return Trial(self._format.name, self._kernel.name, self._seed, kind, outcomes, accepted, is_beyond)
+
+    def diagnose(self, gradients: Gradients) -> dict[str, list[str]]:
+        """Return the bugs that the explanations of wrong gradients name, the likeliest first."""
+        return self._make_judge().diagnose(to_arrays(gradients), self.recipe)
+
+    def _make_judge(self) -> CandidateJudge:
+        """Return the judge of the problem, whose differences are computed once."""
         if self._judge is None:
             self._judge = CandidateJudge(
                 self.model, to_arrays(self.problem.tensors), to_arrays(self.problem.weights), self.recipe
             )
-        outcomes = self._judge.judge(to_arrays(gradients), arithmetic)
-        accepted = {rule: self._accept(rule, gradients) for rule in RULES}
-        return Trial(self._format.name, self._kernel.name, self._seed, kind, outcomes, accepted, is_beyond)
+        return self._judge
 
     @property
     def model(self) -> str:

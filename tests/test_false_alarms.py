@@ -57,7 +57,7 @@ def test_no_correct_gradient_fails_and_no_wrong_one_passes(model, variant):
 @pytest.mark.parametrize("model", MODELS)
 def test_without_an_allowance_for_rounding_correct_ones_would_fail(model, monkeypatch):
     def allow_nothing(graph, leaves, recipe, seed, names):
-        return {name: Allowances(np.zeros(graph.shapes[name]), np.inf) for name in names}
+        return {name: Allowances(np.zeros(graph.shapes[name]), np.inf, np.zeros(graph.shapes[name])) for name in names}
 
     monkeypatch.setattr(references, "estimate_recipe_allowances", allow_nothing)
     failing = Counter(alarm.source for alarm in judged_cells.find_alarms(judge_cell(model, "ordinary", 2)))

@@ -74,4 +74,5 @@ def build_context(problem: Problem) -> DiagnosisContext:
         problem.names,
         problem.request.seed,
         escape_name,
+        {name: problem.get_recipe(name) for name in problem.candidate},
     )

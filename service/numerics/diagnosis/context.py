@@ -4,16 +4,24 @@ The model at its point, its right gradients, and the client's candidates.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from service.numerics.core.batching import Array
 from service.numerics.core.cached_attribute import cached_attribute
+from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.precision import Precision
-from service.numerics.diagnosis.reduced_precision import iterate_reduced_precision_gradients
+from service.numerics.core.recipe import Recipe, RecipeKey, make_uniform_recipe
+from service.numerics.diagnosis.reduced_precision import (
+    iterate_reduced_precision_gradients,
+    iterate_single_rounding_gradients,
+)
 from service.numerics.model.graph import Graph, NamedArrays, Node
-from service.numerics.model.rounding import estimate_rounding_allowances
+from service.numerics.model.rounding import Allowances, estimate_recipe_allowances
+
+_MAX_ROUNDED_NODES = 50
+"""Nodes of a model up to which the rounding of each of them is tried."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,8 @@ class DiagnosisContext:
         Seed of all random numbers, 0 by default.
     format_name
         Function that formats a name for a sentence; `str` by default.
+    recipes
+        Recipes of the candidates, by name; one arithmetic for everything by default.
     """
 
     graph: Graph
@@ -48,6 +58,11 @@ class DiagnosisContext:
     judged_names: tuple[str, ...]
     seed: int = 0
     format_name: Callable[[str], str] = str
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+
+    def get_recipe(self, name: str) -> Recipe:
+        """Return the recipe of a candidate."""
+        return self.recipes[name] if name in self.recipes else make_uniform_recipe(self.precisions[name])
 
     def get_right_gradient(self, name: str) -> Array:
         """Return the right gradient of a name, of the shape of its tensor."""
@@ -93,11 +108,15 @@ class DiagnosisContext:
 
     def estimate_rounding_allowance(self, name: str, precision: Precision) -> Array:
         """Return the allowed error of a correct gradient in an arithmetic."""
-        if precision.name not in self._allowance_cache:
-            self._allowance_cache[precision.name] = estimate_rounding_allowances(
-                self.graph, self._leaves, precision, self.seed, self.candidates
+        return self.estimate_recipe_allowances(make_uniform_recipe(precision))[name].elements
+
+    def estimate_recipe_allowances(self, recipe: Recipe) -> Mapping[str, Allowances]:
+        """Return the allowed errors of correct gradients by a recipe, for all candidates."""
+        if recipe.key not in self._allowance_cache:
+            self._allowance_cache[recipe.key] = estimate_recipe_allowances(
+                self.graph, self._leaves, recipe, self.seed, self.candidates
             )
-        return self._allowance_cache[precision.name][name]
+        return self._allowance_cache[recipe.key]
 
     def compute_reduced_precision_gradients(self, precision: Precision) -> tuple[tuple[str, NamedArrays], ...]:
         """Return gradients with rounding on the way, and the rounded part in words."""
@@ -107,6 +126,23 @@ class DiagnosisContext:
                     iterate_reduced_precision_gradients(self.graph, self._leaves, precision)
                 )
         return self._reduced_precision_cache[precision.name]
+
+    def compute_single_rounding_gradients(self, precision: Precision) -> tuple[tuple[str, NamedArrays], ...]:
+        """Return gradients with the rounding of one value or gradient, and it in words; none for a large model."""
+        if precision.name not in self._single_rounding_cache:
+            is_small = len(self.graph.nodes) <= _MAX_ROUNDED_NODES
+            with np.errstate(all="ignore"):
+                self._single_rounding_cache[precision.name] = tuple(
+                    (f"{'the gradient at ' if is_gradient else ''}{self.describe_name(name)} was", gradients)
+                    for name, is_gradient, gradients in iterate_interruptibly(
+                        iterate_single_rounding_gradients(self.graph, self.values, precision) if is_small else ()
+                    )
+                )
+        return self._single_rounding_cache[precision.name]
+
+    @cached_attribute
+    def _single_rounding_cache(self) -> dict[str, tuple[tuple[str, NamedArrays], ...]]:
+        return {}
 
     @cached_attribute
     def _reduced_precision_cache(self) -> dict[str, tuple[tuple[str, NamedArrays], ...]]:
@@ -118,7 +154,7 @@ class DiagnosisContext:
         return {name: value for name, value in self.values.items() if name not in nodes}
 
     @cached_attribute
-    def _allowance_cache(self) -> dict[str, NamedArrays]:
+    def _allowance_cache(self) -> dict[RecipeKey, dict[str, Allowances]]:
         return {}
 
     @cached_attribute

@@ -16,8 +16,8 @@ from service.numerics.diagnosis.bug import BackwardOverride
 from service.numerics.diagnosis.bugs import BACKWARD_BUGS, GRADIENT_BUGS, backward_paths, share_factors
 from service.numerics.diagnosis.context import DiagnosisContext
 from service.numerics.diagnosis.explanation import BugEvidence, BugExplanation, explain_matches
-from service.numerics.diagnosis.lower_precisions import find_covering_precision
 from service.numerics.diagnosis.matching import BugHypothesis, CandidateMatcher, HypothesisMatch
+from service.numerics.diagnosis.other_recipes import explain_by_other_recipes
 from service.numerics.diagnosis.screening import OverrideScreen
 
 UNKNOWN_BUG = "unknown"
@@ -68,7 +68,7 @@ def diagnose_gradients(
         name: _append_incomplete_note(
             explain_matches(matches.get(name, []), evidence, context.precisions[name].unit_roundoff), note
         )
-        or [_make_unknown_explanation(context, name, mask, note)]
+        or [_explain_without_bug(context, name, mask, note, max(work, _MIN_DIAGNOSIS_WORK))]
         for name, mask in wrong_elements.items()
     }
 
@@ -168,6 +168,14 @@ def _append_incomplete_note(accepted: list[BugExplanation], incomplete_note: str
     return [*accepted[:-1], replace(accepted[-1], explanation=accepted[-1].explanation + incomplete_note)]
 
 
+def _explain_without_bug(context: DiagnosisContext, name: str, wrong: Array, note: str, work: int) -> BugExplanation:
+    """Return the roundings that explain a gradient beside its own, or say that nothing does."""
+    try:
+        return explain_by_other_recipes(context, name, work) or _make_unknown_explanation(context, name, wrong, note)
+    except OutOfTimeError:
+        return _make_unknown_explanation(context, name, wrong, _OUT_OF_TIME_NOTE)
+
+
 def _make_unknown_explanation(
     context: DiagnosisContext, name: str, wrong: Array, incomplete_note: str
 ) -> BugExplanation:
@@ -180,22 +188,7 @@ def _make_unknown_explanation(
     else:
         locations = error_locations.describe_locations(wrong)
         text = f"No known bug explains {context.describe_gradient(name)}: {locations}."
-        text += _describe_size(context, name, wrong)
     return BugExplanation(UNKNOWN_BUG, text + incomplete_note, _measure_relative_distance(candidate, right))
-
-
-def _describe_size(context: DiagnosisContext, name: str, wrong: Array) -> str:
-    """Return a sentence on errors of the size of roundings; an empty one for others, and where time has run out."""
-    try:
-        lower = find_covering_precision(context, name, wrong)
-    except OutOfTimeError:
-        return ""
-    if lower is None:
-        return ""
-    return (
-        f" All errors are within those of a computation in {lower.name}: something on the way may have been rounded to "
-        "it, or to fewer digits."
-    )
 
 
 def _measure_relative_distance(candidate: Array, right: Array) -> float:

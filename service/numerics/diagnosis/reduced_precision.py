@@ -45,6 +45,52 @@ def iterate_reduced_precision_gradients(
         )
 
 
+def iterate_single_rounding_gradients(
+    graph: Graph, values: Mapping[str, Array], precision: Precision
+) -> Iterator[tuple[str, bool, NamedArrays]]:
+    """Yield the gradients that the rounding of one value makes, and of one gradient, of each node in turn.
+
+    Before them come the name of the node, and whether its gradient is rounded.
+
+    Parameters
+    ----------
+    graph
+        The model.
+    values
+        Leaves and nodes, (1, ...).
+    precision
+        Precision of the rounded numbers.
+    """
+    for node in graph.nodes:
+        value = values[node.name]
+        if value.dtype.kind != "f":
+            continue
+        rounded = precision.round_to_nearest(value)
+        if np.isfinite(rounded).all() and (rounded != value).any():
+            # A program that stores a rounded output reads it again on the way back.
+            override = {node.name: node.op.backward_by_output}
+            yield node.name, False, graph.backward(_run_forward_with_value(graph, values, node.name, rounded), override)
+        override = {node.name: partial(_run_backward_with_rounded_gradient, node, precision)}
+        yield node.name, True, graph.backward(values, override)
+
+
+def _run_forward_with_value(graph: Graph, values: Mapping[str, Array], name: str, value: Array) -> NamedArrays:
+    """Return the values behind another value of a node."""
+    changed = {**values, name: value}
+    moved = {name}
+    for node in graph.nodes:
+        if node.name != name and not moved.isdisjoint(node.source_names):
+            changed[node.name] = node.forward(*graph.get_operand_arrays(node, changed))
+            moved.add(node.name)
+    return changed
+
+
+def _run_backward_with_rounded_gradient(
+    node: Node, precision: Precision, gradient: Array, output: Array, *inputs: Any
+) -> Gradients:
+    return node.op.backward(_round_floats(precision, gradient), output, *inputs)
+
+
 def _round_floats(precision: Precision, array: Any) -> Any:
     return array if array is None or array.dtype.kind != "f" else precision.round_to_nearest(array)
 

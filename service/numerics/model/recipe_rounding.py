@@ -75,12 +75,20 @@ class RecipeRounding(SharedRounding):
         """
         precision = self._recipe.leaf_precision
         self._is_cast = dict.fromkeys(leaves, True)
-        if self._recipe.inputs is not None:
-            return dict(leaves)
+        rounded = {
+            name: self.cast_array(f"value {name}", leaf, precision)
+            for name, leaf in leaves.items()
+            if self._recipe.inputs is None and leaf.dtype.kind == "f"
+        }
         return {
-            name: self.cast_array(f"value {name}", leaf, precision) if leaf.dtype.kind == "f" else leaf
+            name: self._cast_leaf(name, rounded.get(name, leaf)) if leaf.dtype.kind == "f" else leaf
             for name, leaf in leaves.items()
         }
+
+    def _cast_leaf(self, name: str, leaf: Array) -> Array:
+        """Round a leaf once more, where the recipe names it among the casts."""
+        precision = self._recipe.casts.get(name)
+        return leaf if precision is None else self.cast_array(f"further value {name}", leaf, precision)
 
     def forward(self, node: Node, inputs: tuple[Array | None, ...]) -> Array:
         """Evaluate a node, and round what it stores."""

@@ -47,10 +47,13 @@ class Allowances:
         its leeway.
     scale
         Largest error to be expected of the factor c that fits c times the right gradient best.
+    root_mean_squares
+        Root mean square of the errors of each element.
     """
 
     elements: Array
     scale: float
+    root_mean_squares: Array
 
 
 def estimate_rounding_allowances(
@@ -154,13 +157,16 @@ def _combine_rounds(
         elements = elements + by_numbers
     if recipe.is_uniform:
         # Where every operation rounds, errors of one element are as large as those of all.
-        return Allowances(elements, math.inf)
+        return Allowances(elements, math.inf, elements / SAFETY_FACTOR)
     gradient = rounds[0].gradient
     scale = factor * float(_combine_spreads([[deviation.scale for deviation in model] for model in models]))
     if by_numbers is not None:
         scale += _bound_scale_error(by_numbers, gradient)
     last_rounding = _bound_last_rounding(gradient, elements, recipe)
-    return Allowances(elements + last_rounding, scale + _bound_scale_of_last(gradient, last_rounding, recipe.output))
+    scale += _bound_scale_of_last(gradient, last_rounding, recipe.output)
+    # The error of a rounding is uniform, up to its bound on either side.
+    root_mean_squares = np.hypot(elements / SAFETY_FACTOR, last_rounding / math.sqrt(3))
+    return Allowances(elements + last_rounding, scale, root_mean_squares)
 
 
 def _bound_last_rounding(gradient: Array, errors: Array, recipe: Recipe) -> Array:

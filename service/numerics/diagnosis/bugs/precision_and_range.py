@@ -34,7 +34,7 @@ class LowPrecision(GradientBug):
     name: ClassVar[str] = "low_precision"
     signature: ClassVar[str] = (
         "every number is one of a lower precision, and right within its rounding; or factors on the way were rounded "
-        "to it"
+        "to it; or c - g is like the errors of further roundings, in size and place"
     )
 
     def iterate_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
@@ -76,9 +76,14 @@ class LowPrecision(GradientBug):
             # FP16 has the digits of TF32, and a shorter range.
             if lower.name == "FP16" or error > _MAX_ROUNDINGS * lower.unit_roundoff * size:
                 continue
-            for rounded_part, gradients in context.compute_reduced_precision_gradients(lower):
-                text = f"Matches exactly: {rounded_part} rounded to {lower.name} on the way."
-                yield BugHypothesis(self.name, gradients[name][0], text, bug_key=(lower.name, rounded_part))
+            general = context.compute_reduced_precision_gradients(lower)
+            parts: dict[bytes, list[str]] = {}
+            for rounded_part, gradients in (*general, *context.compute_single_rounding_gradients(lower)):
+                parts.setdefault(gradients[name][0].tobytes(), []).append(rounded_part)
+            for numbers, rounded_parts in parts.items():
+                text = f"Matches exactly: {', or '.join(rounded_parts)} rounded to {lower.name} on the way."
+                gradient = np.frombuffer(numbers, right.dtype).reshape(right.shape)
+                yield BugHypothesis(self.name, gradient, text, bug_key=(lower.name, *rounded_parts))
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield gradients rounded at the end, and rounded midway; see `GradientBug`."""
