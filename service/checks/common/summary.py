@@ -10,6 +10,9 @@ from service.numerics.verdict.gradient_verdict import ElementResult, GradientVer
 from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.projection import NormDetectionLimit
 
+_COARSE_ERROR = 0.1
+"""Relative error beyond which a pass that may miss it says so first."""
+
 
 def summarize(outcome: Outcome, verdicts: Mapping[str, GradientVerdict]) -> str:
     """Sum up the verdicts of a check, by name.
@@ -66,11 +69,21 @@ def _describe_pass(verdicts: Mapping[str, GradientVerdict]) -> str:
         miss_text = _describe_miss_probability(passing_verdicts)
         return f"pass: the gradient along {directions} of {names} agrees with the finite difference{miss_text}.{zeros}"
     count, _ = _count_outcome(passing_verdicts, Outcome.PASS)
+    agreement = f"all {count} {name_units(passing_verdicts)} of {names} agree with the finite difference"
     detection_text = _describe_detectable_error(passing_verdicts) + _describe_miss_probability(passing_verdicts)
+    # A pass that says little says so first.
+    is_coarse = _find_detectable_error(passing_verdicts) > _COARSE_ERROR
     text = (
-        f"pass: all {count} {name_units(passing_verdicts)} of {names} agree with the finite difference{detection_text}"
+        f"{detection_text[2:]}; a smaller one may have been missed; {agreement}"
+        if is_coarse
+        else agreement + detection_text
     )
-    return f"{text}{_describe_largest_ratio(verdicts)}.{zeros}{_describe_unpromised(verdicts)}"
+    return f"pass: {text}{_describe_largest_ratio(verdicts)}.{zeros}{_describe_unpromised(verdicts)}"
+
+
+def _find_detectable_error(verdicts: Sequence[GradientVerdict]) -> float:
+    """Return the largest of the smallest detectable errors; 0 where no verdict has one."""
+    return max(filter(np.isfinite, (verdict.smallest_detectable_error for verdict in verdicts)), default=0.0)
 
 
 def _describe_detectable_error(verdicts: Sequence[GradientVerdict]) -> str:
@@ -78,7 +91,7 @@ def _describe_detectable_error(verdicts: Sequence[GradientVerdict]) -> str:
     promised_verdicts = [verdict for verdict in verdicts if np.isfinite(verdict.smallest_detectable_error)]
     if not promised_verdicts:
         return ""
-    detectable_error = _round_up(max(verdict.smallest_detectable_error for verdict in promised_verdicts))
+    detectable_error = _round_up(_find_detectable_error(promised_verdicts))
     exceptions = [
         f"{count} {kind}"
         for kind, count in (

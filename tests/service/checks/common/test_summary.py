@@ -78,6 +78,20 @@ SENTENCES = {
         "have been missed with probability 0.6. Every compared element of w is negligible: an error in it may have "
         "been missed.",
     ),
+    "a pass that says little": (
+        {
+            "w": make_verdict(
+                Outcome.PASS, (4, 0, 0), 0.81, negligible_count=2, worst_elements=(make_element_result(0.5),)
+            )
+        },
+        "pass: a relative error of 8.1e-01 would have been found in any but 2 negligible; a smaller one may have been "
+        "missed; all 4 elements of w agree with the finite difference; the largest error is 50 % of the allowed error, "
+        "at w[1].",
+    ),
+    "a pass that says just enough": (
+        {"w": make_verdict(Outcome.PASS, (4, 0, 0), 0.1)},
+        "pass: all 4 elements of w agree with the finite difference; a relative error of 1.0e-01 would have been found.",
+    ),
     "a pass with its worst element": (
         {
             name: make_verdict(
