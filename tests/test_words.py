@@ -24,6 +24,7 @@ SAME_ON_BOTH_SIDES_OF_THE_WIRE = {
     "Gradient": "an entry of `gradients`: the schema has its JSON, the client the object that is made of it",
     "Kink": "an entry of `kinks`: the schema has its JSON, the client the object that is made of it",
     "Loss": "the field `loss`: the schema has its JSON, the client the object that is made of it",
+    "Repeatability": "the field `repeatability`: the schema has its JSON, the client the object that is made of it",
     "Verdict": "an entry of `verdicts`: the schema has its JSON, the client the object that is made of it",
 }
 """Class names that a schema and the client share, and the one thing that both stand for."""

@@ -41,6 +41,8 @@ from gradcheckd.report_parts import (
     Judged,
     Kink,
     Loss,
+    Repeatability,
+    Scale,
     Verdict,
 )
 from gradcheckd.service import Service
@@ -75,8 +77,10 @@ __all__ = [
     "Kink",
     "Loss",
     "ProblemError",
+    "Repeatability",
     "Report",
     "RequestError",
+    "Scale",
     "Service",
     "TensorError",
     "UnexpectedAnswerError",

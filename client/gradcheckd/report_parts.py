@@ -117,13 +117,35 @@ class Diagnosis:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """The factor by which a candidate fits the right gradient best, and the distance from 1 that rounding explains."""
+
+    factor: float
+    allowed: float
+
+
+@dataclass(frozen=True)
+class Repeatability:
+    """How far the runs of a candidate are apart.
+
+    `runs` is their number, that of the candidate included, `max_abs` the largest distance of two runs of an element,
+    and `explained` whether roundings in another order explain it.
+    """
+
+    runs: int
+    max_abs: float
+    explained: bool
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The verdict on one gradient.
 
     `pattern` says in words which elements are wrong, and what they have in common; None where none fails. `missed` is
     the probability that an error was missed where not all elements were looked at; `taylor` is the remainder test of a
     black box. Both are as the service sent them. `noise` is the standard deviation of one evaluation of a black box,
-    absolute, and `without_value` the number of points at which it has no value.
+    absolute, and `without_value` the number of points at which it has no value. `scale` judges the factor of a candidate
+    as a whole, with a recipe or the name of a narrow arithmetic, and `repeatability` its further runs.
     """
 
     outcome: Outcome
@@ -139,6 +161,8 @@ class Verdict:
     pattern: str | None = None
     noise: float | None = None
     without_value: int = 0
+    scale: Scale | None = None
+    repeatability: Repeatability | None = None
 
 
 @dataclass(frozen=True)
@@ -196,7 +220,13 @@ def read_verdict(raw: Mapping[str, Any]) -> Verdict:
         pattern=raw.get("pattern"),
         noise=float(raw["noise"]) if "noise" in raw else None,
         without_value=raw.get("without_value", 0),
+        scale=Scale(**{name: float(raw["scale"][name]) for name in ("factor", "allowed")}) if "scale" in raw else None,
+        repeatability=_read_repeatability(raw["repeatability"]) if "repeatability" in raw else None,
     )
+
+
+def _read_repeatability(raw: Mapping[str, Any]) -> Repeatability:
+    return Repeatability(raw["runs"], float(raw["max_abs"]), raw["explained"])
 
 
 def _read_judged(raw: Mapping[str, Any]) -> Judged:

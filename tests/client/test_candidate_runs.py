@@ -33,11 +33,16 @@ def test_a_function_runs_once_and_as_often_again_as_it_is_asked_to() -> None:
     report = gradcheckd.check(**REQUEST, candidate=kernel, repeats=3)
     assert kernel.runs == 5
     assert report.outcome == "pass"
-    assert report.raw["verdicts"]["x"]["repeatability"]["runs"] == 4
+    assert report.verdicts["x"].repeatability == gradcheckd.Repeatability(runs=4, max_abs=0.0, explained=True)
 
 
 def test_runs_that_differ_fail() -> None:
-    assert gradcheckd.check(**REQUEST, candidate=Kernel(1e-3), repeats=1).outcome == "fail"
+    report = gradcheckd.check(**REQUEST, candidate=Kernel(1e-3), repeats=1)
+    assert report.outcome == "fail"
+    repeatability = report.verdicts["x"].repeatability
+    assert repeatability is not None
+    assert not repeatability.explained
+    assert repeatability.max_abs == pytest.approx(4e-3)
     with pytest.raises(AssertionError, match="fail"):
         gradcheckd.assert_gradients(**REQUEST, candidate=Kernel(1e-3), repeats=1)
     kernel = Kernel()
@@ -70,3 +75,14 @@ def test_runs_have_the_same_names() -> None:
 def test_a_function_without_gradients_asserts_nothing() -> None:
     with pytest.raises(RequestError, match="no gradient of yours"):
         gradcheckd.assert_gradients(**REQUEST, candidate=dict)
+
+
+def test_verdicts_have_the_factor_of_a_kernel_and_none_without_a_recipe() -> None:
+    scales = {
+        name: gradcheckd.check(**REQUEST, candidate={"x": 2.5 * X}, candidate_dtype=name).verdicts["x"].scale
+        for name in ("BF16", "FP64")
+    }
+    assert scales["FP64"] is None
+    assert scales["BF16"] is not None
+    assert scales["BF16"].factor == pytest.approx(1.25)
+    assert 0 < scales["BF16"].allowed < 0.05
