@@ -144,8 +144,8 @@ class Verdict:
     `pattern` says in words which elements are wrong, and what they have in common; None where none fails. `missed` is
     the probability that an error was missed where not all elements were looked at; `taylor` is the remainder test of a
     black box. Both are as the service sent them. `noise` is the standard deviation of one evaluation of a black box,
-    absolute, and `without_value` the number of points at which it has no value. `scale` judges the factor of a candidate
-    as a whole, with a recipe or the name of a narrow arithmetic, and `repeatability` its further runs.
+    absolute, and `without_value` the number of points at which it has no value. `scale` judges the factor of a
+    candidate as a whole, with a recipe or the name of a narrow arithmetic, and `repeatability` its further runs.
     """
 
     outcome: Outcome

@@ -83,7 +83,8 @@ def _describe_pass(verdicts: Mapping[str, GradientVerdict]) -> str:
 
 def _find_detectable_error(verdicts: Sequence[GradientVerdict]) -> float:
     """Return the largest of the smallest detectable errors; 0 where no verdict has one."""
-    return max(filter(np.isfinite, (verdict.smallest_detectable_error for verdict in verdicts)), default=0.0)
+    errors = [verdict.smallest_detectable_error for verdict in verdicts]
+    return max((error for error in errors if np.isfinite(error)), default=0.0)
 
 
 def _describe_detectable_error(verdicts: Sequence[GradientVerdict]) -> str:

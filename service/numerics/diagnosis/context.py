@@ -5,6 +5,7 @@ The model at its point, its right gradients, and the client's candidates.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class DiagnosisContext:
     judged_names: tuple[str, ...]
     seed: int = 0
     format_name: Callable[[str], str] = str
-    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    recipes: Mapping[str, Recipe] = field(default_factory=lambda: MappingProxyType({}))
 
     def get_recipe(self, name: str) -> Recipe:
         """Return the recipe of a candidate."""

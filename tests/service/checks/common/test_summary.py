@@ -90,7 +90,8 @@ SENTENCES = {
     ),
     "a pass that says just enough": (
         {"w": make_verdict(Outcome.PASS, (4, 0, 0), 0.1)},
-        "pass: all 4 elements of w agree with the finite difference; a relative error of 1.0e-01 would have been found.",
+        "pass: all 4 elements of w agree with the finite difference; a relative error of 1.0e-01 would have been "
+        "found.",
     ),
     "a pass with its worst element": (
         {
