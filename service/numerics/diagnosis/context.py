@@ -21,8 +21,10 @@ from service.numerics.diagnosis.reduced_precision import (
 from service.numerics.model.graph import Graph, NamedArrays, Node
 from service.numerics.model.rounding import Allowances, estimate_recipe_allowances
 
-_MAX_ROUNDED_NODES = 50
-"""Nodes of a model up to which the rounding of each of them is tried."""
+_MAX_ROUNDED_PLACES = 100
+"""Values and gradients of a model up to which the rounding of each of them is tried."""
+MAX_KEPT_ELEMENTS = 2**22
+"""Elements of gradients, or of their allowances, that a diagnosis keeps at the most."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class DiagnosisContext:
     def get_recipe(self, name: str) -> Recipe:
         """Return the recipe of a candidate."""
         return self.recipes[name] if name in self.recipes else make_uniform_recipe(self.precisions[name])
+
+    @property
+    def candidate_size(self) -> int:
+        """Return the number of elements of all candidates."""
+        return sum(candidate.size for candidate in self.candidates.values())
 
     def get_right_gradient(self, name: str) -> Array:
         """Return the right gradient of a name, of the shape of its tensor."""
@@ -131,10 +138,14 @@ class DiagnosisContext:
     def compute_single_rounding_gradients(self, precision: Precision) -> tuple[tuple[str, NamedArrays], ...]:
         """Return gradients with the rounding of one value or gradient, and it in words; none for a large model."""
         if precision.name not in self._single_rounding_cache:
-            is_small = len(self.graph.nodes) <= _MAX_ROUNDED_NODES
+            passes = 2 * len(self.graph.nodes)
+            is_small = passes <= _MAX_ROUNDED_PLACES and passes * self.candidate_size <= MAX_KEPT_ELEMENTS
             with np.errstate(all="ignore"):
                 self._single_rounding_cache[precision.name] = tuple(
-                    (f"{'the gradient at ' if is_gradient else ''}{self.describe_name(name)} was", gradients)
+                    (
+                        f"{'the gradient at ' if is_gradient else ''}{self.describe_name(name)} was",
+                        {candidate: gradients[candidate] for candidate in self.candidates},
+                    )
                     for name, is_gradient, gradients in iterate_interruptibly(
                         iterate_single_rounding_gradients(self.graph, self.values, precision) if is_small else ()
                     )

@@ -42,7 +42,7 @@ from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.precision import PRECISIONS, Precision
 from service.numerics.core.recipe import GRADIENT_PREFIX, Recipe
 from service.numerics.core.vector_norms import euclidean_norm
-from service.numerics.diagnosis.context import DiagnosisContext
+from service.numerics.diagnosis.context import MAX_KEPT_ELEMENTS, DiagnosisContext
 from service.numerics.diagnosis.explanation import BugExplanation
 from service.numerics.diagnosis.lower_precisions import list_lower_precisions
 from service.numerics.model.rounding import Allowances
@@ -118,7 +118,8 @@ def _find_likely_recipes(context: DiagnosisContext, name: str, work: int) -> lis
     """
     errors = _list_errors(context, name)
     cost = _PASSES_A_RECIPE * max(1, context.graph.estimate_cost().total_work)
-    others = islice(iterate_other_recipes(context, context.get_recipe(name)), max(1, work // cost))
+    count = min(max(1, work // cost), MAX_KEPT_ELEMENTS // context.candidate_size)
+    others = islice(iterate_other_recipes(context, context.get_recipe(name)), count)
     possible = [other for other in iterate_interruptibly(others) if _is_possible(context, name, errors, other)]
     likelihoods = [_compute_likelihood(errors, _estimate_sizes(context, other)) for other in possible]
     least = max(likelihoods, default=0.0) - _find_likelihood_loss(errors)

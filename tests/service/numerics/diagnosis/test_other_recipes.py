@@ -13,7 +13,8 @@ from service.checks.graph.judge import Judge
 from service.checks.graph.problem import Problem, build_problem
 from service.numerics.core.interrupts import OutOfTimeError
 from service.numerics.core.precision import PRECISIONS
-from service.numerics.diagnosis import diagnose
+from service.numerics.diagnosis import context as context_module
+from service.numerics.diagnosis import diagnose, other_recipes
 from service.numerics.diagnosis.explanation import BugExplanation
 from service.numerics.diagnosis.other_recipes import explain_by_other_recipes, iterate_other_recipes
 from service.numerics.verdict.outcome import Outcome
@@ -210,3 +211,13 @@ def test_gradients_have_an_explanation_where_time_runs_out(monkeypatch: pytest.M
     (explanation,) = explain_narrowly(run_program(draw_tensors(0), store_h=BF16), 0)["w1"]
     assert explanation.bug_name == "unknown"
     assert explanation.explanation.endswith("Not every bug was tried: the request ran out of time.")
+
+
+def test_a_diagnosis_keeps_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = draw_tensors(0)
+    wrong = run_program(tensors, store_h=BF16)
+    for module in (context_module, other_recipes):
+        monkeypatch.setattr(module, "MAX_KEPT_ELEMENTS", 300)
+    context = build_context(make_problem(tensors, wrong, NARROW_OUTPUT))
+    assert context.compute_single_rounding_gradients(PRECISIONS["BF16"]) == ()
+    assert explain_by_other_recipes(context, "w1", 2**40) is None
