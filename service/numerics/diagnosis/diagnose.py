@@ -23,6 +23,8 @@ from service.numerics.diagnosis.screening import OverrideScreen
 UNKNOWN_BUG = "unknown"
 _MIN_DIAGNOSIS_WORK = 2**29
 """Multiply-adds that any diagnosis may take."""
+_MIN_ROUNDING_WORK = 2**31
+"""Multiply-adds that the search for further roundings may take, of a gradient that nothing else explains."""
 _INCOMPLETE_SEARCH_NOTE = " The model is too large to try every wrong backward pass."
 _OUT_OF_TIME_NOTE = " Not every bug was tried: the request ran out of time."
 
@@ -68,7 +70,7 @@ def diagnose_gradients(
         name: _append_incomplete_note(
             explain_matches(matches.get(name, []), evidence, context.precisions[name].unit_roundoff), note
         )
-        or [_explain_without_bug(context, name, mask, note, max(work, _MIN_DIAGNOSIS_WORK))]
+        or [_explain_without_bug(context, name, mask, note, max(work, _MIN_ROUNDING_WORK))]
         for name, mask in wrong_elements.items()
     }
 

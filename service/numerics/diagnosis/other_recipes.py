@@ -30,7 +30,7 @@ a factor of 1000 in the likelihood, and root mean squares that are a fifth off.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from types import MappingProxyType
@@ -50,6 +50,7 @@ from service.numerics.model.rounding import Allowances
 _BUG_NAME = "low_precision"
 _MIN_ELEMENTS = 8
 _MAX_NAMED = 3
+_INCOMPLETE_NOTE = " The model is too large to try the rounding of every value and gradient."
 _SMALLEST_RATIO, _RATIO_OF_ONE, _RATIO_OF_MANY = 0.5, 2.0, 10.0
 """Root R of mean((e / s)^2): the smallest one, and the largest ones of one rounding and of many in each sum."""
 _LEAST_SQUARE = 2.0**-100
@@ -100,26 +101,33 @@ def explain_by_other_recipes(context: DiagnosisContext, name: str, work: int) ->
         return None
     if not (np.isfinite(candidate).all() and np.isfinite(right).all()):
         return None
-    likely = _find_likely_recipes(context, name, work)
+    others = list(
+        islice(iterate_other_recipes(context, context.get_recipe(name)), _count_affordable(context, work) + 1)
+    )
+    is_complete = len(others) <= _count_affordable(context, work)
+    likely = _find_likely_recipes(context, name, others if is_complete else others[:-1])
     if not likely:
         return None
     text = (
         f"The errors of {context.describe_gradient(name)} are like those of {_join_alternatives(likely)}, in size and "
         f"place. The recipe of the check allows for {context.get_recipe(name).describe()} alone. If nothing is rounded "
-        "there, a small term may be missing, such as an eps."
+        f"there, a small term may be missing, such as an eps.{'' if is_complete else _INCOMPLETE_NOTE}"
     )
     return BugExplanation(_BUG_NAME, text, euclidean_norm(candidate - right) / (2 * euclidean_norm(right)))
 
 
-def _find_likely_recipes(context: DiagnosisContext, name: str, work: int) -> list[OtherRecipe]:
+def _count_affordable(context: DiagnosisContext, work: int) -> int:
+    """Return the number of recipes that a search may try."""
+    cost = _PASSES_A_RECIPE * max(1, context.graph.estimate_cost().total_work)
+    return min(max(1, work // cost), MAX_KEPT_ELEMENTS // context.candidate_size)
+
+
+def _find_likely_recipes(context: DiagnosisContext, name: str, others: Sequence[OtherRecipe]) -> list[OtherRecipe]:
     """Return the recipes that explain the errors of a candidate, and of those beside it.
 
     Arithmetic in few digits comes first, since it is the most common cause, then the likeliest rounding.
     """
     errors = _list_errors(context, name)
-    cost = _PASSES_A_RECIPE * max(1, context.graph.estimate_cost().total_work)
-    count = min(max(1, work // cost), MAX_KEPT_ELEMENTS // context.candidate_size)
-    others = islice(iterate_other_recipes(context, context.get_recipe(name)), count)
     possible = [other for other in iterate_interruptibly(others) if _is_possible(context, name, errors, other)]
     likelihoods = [_compute_likelihood(errors, _estimate_sizes(context, other)) for other in possible]
     least = max(likelihoods, default=0.0) - _find_likelihood_loss(errors)

@@ -178,7 +178,10 @@ def test_some_places_are_tried_where_work_is_short() -> None:
     plenty, little = (explain_by_other_recipes(context, "w1", work) for work in (2**40, 1))
     assert plenty is not None
     assert "a rounding of h to BF16" in plenty.explanation
-    assert little is None or "a rounding of h" not in little.explanation
+    assert "too large" not in plenty.explanation
+    assert little is not None
+    assert "a rounding of h" not in little.explanation
+    assert little.explanation.endswith("The model is too large to try the rounding of every value and gradient.")
 
 
 def test_gradients_that_are_no_numbers_or_few_have_no_roundings() -> None:
