@@ -101,11 +101,10 @@ def explain_by_other_recipes(context: DiagnosisContext, name: str, work: int) ->
         return None
     if not (np.isfinite(candidate).all() and np.isfinite(right).all()):
         return None
-    others = list(
-        islice(iterate_other_recipes(context, context.get_recipe(name)), _count_affordable(context, work) + 1)
-    )
-    is_complete = len(others) <= _count_affordable(context, work)
-    likely = _find_likely_recipes(context, name, others if is_complete else others[:-1])
+    count = _count_affordable(context, work)
+    others = list(islice(iterate_other_recipes(context, context.get_recipe(name)), count + 1))
+    is_complete = len(others) <= count
+    likely = _find_likely_recipes(context, name, others[:count])
     if not likely:
         return None
     text = (
