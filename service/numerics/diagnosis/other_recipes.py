@@ -112,7 +112,8 @@ def explain_by_other_recipes(context: DiagnosisContext, name: str, work: int) ->
         f"place. The recipe of the check allows for {context.get_recipe(name).describe()} alone. If nothing is rounded "
         f"there, a small term may be missing, such as an eps.{'' if is_complete else _INCOMPLETE_NOTE}"
     )
-    return BugExplanation(_BUG_NAME, text, euclidean_norm(candidate - right) / (2 * euclidean_norm(right)))
+    relative_distance = euclidean_norm(candidate - right) / (euclidean_norm(candidate) + euclidean_norm(right))
+    return BugExplanation(_BUG_NAME, text, relative_distance)
 
 
 def _count_affordable(context: DiagnosisContext, work: int) -> int:
