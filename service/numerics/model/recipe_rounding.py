@@ -10,7 +10,9 @@ operation:
 - A number of the arithmetic that nothing has moved stays as it is.
 - Numbers nearer to each other than the spacing round to the same number or to neighbours. In half of the runs all
   numbers are therefore rounded to the numbers of the arithmetic, moved by a random part of their distance, one for each
-  run, place and binade. The larger one of the two spreads counts.
+  run, place and binade. The larger one of the two spreads counts. In one of eight such runs nothing is moved: two near
+  numbers seldom round to neighbours, but always so in a program in which they do. The errors of such a run count
+  twice at least: 6 root mean squares of 32 runs, 4 of which have the error e, are 2.1 e or more.
 
 Numbers count as equal whose distance is at most an eighth of the spacing. They become one number: what is left of their
 difference is lost, as by a rounding to the same number. A sum of several gradients, and the errors of operations, are
@@ -232,6 +234,8 @@ class RecipeRounding(SharedRounding):
         spacings = 2 * precision.compute_half_spacings(swept)
         sizes = np.abs(swept) / spacings
         shifts = self._draw_errors(place, precision.compute_half_spacings(base)) / 2
+        # The program itself rounds by grids that nothing has moved.
+        shifts[0] = 0.0
         return np.copysign(spacings, swept) * (np.rint(sizes + shifts) - shifts - sizes)
 
     def _draw_errors(self, place: str, sizes: Array) -> Array:

@@ -295,3 +295,23 @@ def test_terms_that_are_stored_round_one_by_one() -> None:
     assert (np.abs(total - right) <= allowed).all()
     fused = make_recipe(output=BF16)
     assert (np.abs(total - right) > estimate_recipe_allowances(graph, leaves, fused, 0, ["x"])["x"].elements).any()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_near_numbers_that_round_to_neighbours_are_within_their_allowance(seed: int) -> None:
+    """Two numbers beside a midpoint, nearer than a hundredth of the spacing: few moved grids have it between them."""
+    nodes = [
+        Node("h", OP_REGISTRY["mul"](), ("u", "v")),
+        Node("t", OP_REGISTRY["mul"](), ("h", "w")),
+        Node("loss", OP_REGISTRY["sum"](), ("t",)),
+    ]
+    graph = Graph(nodes, {"u": (2,), "v": (), "w": ()})
+    midpoint = 1.25 + BF16.unit_roundoff
+    u = np.array([[midpoint - 2.0**-18, midpoint + 2.0**-18]])
+    exact = float(u.sum() - 2 * u[0, 0])
+    signs = np.array([[-1.0, 1.0]])
+    rounded = float((signs * BF16.round_to_nearest(u)).sum())
+    leaves = {"u": signs * u, "v": np.ones(1), "w": np.ones(1)}
+    recipe = make_recipe(casts={"h": BF16})
+    assert rounded - exact == pytest.approx(2 * BF16.unit_roundoff, rel=0.02)
+    assert abs(rounded - exact) <= estimate_recipe_allowances(graph, leaves, recipe, seed, ["w"])["w"].elements
