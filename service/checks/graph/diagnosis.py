@@ -74,5 +74,9 @@ def build_context(problem: Problem) -> DiagnosisContext:
         problem.names,
         problem.request.seed,
         escape_name,
-        {name: problem.get_recipe(name) for name in problem.candidate},
+        {
+            name: recipe
+            for name, recipe in ((name, problem.get_recipe(name)) for name in problem.candidate)
+            if problem.declared_recipe is not None or not recipe.is_uniform
+        },
     )

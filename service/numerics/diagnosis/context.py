@@ -50,7 +50,7 @@ class DiagnosisContext:
     format_name
         Function that formats a name for a sentence; `str` by default.
     recipes
-        Recipes of the candidates, by name; one arithmetic for everything by default.
+        Recipes of the candidates that have one, by name; the others have one arithmetic for everything.
     """
 
     graph: Graph

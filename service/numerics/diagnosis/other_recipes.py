@@ -2,7 +2,7 @@
 
 A kernel may add up in fewer digits than its author says, or round at a place that its recipe does not name. Its errors
 are then those of another recipe. No single number shows that, since no two programs round alike: all of them do. A
-gradient in one arithmetic for everything is left out: a lower one shows in its digits.
+gradient without a recipe, in one arithmetic for everything, is left out: a lower one shows in its digits.
 
 Notes
 -----
@@ -49,6 +49,8 @@ from service.numerics.model.rounding import Allowances
 
 _BUG_NAME = "low_precision"
 _MIN_ELEMENTS = 8
+_WORK_A_NODE = 2**21
+"""Multiply-adds that take as long as the calls of a node's passes for the allowance of a recipe."""
 _MAX_NAMED = 3
 _INCOMPLETE_NOTE = " The model is too large to try the rounding of every value and gradient."
 _SMALLEST_RATIO, _RATIO_OF_ONE, _RATIO_OF_MANY = 0.5, 2.0, 10.0
@@ -97,9 +99,11 @@ def explain_by_other_recipes(context: DiagnosisContext, name: str, work: int) ->
         Multiply-adds that the search may take.
     """
     candidate, right = context.candidates[name], context.get_right_gradient(name)
-    if context.get_recipe(name).is_uniform or candidate.shape != right.shape or right.size < _MIN_ELEMENTS:
+    if name not in context.recipes or candidate.shape != right.shape or right.size < _MIN_ELEMENTS:
         return None
     if not (np.isfinite(candidate).all() and np.isfinite(right).all()):
+        return None
+    if not _may_be_roundings(context, name):
         return None
     count = _count_affordable(context, work)
     others = list(islice(iterate_other_recipes(context, context.get_recipe(name)), count + 1))
@@ -116,9 +120,19 @@ def explain_by_other_recipes(context: DiagnosisContext, name: str, work: int) ->
     return BugExplanation(_BUG_NAME, text, relative_distance)
 
 
+def _may_be_roundings(context: DiagnosisContext, name: str) -> bool:
+    """Tell whether the errors of a candidate are within those of the coarsest arithmetic that it may have."""
+    errors = np.abs(context.candidates[name] - context.get_right_gradient(name))
+    recipe = context.get_recipe(name)
+    return any(
+        (errors <= context.estimate_recipe_allowances(_compute_in(context, recipe, precision))[name].elements).all()
+        for precision in _list_stored(recipe)
+    )
+
+
 def _count_affordable(context: DiagnosisContext, work: int) -> int:
     """Return the number of recipes that a search may try."""
-    cost = _PASSES_A_RECIPE * max(1, context.graph.estimate_cost().total_work)
+    cost = _PASSES_A_RECIPE * context.graph.estimate_cost().total_work + _WORK_A_NODE * len(context.graph.nodes)
     return min(max(1, work // cost), MAX_KEPT_ELEMENTS // context.candidate_size)
 
 
@@ -182,18 +196,15 @@ def iterate_other_recipes(context: DiagnosisContext, recipe: Recipe) -> Iterator
     stored = _list_stored(recipe)
     if recipe.every_cast is None:
         for precision in stored:
-            every_cast = _cast_everything(context, recipe, precision)
-            in_sums = replace(every_cast, accumulate=precision)
+            every_cast, in_sums = _cast_everything(context, recipe, precision), _compute_in(context, recipe, precision)
             text = f"arithmetic in {precision.name}, of sums or of every value and gradient"
             yield OtherRecipe(every_cast, text, in_sums, _RATIO_OF_MANY)
     if recipe.products is None and recipe.accumulate.significand_bits > PRECISIONS["TF32"].significand_bits:
         for precision in (PRECISIONS["TF32"], *stored):
             yield OtherRecipe(replace(recipe, products=precision), f"factors of products in {precision.name}")
-    nodes = {node.name for node in context.graph.nodes}
-    leaves = [name for name, value in context.values.items() if name not in nodes and value.dtype.kind == "f"]
     for precision in stored if recipe.every_cast is None else ():
         text = f"a further rounding of the tensors to {precision.name}"
-        yield OtherRecipe(_add_casts(recipe, leaves, precision), text)
+        yield OtherRecipe(_add_casts(recipe, _list_leaves(context), precision), text)
         yield from _iterate_single_casts(context, recipe, precision)
 
 
@@ -210,6 +221,18 @@ def _list_places(context: DiagnosisContext) -> list[str]:
     """List the values and gradients of the nodes, as casts name them."""
     names = [node.name for node in context.graph.nodes if context.values[node.name].dtype.kind == "f"]
     return [place for name in names for place in (name, GRADIENT_PREFIX + name)]
+
+
+def _list_leaves(context: DiagnosisContext) -> list[str]:
+    """List the tensors of floats."""
+    nodes = {node.name for node in context.graph.nodes}
+    return [name for name, value in context.values.items() if name not in nodes and value.dtype.kind == "f"]
+
+
+def _compute_in(context: DiagnosisContext, recipe: Recipe, precision: Precision) -> Recipe:
+    """Return a recipe that also adds up in an arithmetic, and rounds every tensor, value and gradient to it."""
+    every_cast = _cast_everything(context, recipe, precision)
+    return replace(_add_casts(every_cast, _list_leaves(context), precision), accumulate=precision)
 
 
 def _cast_everything(context: DiagnosisContext, recipe: Recipe, precision: Precision) -> Recipe:
