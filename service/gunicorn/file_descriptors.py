@@ -1,8 +1,8 @@
 """Limits on a worker's connections, so that descriptors remain for its files."""
 
 import errno
-import os
 import resource
+import socket
 
 SHORTAGE_ERRORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """Errors of accepting a connection when descriptors or memory of the kernel have run out."""
@@ -45,15 +45,13 @@ def compute_max_connections(limit: int, threads: int) -> int:
     return max(1, min(_MAX_CONNECTIONS, limit - compute_max_lingering(limit) - _RESERVED_DESCRIPTORS - threads))
 
 
-def raise_if_few_are_left(descriptor: int, limit: int) -> None:
+def raise_if_few_are_left(limit: int) -> None:
     """Raise the error of a shortage while there are still descriptors for files.
 
     The kernel gives the lowest free descriptor, so that a high one says that few are left.
 
     Parameters
     ----------
-    descriptor
-        An open descriptor, to be duplicated.
     limit
         Limit on descriptors.
 
@@ -62,7 +60,7 @@ def raise_if_few_are_left(descriptor: int, limit: int) -> None:
     OSError
         ``EMFILE``: an eighth of the descriptors or less is left, or 32 or fewer of many.
     """
-    lowest_free = os.dup(descriptor)
-    os.close(lowest_free)
+    with socket.socket() as probe:
+        lowest_free = probe.fileno()
     if lowest_free >= limit - min(_MAX_SPARE_DESCRIPTORS, limit // 8):
         raise OSError(errno.EMFILE, "the last descriptors are kept for files")

@@ -90,7 +90,7 @@ class Worker(ThreadWorker):
         """Accept a connection; accept none for a while after a shortage of descriptors."""
         try:
             super().accept(listener)
-            file_descriptors.raise_if_few_are_left(listener.fileno(), self._descriptor_limit)
+            file_descriptors.raise_if_few_are_left(self._descriptor_limit)
         except OSError as error:
             if error.errno not in file_descriptors.SHORTAGE_ERRORS:
                 raise
