@@ -70,14 +70,12 @@ def _describe_pass(verdicts: Mapping[str, GradientVerdict]) -> str:
         return f"pass: the gradient along {directions} of {names} agrees with the finite difference{miss_text}.{zeros}"
     count, _ = _count_outcome(passing_verdicts, Outcome.PASS)
     agreement = f"all {count} {name_units(passing_verdicts)} of {names} agree with the finite difference"
-    detection_text = _describe_detectable_error(passing_verdicts) + _describe_miss_probability(passing_verdicts)
-    # A pass that says little says so first.
-    is_coarse = _find_detectable_error(passing_verdicts) > _COARSE_ERROR
-    text = (
-        f"{detection_text[2:]}; a smaller one may have been missed; {agreement}"
-        if is_coarse
-        else agreement + detection_text
-    )
+    detection, miss = _describe_detectable_error(passing_verdicts), _describe_miss_probability(passing_verdicts)
+    if _find_detectable_error(passing_verdicts) > _COARSE_ERROR:
+        # A pass that says little says so first.
+        text = f"{detection}{miss}; a smaller one may have been missed; {agreement}"
+    else:
+        text = "; ".join(filter(None, (agreement, detection))) + miss
     return f"pass: {text}{_describe_largest_ratio(verdicts)}.{zeros}{_describe_unpromised(verdicts)}"
 
 
@@ -102,7 +100,7 @@ def _describe_detectable_error(verdicts: Sequence[GradientVerdict]) -> str:
         if count
     ]
     exception_text = f" in any but {' and '.join(exceptions)}" if exceptions else ""
-    return f"; a relative error of {detectable_error} would have been found{exception_text}"
+    return f"a relative error of {detectable_error} would have been found{exception_text}"
 
 
 def _round_up(number: float) -> str:

@@ -122,7 +122,7 @@ class DiagnosisContext:
         """Return the allowed errors of correct gradients by a recipe, for all candidates."""
         if recipe.key not in self._allowance_cache:
             self._allowance_cache[recipe.key] = estimate_recipe_allowances(
-                self.graph, self._leaves, recipe, self.seed, self.candidates
+                self.graph, self.leaves, recipe, self.seed, self.candidates
             )
         return self._allowance_cache[recipe.key]
 
@@ -131,7 +131,7 @@ class DiagnosisContext:
         if precision.name not in self._reduced_precision_cache:
             with np.errstate(all="ignore"):
                 self._reduced_precision_cache[precision.name] = tuple(
-                    iterate_reduced_precision_gradients(self.graph, self._leaves, precision)
+                    iterate_reduced_precision_gradients(self.graph, self.leaves, precision)
                 )
         return self._reduced_precision_cache[precision.name]
 
@@ -161,7 +161,8 @@ class DiagnosisContext:
         return {}
 
     @cached_attribute
-    def _leaves(self) -> NamedArrays:
+    def leaves(self) -> NamedArrays:
+        """Return the tensors and weights."""
         nodes = {node.name for node in self.graph.nodes}
         return {name: value for name, value in self.values.items() if name not in nodes}
 

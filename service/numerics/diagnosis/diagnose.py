@@ -15,7 +15,12 @@ from service.numerics.diagnosis.batched_backward import AffordableOverrides, ite
 from service.numerics.diagnosis.bug import BackwardOverride
 from service.numerics.diagnosis.bugs import BACKWARD_BUGS, GRADIENT_BUGS, backward_paths, share_factors
 from service.numerics.diagnosis.context import DiagnosisContext
-from service.numerics.diagnosis.explanation import BugEvidence, BugExplanation, explain_matches
+from service.numerics.diagnosis.explanation import (
+    BugEvidence,
+    BugExplanation,
+    explain_matches,
+    measure_relative_distance,
+)
 from service.numerics.diagnosis.matching import BugHypothesis, CandidateMatcher, HypothesisMatch
 from service.numerics.diagnosis.other_recipes import explain_by_other_recipes
 from service.numerics.diagnosis.screening import OverrideScreen
@@ -190,12 +195,4 @@ def _make_unknown_explanation(
     else:
         locations = error_locations.describe_locations(wrong)
         text = f"No known bug explains {context.describe_gradient(name)}: {locations}."
-    return BugExplanation(UNKNOWN_BUG, text + incomplete_note, _measure_relative_distance(candidate, right))
-
-
-def _measure_relative_distance(candidate: Array, right: Array) -> float:
-    if candidate.shape != right.shape or not (np.isfinite(candidate).all() and np.isfinite(right).all()):
-        return np.nan
-    unit = max(float(np.max(np.abs(array), initial=0)) for array in (candidate, right)) or 1.0
-    error, *sizes = (float(np.sqrt(np.square(array / unit).sum())) for array in (candidate - right, candidate, right))
-    return error / sum(sizes) if any(sizes) else 0.0
+    return BugExplanation(UNKNOWN_BUG, text + incomplete_note, measure_relative_distance(candidate, right))

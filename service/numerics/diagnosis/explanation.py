@@ -7,6 +7,9 @@ same. An explanation therefore lists all of those, and then the known fact about
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from service.numerics.core.batching import Array
 from service.numerics.diagnosis.matching import HypothesisMatch, is_beyond_chance
 
 _MAX_ACTIONS_LISTED = 4
@@ -190,3 +193,15 @@ def format_factor(value: float) -> str:
     if 0 < abs(excess) < _ONE_TOLERANCE:
         return f"{'-' if value < 0 else ''}(1 {'+' if excess > 0 else '-'} {abs(excess):.3g})"
     return f"{value:.6g}"
+
+
+def measure_relative_distance(candidate: Array, right: Array) -> float:
+    """Return norm(c - g) / (norm(c) + norm(g)) of a candidate c and the right gradient g.
+
+    It is NaN for two shapes, and beside numbers that are not finite.
+    """
+    if candidate.shape != right.shape or not (np.isfinite(candidate).all() and np.isfinite(right).all()):
+        return np.nan
+    unit = max(float(np.max(np.abs(array), initial=0)) for array in (candidate, right)) or 1.0
+    error, *sizes = (float(np.sqrt(np.square(array / unit).sum())) for array in (candidate - right, candidate, right))
+    return error / sum(sizes) if any(sizes) else 0.0

@@ -43,7 +43,7 @@ from service.numerics.core.precision import PRECISIONS, Precision
 from service.numerics.core.recipe import GRADIENT_PREFIX, Recipe
 from service.numerics.core.vector_norms import euclidean_norm
 from service.numerics.diagnosis.context import MAX_KEPT_ELEMENTS, DiagnosisContext
-from service.numerics.diagnosis.explanation import BugExplanation
+from service.numerics.diagnosis.explanation import BugExplanation, measure_relative_distance
 from service.numerics.diagnosis.lower_precisions import list_lower_precisions
 from service.numerics.model.rounding import Allowances
 
@@ -103,9 +103,9 @@ def explain_by_other_recipes(context: DiagnosisContext, name: str, work: int) ->
         return None
     if not (np.isfinite(candidate).all() and np.isfinite(right).all()):
         return None
-    if not _may_be_roundings(context, name):
-        return None
     count = _count_affordable(context, work)
+    if not count or not _may_be_roundings(context, name):
+        return None
     others = list(islice(iterate_other_recipes(context, context.get_recipe(name)), count + 1))
     is_complete = len(others) <= count
     likely = _find_likely_recipes(context, name, others[:count])
@@ -116,8 +116,7 @@ def explain_by_other_recipes(context: DiagnosisContext, name: str, work: int) ->
         f"place. The recipe of the check allows for {context.get_recipe(name).describe()} alone. If nothing is rounded "
         f"there, a small term may be missing, such as an eps.{'' if is_complete else _INCOMPLETE_NOTE}"
     )
-    relative_distance = euclidean_norm(candidate - right) / (euclidean_norm(candidate) + euclidean_norm(right))
-    return BugExplanation(_BUG_NAME, text, relative_distance)
+    return BugExplanation(_BUG_NAME, text, measure_relative_distance(candidate, right))
 
 
 def _may_be_roundings(context: DiagnosisContext, name: str) -> bool:
@@ -197,7 +196,7 @@ def iterate_other_recipes(context: DiagnosisContext, recipe: Recipe) -> Iterator
     if recipe.every_cast is None:
         for precision in stored:
             every_cast, in_sums = _cast_everything(context, recipe, precision), _compute_in(context, recipe, precision)
-            text = f"arithmetic in {precision.name}, of sums or of every value and gradient"
+            text = f"arithmetic in {precision.name} (sums, or every value and gradient)"
             yield OtherRecipe(every_cast, text, in_sums, _RATIO_OF_MANY)
     if recipe.products is None and recipe.accumulate.significand_bits > PRECISIONS["TF32"].significand_bits:
         for precision in (PRECISIONS["TF32"], *stored):
@@ -225,8 +224,7 @@ def _list_places(context: DiagnosisContext) -> list[str]:
 
 def _list_leaves(context: DiagnosisContext) -> list[str]:
     """List the tensors of floats."""
-    nodes = {node.name for node in context.graph.nodes}
-    return [name for name, value in context.values.items() if name not in nodes and value.dtype.kind == "f"]
+    return [name for name, leaf in context.leaves.items() if leaf.dtype.kind == "f"]
 
 
 def _compute_in(context: DiagnosisContext, recipe: Recipe, precision: Precision) -> Recipe:

@@ -69,20 +69,9 @@ def iterate_single_rounding_gradients(
         if np.isfinite(rounded).all() and (rounded != value).any():
             # A program that stores a rounded output reads it again on the way back.
             override = {node.name: node.op.backward_by_output}
-            yield node.name, False, graph.backward(_run_forward_with_value(graph, values, node.name, rounded), override)
+            yield node.name, False, graph.backward(graph.forward_downstream(values, {node.name: rounded}), override)
         override = {node.name: partial(_run_backward_with_rounded_gradient, node, precision)}
         yield node.name, True, graph.backward(values, override)
-
-
-def _run_forward_with_value(graph: Graph, values: Mapping[str, Array], name: str, value: Array) -> NamedArrays:
-    """Return the values behind another value of a node."""
-    changed = {**values, name: value}
-    moved = {name}
-    for node in graph.nodes:
-        if node.name != name and not moved.isdisjoint(node.source_names):
-            changed[node.name] = node.forward(*graph.get_operand_arrays(node, changed))
-            moved.add(node.name)
-    return changed
 
 
 def _run_backward_with_rounded_gradient(

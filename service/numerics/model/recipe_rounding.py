@@ -75,20 +75,13 @@ class RecipeRounding(SharedRounding):
 
         Those of `inputs` have been rounded for all: numbers with a scale are not numbers of the arithmetic itself.
         """
-        precision = self._recipe.leaf_precision
         self._is_cast = dict.fromkeys(leaves, True)
-        rounded = {
-            name: self.cast_array(f"value {name}", leaf, precision)
-            for name, leaf in leaves.items()
-            if self._recipe.inputs is None and leaf.dtype.kind == "f"
-        }
-        return {
-            name: self._cast_leaf(name, rounded.get(name, leaf)) if leaf.dtype.kind == "f" else leaf
-            for name, leaf in leaves.items()
-        }
+        return {name: self._cast_leaf(name, leaf) if leaf.dtype.kind == "f" else leaf for name, leaf in leaves.items()}
 
     def _cast_leaf(self, name: str, leaf: Array) -> Array:
-        """Round a leaf once more, where the recipe names it among the casts."""
+        """Round a leaf, and once more if the recipe names it among the casts."""
+        if self._recipe.inputs is None:
+            leaf = self.cast_array(f"value {name}", leaf, self._recipe.leaf_precision)
         precision = self._recipe.casts.get(name)
         return leaf if precision is None else self.cast_array(f"further value {name}", leaf, precision)
 
