@@ -91,7 +91,7 @@ jobs: $(TEST_STAMP) ## measure jobs: on several processes, on a dask cluster, th
 bounds: $(TEST_STAMP) ## hold the error bounds of the differences against the truth, on fresh problems
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bound_coverage
 
-alarms: $(BENCH_STAMP) ## count false alarms and misses beside the peers, on fresh problems, some 15 minutes
+alarms: $(BENCH_STAMP) ## count false alarms and misses beside the peers, on fresh problems, some 25 minutes
 	$(BIN)/python -m benchmarks.false_alarms
 	$(BIN)/python -m benchmarks.low_precision
 	$(BIN)/python -m benchmarks.low_precision_diagnosis

@@ -38,7 +38,7 @@ from benchmarks.imported_samples import (
 )
 from benchmarks.machine_info import describe_machine, list_versions
 from benchmarks.operator_samples import SECTIONS, list_operators
-from benchmarks.tables import describe_origin, wrap_prose, write_table
+from benchmarks.tables import describe_origin, format_share, wrap_prose, write_table
 from service.checks.graph.model_language import list_ops
 
 NAME = "imported_operators"
@@ -219,7 +219,7 @@ def write_markdown(document: Mapping[str, Any]) -> str:
     parts = [
         write_table(
             ["names", "count", "share"],
-            [[label, f"{names[key]}", _format_share(names[key], names["all"])] for key, label in labels.items()],
+            [[label, f"{names[key]}", format_share(names[key], names["all"])] for key, label in labels.items()],
         ),
         write_table(
             ["samples", "judged", "accepted", "pass", "fail", "inconclusive", "errors"],
@@ -247,14 +247,9 @@ def _describe_outcomes(label: str, counts: Mapping[str, int]) -> list[str]:
     return [
         label,
         f"{judged:,}",
-        f"{accepted:,} ({_format_share(accepted, judged)})",
+        f"{accepted:,} ({format_share(accepted, judged)})",
         *(f"{counts.get(outcome, 0):,}" for outcome in (PASS, FAIL, INCONCLUSIVE, ERROR)),
     ]
-
-
-def _format_share(part: int, whole: int) -> str:
-    # Rounded down: nearly all is not all.
-    return f"{int(1000 * part / whole) / 10:.1f} %" if whole else "-"
 
 
 def _list_notes(document: Mapping[str, Any]) -> Iterator[str]:

@@ -8,7 +8,6 @@ by the recipes that their authors would write, and by plain names. The seed is p
 import benchmarks.one_thread  # noqa: F401
 
 # isort: split
-import argparse
 import statistics
 import sys
 import time
@@ -22,18 +21,25 @@ from benchmarks import low_precision_tables, saved_results
 from benchmarks.low_precision_counts import count_trials, list_exceptions
 from benchmarks.low_precision_formats import FORMATS
 from benchmarks.low_precision_presets import NARROW_DTYPES, count_preset_outcomes
-from benchmarks.low_precision_trials import KERNELS, Bench, Trial, run_trials, to_arrays
+from benchmarks.low_precision_trials import (
+    KERNEL_COUNT,
+    KERNELS,
+    Bench,
+    Trial,
+    iterate_problems,
+    parse_arguments,
+    run_trials,
+    to_arrays,
+)
 from benchmarks.machine_info import describe_machine, list_versions
 
-KERNEL_COUNT = 104
-"""Right kernels of each arithmetic, the same number of each family."""
 TIMED_PROBLEMS = 2
 
 
 def run_all_trials(arithmetic: str, kernels: int, seed: int) -> Iterator[Trial]:
     """Judge so many right kernels of an arithmetic, families in turns, and wrong ones beside them."""
-    for number in range(kernels):
-        yield from run_trials(arithmetic, KERNELS[number % len(KERNELS)], seed + number // len(KERNELS))
+    for kernel, problem_seed in iterate_problems(kernels, seed):
+        yield from run_trials(arithmetic, kernel, problem_seed)
 
 
 def measure_time_ratio(arithmetic: str, seed: int) -> float:
@@ -88,16 +94,7 @@ def make_document(seed: int, kernels: int, trials: Sequence[Trial]) -> Mapping[s
 
 def main() -> None:
     """Print the tables and keep them."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.low_precision", description=__doc__)
-    parser.add_argument("--seed", type=int, default=time.time_ns() // 10**6 % 2**31, help="of the first problem")
-    parser.add_argument(
-        "--kernels",
-        type=int,
-        default=KERNEL_COUNT,
-        help="right ones of each arithmetic, such as 1000; of fewer than the default nothing is kept",
-    )
-    given = parser.parse_args()
-    print(f"--seed {given.seed}", flush=True)
+    given = parse_arguments("low_precision", __doc__)
     torch.set_num_threads(1)
     document = measure_document(given.seed, given.kernels)
     text = low_precision_tables.write_markdown(document)

@@ -4,8 +4,6 @@
 import benchmarks.one_thread  # noqa: F401
 
 # isort: split
-import argparse
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,12 +13,10 @@ import torch
 from benchmarks import saved_results
 from benchmarks.low_precision_formats import FORMATS
 from benchmarks.low_precision_kernels import ACCUMULATED_NARROWLY
-from benchmarks.low_precision_trials import KERNELS, Bench
+from benchmarks.low_precision_trials import KERNEL_COUNT, Bench, iterate_problems, parse_arguments
 from benchmarks.machine_info import describe_machine, list_versions
 from benchmarks.tables import describe_origin, wrap_prose, write_table
 
-KERNEL_COUNT = 104
-"""Problems of each arithmetic, the same number of each family."""
 LOW_PRECISION, UNKNOWN = "low_precision", "unknown"
 
 Document = Mapping[str, Any]
@@ -28,9 +24,8 @@ Document = Mapping[str, Any]
 
 def diagnose_kernels(arithmetic: str, kernels: int, seed: int) -> Iterator[tuple[str, str]]:
     """Yield the planted bug and the first name of each wrong gradient of so many kernels, families in turns."""
-    for number in range(kernels):
-        kernel = KERNELS[number % len(KERNELS)]
-        bench = Bench(kernel, FORMATS[arithmetic], seed + number // len(KERNELS))
+    for kernel, problem_seed in iterate_problems(kernels, seed):
+        bench = Bench(kernel, FORMATS[arithmetic], problem_seed)
         for bug in kernel.bugs:
             for names in bench.diagnose(bench.run(bug)).values():
                 yield bug, names[0]
@@ -72,7 +67,7 @@ def write_markdown(document: Document) -> str:
 
 
 def _write_row(arithmetic: str, counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    narrow = counts[ACCUMULATED_NARROWLY]
+    narrow = counts.get(ACCUMULATED_NARROWLY, {})
     others: Counter[str] = Counter()
     for bug, names in counts.items():
         if bug != ACCUMULATED_NARROWLY:
@@ -81,11 +76,11 @@ def _write_row(arithmetic: str, counts: Mapping[str, Mapping[str, int]]) -> list
     return [
         arithmetic,
         str(sum(narrow.values())),
-        _format_part(narrow.get(LOW_PRECISION, 0), sum(narrow.values())),
-        _format_part(narrow.get(UNKNOWN, 0), sum(narrow.values())),
+        _format_nearest(narrow.get(LOW_PRECISION, 0), sum(narrow.values())),
+        _format_nearest(narrow.get(UNKNOWN, 0), sum(narrow.values())),
         str(others.total()),
-        _format_part(others[LOW_PRECISION], others.total()),
-        _format_part(named, others.total()),
+        _format_nearest(others[LOW_PRECISION], others.total()),
+        _format_nearest(named, others.total()),
     ]
 
 
@@ -101,16 +96,14 @@ def _list_wrongly_named(document: Document) -> list[tuple[str, str]]:
     return [(bug, f"{count} of {totals[bug]}") for bug, count in wrongly.most_common() if count]
 
 
-def _format_part(count: int, total: int) -> str:
-    return f"{count / max(1, total):.1%}".replace("%", " %")
+def _format_nearest(part: int, whole: int) -> str:
+    # Not rounded down: a part is as often a failure as a success.
+    return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
 def main() -> None:
     """Print the table and keep it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.low_precision_diagnosis", description=__doc__)
-    parser.add_argument("--seed", type=int, default=time.time_ns() // 10**6 % 2**31, help="of the first problem")
-    parser.add_argument("--kernels", type=int, default=KERNEL_COUNT, help="of fewer than the default nothing is kept")
-    given = parser.parse_args()
+    given = parse_arguments("low_precision_diagnosis", __doc__)
     torch.set_num_threads(1)
     document = measure_document(given.seed, given.kernels)
     text = write_markdown(document)

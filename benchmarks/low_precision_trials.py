@@ -1,5 +1,7 @@
 """Trials of kernels in low precision: right gradients and wrong ones of one problem, judged by the service."""
 
+import argparse
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +28,8 @@ KERNELS: tuple[Kernel, ...] = (
     CrossEntropy(),
     Embedding(),
 )
+KERNEL_COUNT = 104
+"""Right kernels of each arithmetic, the same number of each family."""
 RIGHT, RIGHT_PLAIN, EAGER = "right", "right, by name", "PyTorch's own, by name"
 ONE_ELEMENT, SCALED = "one element off", "2 % too large"
 BUGS_A_PROBLEM = 2
@@ -189,6 +193,27 @@ class Bench:
 def to_arrays(tensors: Gradients) -> dict[str, Any]:
     """Return tensors as NumPy's arrays."""
     return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def iterate_problems(kernels: int, seed: int) -> Iterator[tuple[Kernel, int]]:
+    """Yield a kernel and its seed, families in turns."""
+    for number in range(kernels):
+        yield KERNELS[number % len(KERNELS)], seed + number // len(KERNELS)
+
+
+def parse_arguments(module: str, description: str) -> argparse.Namespace:
+    """Parse the seed and the number of kernels of a benchmark, and print the seed."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{module}", description=description)
+    parser.add_argument("--seed", type=int, default=time.time_ns() // 10**6 % 2**31, help="of the first problem")
+    parser.add_argument(
+        "--kernels",
+        type=int,
+        default=KERNEL_COUNT,
+        help="right ones of each arithmetic, such as 1000; of fewer than the default nothing is kept",
+    )
+    given = parser.parse_args()
+    print(f"--seed {given.seed}", flush=True)
+    return given
 
 
 def run_trials(arithmetic: str, kernel: Kernel, seed: int) -> Iterator[Trial]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.operator_checks import FAST, OURS, SLOW
 from benchmarks.planted_operators import KINDS
-from benchmarks.tables import describe_origin, format_number, wrap_prose, write_table
+from benchmarks.tables import describe_origin, format_number, format_share, wrap_prose, write_table
 
 Document = Mapping[str, Any]
 Counts = Mapping[str, Any]
@@ -68,7 +68,7 @@ def _describe_rights(name: str, counts: Counts) -> list[str]:
     return [
         name,
         f"{accepted:,}",
-        f"{passes[OURS]:,} ({_format_share(passes[OURS], accepted)})",
+        f"{passes[OURS]:,} ({format_share(passes[OURS], accepted)})",
         str(len(others["undecided"]) - len(singular)),
         str(len(singular)),
         str(len(others["refused"]) - len(off)),
@@ -91,11 +91,6 @@ def lacks_derivative(sample: str) -> bool:
 def get_operator_name(sample: str) -> str:
     """Return the name of the operator of a sample."""
     return re.sub(r"\[\d+\]$", "", sample)
-
-
-def _format_share(part: int, whole: int) -> str:
-    # Rounded down: nearly all is not all.
-    return f"{int(1000 * part / whole) / 10:.1f} %" if whole else "-"
 
 
 def _describe_misses(name: str, planted: Mapping[str, Counts]) -> Iterable[list[str]]:
@@ -137,7 +132,7 @@ def _list_notes(document: Document) -> Iterable[str]:
         f"{_join_reasons()}"
     )
     shares = ", ".join(
-        f"{name} {_format_share(counts['passes'][OURS], counts['accepted'])}" for name, counts in sections.items()
+        f"{name} {format_share(counts['passes'][OURS], counts['accepted'])}" for name, counts in sections.items()
     )
     yield f"With both among the samples, these pass at once: {shares}."
     yield "Undecided checks go to torch's own comparison. Errors are exceptions that say nothing of the gradient."

@@ -50,6 +50,11 @@ def write_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
+def format_share(part: int, whole: int) -> str:
+    """Format a part in percent, rounded down: nearly all is not all."""
+    return f"{int(1000 * part / whole) / 10:.1f} %" if whole else "-"
+
+
 def format_number(number: float) -> str:
     """Two digits, or the whole number; never with an exponent."""
     return f"{number:.0f}" if number >= 100 else f"{float(f'{number:.2g}'):g}"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import gradcheckd
-from benchmarks import low_precision, low_precision_tables
+from benchmarks import low_precision, low_precision_diagnosis, low_precision_tables
 from benchmarks.low_precision_counts import count_trials, list_exceptions
 from benchmarks.low_precision_formats import (
     FORMATS,
@@ -17,6 +17,7 @@ from benchmarks.low_precision_formats import (
     round_to_bfloat16,
     round_to_tf32,
 )
+from benchmarks.low_precision_kernels import ACCUMULATED_NARROWLY
 from benchmarks.low_precision_presets import NARROW_DTYPES, count_preset_outcomes
 from benchmarks.low_precision_rules import RULES
 from benchmarks.low_precision_trials import KERNELS, ONE_ELEMENT, RIGHT, SCALED, Bench, run_trials, to_arrays
@@ -138,3 +139,13 @@ def test_errors_below_the_smallest_numbers_are_counted_apart():
     assert bench.find_resolved(SCALED) == set()
     bench.exact = {name: exact * 2**-8 for name, exact in bench.exact.items()}
     assert bench.find_resolved(ONE_ELEMENT) == set()
+
+
+def test_names_of_bugs_are_counted_where_none_adds_up_narrowly() -> None:
+    document = low_precision_diagnosis.measure_document(70000, kernels=2)
+    narrow = [counts.get(ACCUMULATED_NARROWLY) for counts in document["arithmetics"].values()]
+    assert None in narrow
+    assert any(narrow)
+    rows = low_precision_diagnosis.write_markdown(document).splitlines()[2:7]
+    assert [row.split("|")[1].strip() for row in rows] == list(document["arithmetics"])
+    assert [row.split("|")[3].strip() == "-" for row in rows] == [counts is None for counts in narrow]
