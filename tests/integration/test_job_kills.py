@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import sqlalchemy
 
 from tests.dask_processes import DaskProcesses, run_dask
 from tests.external_programs import POSTGRESQL
+from tests.integration.conftest import PATIENCE
 from tests.integration.job_trial import (
     LARGE_SIZE,
     EndCounter,
@@ -71,6 +73,18 @@ def make_cluster_kills(
         "dask worker": lambda generator: cluster.restart_worker(generator.randrange(2)),
         "database": restart_database,
     }
+
+
+@pytest.mark.parametrize("kills_any", [True, False])
+def test_killer_is_at_work_until_it_has_killed(*, kills_any: bool) -> None:
+    killer = Killer(SEED, {"worker": lambda _: kills_any}, {"worker": 1}, [], 0.01)
+    killer.start()
+    deadline = time.monotonic() + (PATIENCE if kills_any else 0.2)
+    while killer.is_at_work and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert killer.is_at_work != kills_any
+    killer.stop()
+    assert killer.killed == ({"worker": 1} if kills_any else {})
 
 
 def test_counter_sees_a_second_end(tmp_path: Path) -> None:

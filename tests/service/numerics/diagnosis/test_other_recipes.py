@@ -1,6 +1,7 @@
 """Roundings beside those of a recipe: programs that make them are told from programs with other bugs."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from service.numerics.diagnosis.other_recipes import explain_by_other_recipes, i
 from service.numerics.verdict.outcome import Outcome
 from tests.solved_problems import compute_routes
 
+ROOT = Path(__file__).parents[4]
 BF16, TF32 = PRECISIONS["BF16"].round_to_nearest, PRECISIONS["TF32"].round_to_nearest
 MODEL = """
 a = matmul(x, w1)
@@ -96,8 +98,6 @@ ROUNDINGS: dict[str, dict[str, Any]] = {
     "a rounding of h to BF16": {"store_h": BF16},
     "a rounding of the gradient at h to BF16": {"store_dh": BF16},
 }
-
-
 NARROW_OUTPUT = {"inputs": "BF16", "accumulate": "FP32", "output": "BF16"}
 
 
@@ -119,6 +119,11 @@ def test_further_roundings_are_named(text: str, seed: int) -> None:
         assert explanation.explanation.startswith(f"The errors of dL/d{name} are like those of ")
         assert text in explanation.explanation
         assert "allows for BF16 inputs, FP32 accumulation, BF16 at output alone." in explanation.explanation
+
+
+def test_the_documentation_quotes_an_explanation() -> None:
+    explanations = explain_narrowly(run_program(draw_tensors(0), store_h=BF16), 0)
+    assert explanations["w1"][0].explanation in " ".join((ROOT / "docs" / "low-precision.md").read_text().split())
 
 
 @pytest.mark.parametrize("seed", range(3))
